@@ -1,0 +1,45 @@
+"""Run the faults under load, print what they did, and keep the table in docs/reliability.md when asked to."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+
+from .cycle import Line, run
+from .faults import FAULTS
+from .table import drawn, keep
+from .world import world
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
+    parser.add_argument("--only", default="", help="faults whose name contains this")
+    parser.add_argument("--cycles", type=int, help="of each fault, in the place of its own number")
+    parser.add_argument("--write", action="store_true", help="keep the table in docs/reliability.md")
+    options = parser.parse_args()
+
+    console = Console()
+    lines = []
+    with tempfile.TemporaryDirectory(prefix="chaos-") as folder, world(Path(folder)) as hurt:
+        for fault in FAULTS:
+            if options.only.lower() not in fault.name.lower():
+                continue
+            line = Line(fault.name)
+            lines.append(line)
+            cycles = fault.cycles if options.cycles is None else options.cycles
+            for cycle in range(cycles):
+                console.print(f"{fault.name}: {cycle + 1} of {cycles}")
+                for problem in run(fault, hurt, line):
+                    console.print(f"  [red]{problem}")
+    console.print(drawn(lines))
+    if options.write:
+        keep(lines)
+    return int(any(line.problems for line in lines))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

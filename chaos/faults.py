@@ -1,0 +1,135 @@
+"""The faults, each with what it does, how often, and how it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from .proxy import Mood
+from .world import World
+
+
+@dataclass(frozen=True)
+class Fault:
+    """`strike` causes the fault and returns when it is over, which is when the time to heal begins."""
+
+    name: str
+    strike: Callable[[World], None]
+    cycles: int
+    shows: bool = False  # until it is found, nothing in Redis gives it away
+
+
+def kill_worker(world: World) -> None:
+    os.kill(world.workers()[0], signal.SIGKILL)
+
+
+def kill_redis(world: World) -> None:
+    world.redis.kill()
+    time.sleep(0.3)
+    world.redis.boot()
+
+
+def kill_postgresql(world: World) -> None:
+    world.postgresql.kill()
+    time.sleep(0.2)
+    world.postgresql.boot()
+
+
+def kill_everything(world: World) -> None:
+    for pid in [world.server.process.pid, *world.workers()]:
+        os.kill(pid, signal.SIGKILL)
+    world.redis.kill()
+    world.postgresql.kill()
+    world.server.process.wait()
+    world.postgresql.boot()
+    world.redis.boot()
+    world.server.start()
+
+
+def terminate(world: World) -> None:
+    status = world.server.stop(signal.SIGTERM)
+    assert status == 0, f"the server ended with status {status}"
+    world.server.start()
+
+
+def redis_in(mood: Mood) -> Callable[[World], None]:
+    def strike(world: World) -> None:
+        world.proxy.be(mood)
+        time.sleep(2)
+        world.proxy.be(Mood.PASSING)
+
+    return strike
+
+
+def freeze_redis(world: World) -> None:
+    world.redis.freeze()
+    time.sleep(2)
+    world.redis.thaw()
+
+
+def freeze_postgresql(world: World) -> None:
+    world.postgresql.freeze()
+    time.sleep(3)
+    world.postgresql.thaw()
+
+
+def old_rdb(world: World) -> None:
+    world.redis.client.save()
+    time.sleep(0.5)
+    world.redis.kill()
+    world.redis.boot()
+    world.redis.forget_saved()
+
+
+def command(*words: str) -> Callable[[World], None]:
+    """A lie told with one Redis command."""
+
+    def strike(world: World) -> None:
+        client: Any = world.redis.client  # whose stubs do not type this one
+        client.execute_command(*words)
+
+    return strike
+
+
+def remove_member(world: World) -> None:
+    top: Any = world.redis.client.zrevrange("leaderboard", 0, 0)
+    world.redis.client.zrem("leaderboard", top[0])
+
+
+def change_score(world: World) -> None:
+    # Of somebody at the end of the board, who is seldom enough written to for the next write to mend it by chance.
+    last: Any = world.redis.client.zrange("leaderboard", 0, 0)
+    world.redis.client.zincrby("leaderboard", 1_000_000, last[0])
+
+
+def evict_and_recreate(world: World) -> None:
+    """The key goes, and one write brings it back: to whoever only asks whether it exists it looks healthy."""
+    world.redis.client.delete("leaderboard")
+    world.redis.client.zadd("leaderboard", {"user1": 1})
+
+
+FAULTS = [
+    Fault("kill -9 of a worker", kill_worker, 20),
+    Fault("kill -9 of Redis, which comes back empty", kill_redis, 20),
+    Fault("kill -9 of PostgreSQL", kill_postgresql, 20),
+    Fault("kill -9 of everything at once", kill_everything, 3),
+    Fault("SIGTERM and a new start", terminate, 5),
+    Fault("Redis refuses for 2 s", redis_in(Mood.REFUSING), 3),
+    Fault("Redis takes connections and never answers, for 2 s", redis_in(Mood.SILENT), 3),
+    Fault("Redis answers 200 ms late, for 2 s", redis_in(Mood.SLOW), 3),
+    Fault("Redis is stopped for 2 s (SIGSTOP)", freeze_redis, 3),
+    Fault("PostgreSQL is stopped for 3 s (SIGSTOP)", freeze_postgresql, 3),
+    Fault("Redis comes back with an old RDB file", old_rdb, 5),
+    Fault("FLUSHALL", command("FLUSHALL"), 5),
+    Fault("only `leaderboard` deleted", command("DEL", "leaderboard"), 5),
+    Fault("only `leaderboard:state` deleted", command("DEL", "leaderboard:state"), 5),
+    Fault("a member removed by hand", remove_member, 5),
+    Fault("a member added by hand", command("ZADD", "leaderboard", "5", "nobody"), 5),
+    Fault("a score changed by hand", change_score, 5, shows=True),
+    Fault("the key evicted and recreated by a write", evict_and_recreate, 5),
+    Fault("a copy of another database", command("HSET", "leaderboard:state", "origin", "another"), 5),
+]

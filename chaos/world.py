@@ -1,0 +1,76 @@
+"""The world that gets hurt: stores, proxy, two workers and the load, from nothing."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from leaderboard_site.embedded import DataDirectory
+from tests.servers import ROOT, Server, free_port
+
+from .load import Load
+from .oracle import Oracle
+from .proxy import Proxy
+from .stores import PostgreSQL, Redis
+
+
+@dataclass
+class World:
+    """What can be hurt, who suffers it, and who watches."""
+
+    server: Server
+    postgresql: PostgreSQL
+    redis: Redis
+    proxy: Proxy
+    load: Load
+    oracle: Oracle
+
+    def workers(self) -> list[int]:
+        """The processes that serve: the children of the one that was started, but not multiprocessing's helper."""
+        children = Path(f"/proc/{self.server.process.pid}/task/{self.server.process.pid}/children").read_text().split()
+        return [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+@contextmanager
+def world(folder: Path) -> Iterator[World]:
+    """All of it running, and all of it ended again."""
+    postgresql = PostgreSQL(DataDirectory(folder / "data"))
+    redis = Redis(folder / "redis")
+    key = secrets.token_urlsafe(48)
+    proxy = Proxy(free_port(), redis.port)
+    env = {
+        "DATABASE_URL": postgresql.url,
+        "REDIS_URL": f"redis://127.0.0.1:{proxy.port}/0",
+        "SECRET_KEY": key,
+        "JWT_SIGNING_KEY": key,
+        "ALLOWED_HOSTS": "127.0.0.1",
+        "WORKERS": "2",
+        "LOG_LEVEL": "INFO",
+    }
+    server = Server(log=folder / "server.log", env=env)
+    try:
+        postgresql.boot()
+        redis.boot()
+        server.env = os.environ | env
+        subprocess.run(
+            [sys.executable, "manage.py", "migrate", "--noinput", "-v0"], cwd=ROOT, env=server.env, check=True
+        )
+        server.start()
+        load = Load(server, key)
+        load.start()
+        try:
+            yield World(server, postgresql, redis, proxy, load, Oracle(redis.client))
+        finally:
+            load.stop()
+            server.stop()
+    finally:
+        proxy.close()
+        redis.kill()
+        redis.client.close()
+        postgresql.stop()

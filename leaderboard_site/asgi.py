@@ -1,0 +1,46 @@
+"""Wiring only: which application serves which address."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "leaderboard_site.settings")
+django_application = get_asgi_application()  # first: what is imported below needs the app registry
+
+from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
+
+from realtime.origins import OriginCheck  # noqa: E402
+from realtime.routing import websocket_urlpatterns  # noqa: E402
+
+from . import health, lifespan  # noqa: E402
+from .deadline import Deadline  # noqa: E402
+from .handlers import BodyLimit, LeanHandler  # noqa: E402
+from .interface import Application, Receive, Scope, Send  # noqa: E402
+
+scores_application = BodyLimit(LeanHandler())
+tokens_application = BodyLimit(Deadline(django_application))
+
+
+async def http(scope: Scope, receive: Receive, send: Send) -> None:
+    path = scope["path"]
+    application: Application = django_application
+    if path.startswith("/api/"):
+        # Tokens are handed out by sync views: they hash passwords and write rows.
+        application = tokens_application if path.startswith("/api/v1/auth/") else scores_application
+    elif path.startswith(health.PREFIX):
+        application = health.health
+    await application(scope, receive, send)
+
+
+protocols: Any = ProtocolTypeRouter(
+    {"http": http, "websocket": OriginCheck(URLRouter(websocket_urlpatterns)), "lifespan": lifespan.lifespan}
+)
+
+
+async def application(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] != "lifespan":
+        lifespan.start()
+    await protocols(scope, receive, send)

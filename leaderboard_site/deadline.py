@@ -1,0 +1,51 @@
+"""An end to waiting for views that block: PostgreSQL may be stopped, and a stopped server does not even time out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from scores import problems
+
+from .interface import Application, Receive, Scope, Send
+
+ANSWER_S = 1.8
+MOST_WAITING = 64  # each holds a thread until its database answers
+
+
+class Deadline:
+    """Answers 503 itself when `app` has not begun to within `ANSWER_S`, or when too many are waiting already.
+
+    The thread behind `app` cannot be interrupted: it goes on, and what it says in the end is dropped.
+    """
+
+    def __init__(self, app: Application) -> None:
+        self.app = app
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = late = False
+
+        async def send_in_time(message: Mapping[str, Any]) -> None:
+            nonlocal begun
+            if not late:
+                begun = True
+                await send(message)
+
+        if len(self._running) >= MOST_WAITING:
+            return await self._refuse(send)
+        task = asyncio.ensure_future(self.app(scope, receive, send_in_time))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        await asyncio.wait({task}, timeout=ANSWER_S)
+        if begun or task.done():
+            return await task
+        late = True
+        await self._refuse(send)
+
+    @staticmethod
+    async def _refuse(send: Send) -> None:
+        headers = {"Retry-After": str(problems.RETRY_AFTER_S)}
+        detail = "The service cannot answer right now."
+        await problems.answer(problems.page(503, "unavailable", detail, headers=headers), send)

@@ -1,0 +1,72 @@
+"""Typed readers of environment variables; whatever is missing or wrong is told in one go, each by its name."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from django.core.exceptions import ImproperlyConfigured
+
+
+class _Required:
+    """Stands where a default would; a type of its own, because `None` and "" are defaults somebody may want."""
+
+
+REQUIRED = _Required()
+
+
+class Reader:
+    """Reads variables and remembers what is wrong, so that a first start shows every mistake and not just the first.
+
+    `NAME_FILE` gives the path of a file to read `NAME` from, as container secrets do. Values are taken as they are:
+    django-environ's own reader would take a secret that begins with `$` for the name of another variable.
+    """
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+
+    def text(self, name: str, default: str | _Required = REQUIRED, *, hint: str = "") -> str:
+        try:
+            file = os.environ.get(f"{name}_FILE")
+            value = (Path(file).read_text() if file else os.environ.get(name, "")).strip()
+        except (OSError, UnicodeDecodeError) as error:
+            self.problems.append(f"{name}_FILE: {error}")
+            return ""
+        if value:
+            return value
+        if not isinstance(default, _Required):
+            return default
+        self.problems.append(f"{name} is not set. {hint}".rstrip())
+        return ""
+
+    def secret(self, name: str, *, least: int, hint: str) -> str:
+        """A required text of at least `least` bytes."""
+        value = self.text(name, hint=hint)
+        if value and len(value.encode()) < least:
+            self.problems.append(f"{name} has {len(value.encode())} bytes; it needs at least {least}. {hint}")
+        return value
+
+    def integer(self, name: str, default: int, *, least: int, most: int) -> int:
+        value = self.text(name, str(default))
+        if value.isascii() and value.isdecimal() and least <= int(value) <= most:
+            return int(value)
+        self.problems.append(f"{name}={value!r}: expected a whole number from {least} to {most}.")
+        return default
+
+    def choice(self, name: str, default: str, options: tuple[str, ...]) -> str:
+        value = self.text(name, default)
+        if value in options:
+            return value
+        self.problems.append(f"{name}={value!r}: expected one of {', '.join(options)}.")
+        return default
+
+    def names(self, name: str, default: str | _Required = REQUIRED, *, hint: str = "") -> list[str]:
+        """A list of texts separated by commas."""
+        return [part.strip() for part in self.text(name, default, hint=hint).split(",") if part.strip()]
+
+    def finish(self) -> None:
+        """Raise `ImproperlyConfigured` with every problem met so far."""
+        if self.problems:
+            raise ImproperlyConfigured(
+                "\n".join(["The environment needs a hand:", *(f"  - {p}" for p in self.problems)])
+            )

@@ -1,0 +1,26 @@
+"""Key pairs for signing tokens: which algorithm a pair is for, and whether its halves belong together."""
+
+from __future__ import annotations
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
+
+
+def algorithm_of_pair(private_pem: str, public_pem: str) -> str:
+    """`EdDSA` for an Ed25519 pair, `RS256` for an RSA pair of at least 2048 bits; raises `ValueError` for any other.
+
+    RFC 8037 (EdDSA in JOSE), RFC 7518 section 3.3 (RSA key size).
+    """
+    try:
+        private, public = load_pem_private_key(private_pem.encode(), None), load_pem_public_key(public_pem.encode())
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise ValueError("not a pair of unencrypted PEM keys. Make one: openssl genpkey -algorithm ed25519") from error
+    if private.public_key() != public:
+        raise ValueError("the two keys are not of one pair")
+    if isinstance(private, Ed25519PrivateKey):
+        return "EdDSA"
+    if isinstance(private, RSAPrivateKey) and private.key_size >= 2048:
+        return "RS256"
+    raise ValueError("expected an Ed25519 key or an RSA key of at least 2048 bits")

@@ -1,0 +1,30 @@
+"""What Django's own pages say while PostgreSQL is away: that it is, and not that something broke."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from django.http import HttpRequest, HttpResponse
+
+from scores.exceptions import AWAY
+from scores.problems import RETRY_AFTER_S
+
+
+class OutageMiddleware:
+    """503 with Retry-After for a view that the database did not answer."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        if not isinstance(exception, AWAY):
+            return None
+        return HttpResponse(
+            "The database does not answer right now. Please try again in a moment.\n",
+            status=503,
+            content_type="text/plain; charset=utf-8",
+            headers={"Retry-After": str(RETRY_AFTER_S)},
+        )

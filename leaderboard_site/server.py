@@ -1,0 +1,118 @@
+"""The production server: uvicorn, and every option of it that matters here. `python -m leaderboard_site.server`
+
+All configuration is in the environment; what is missing or wrong is told in one go. Nothing local is imported from here.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from types import FrameType
+
+import django
+import uvicorn
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from uvicorn.supervisors import Multiprocess
+
+
+def main() -> None:
+    set_up()
+    refuse_taken_port(settings.HOST, settings.PORT)
+    serve()
+
+
+def set_up() -> None:
+    """Load settings and apps, or end with status 1 and the list of what is wrong with the environment."""
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "leaderboard_site.settings")
+    try:
+        django.setup()
+    except ImproperlyConfigured as error:
+        sys.exit(str(error))
+
+
+def refuse_taken_port(host: str, port: int) -> None:
+    """End with status 1 if nobody could listen there, before anything is started for it."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            sys.exit(f"Cannot listen on {host} port {port}: {error.strerror}. Choose another with PORT or HOST.")
+
+
+def serve(listening: Callable[[], None] = lambda: None) -> None:
+    """Serve until SIGTERM or SIGINT, then let what is under way end. Calls `listening` once connections are taken."""
+    allow_many_sockets()
+    # uvicorn raises the signal that ended it once more when all is done. An orderly end is status 0, without a traceback.
+    signal.signal(signal.SIGTERM, _exit)
+    options = config()
+    try:
+        if options.workers > 1:
+            listener = options.bind_socket()
+            listening()
+            Multiprocess(options, sockets=[listener]).run()
+        else:
+            Server(options, listening).run()
+    except KeyboardInterrupt:
+        pass
+
+
+def config() -> uvicorn.Config:
+    return uvicorn.Config(
+        "leaderboard_site.asgi:application",  # a name, since each worker process imports it anew
+        host=settings.HOST,
+        port=settings.PORT,
+        workers=settings.WORKERS,
+        backlog=4096,
+        loop="uvloop",
+        http="httptools",
+        # Deflate would cost each socket 34 KiB, and each frame more than sending it; nobody has a long frame to send us.
+        ws="leaderboard_site.protocol:SocketProtocol",
+        ws_per_message_deflate=False,
+        ws_max_size=4096,
+        ws_ping_interval=15,
+        ws_ping_timeout=15,  # together: whoever reads nothing for 30 s is closed
+        lifespan="on",
+        timeout_keep_alive=75,  # longer than the 60 s of the usual proxy, which must be the one to hang up
+        timeout_graceful_shutdown=20,
+        # With nobody trusted, what a client writes about its own address and scheme is not even read.
+        proxy_headers=bool(settings.TRUSTED_PROXIES),
+        forwarded_allow_ips=settings.TRUSTED_PROXIES,
+        server_header=False,
+        access_log=False,  # the proxy has one, and a line per request costs more than some requests
+        log_config=None,  # settings.LOGGING
+    )
+
+
+def allow_many_sockets() -> None:
+    """Raise the limit on open files to what this user may have: the usual 1,024 would be the limit on sockets."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    except (ValueError, OSError):
+        pass  # macOS says "unlimited" and means 10,240
+
+
+class Server(uvicorn.Server):
+    """Tells when it listens, which uvicorn only logs."""
+
+    def __init__(self, config: uvicorn.Config, listening: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._listening = listening
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        self._listening()
+
+
+def _exit(number: int, frame: FrameType | None) -> None:
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,233 @@
+"""The only settings file. Whatever differs between machines is an environment variable of the same name.
+
+Nothing here knows of local runs: `embedded` fills in what a newcomer has not set before this file is read.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import environ
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from .env import Reader
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+RANDOM_HINT = 'Make one: python3 -c "import secrets; print(secrets.token_urlsafe(48))"'
+
+read = Reader()
+
+# Core
+
+SECRET_KEY = read.secret("SECRET_KEY", least=32, hint=RANDOM_HINT)
+ALLOWED_HOSTS = read.names(
+    "ALLOWED_HOSTS", hint="Host names this service answers to, e.g. ALLOWED_HOSTS=scores.example.org"
+)
+HTTPS = read.choice("HTTPS", "on", ("on", "off")) == "on"
+LOG_LEVEL = read.choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR"))
+
+INSTALLED_APPS = [
+    "daphne",  # first: it replaces `runserver`
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.humanize",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "channels",
+    "corsheaders",
+    "rest_framework",
+    "rest_framework_simplejwt.token_blacklist",
+    "scores",
+    "realtime",
+]
+ROOT_URLCONF = "leaderboard_site.urls"
+ASGI_APPLICATION = "leaderboard_site.asgi.application"
+
+# What Django's own handler runs: the admin, the page and the token endpoints.
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "corsheaders.middleware.CorsMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "leaderboard_site.outage.OutageMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "leaderboard_site" / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+# Stores
+
+DATABASE_URL = read.text("DATABASE_URL", hint="PostgreSQL, e.g. DATABASE_URL=postgresql://user:password@host:5432/name")
+REDIS_URL = read.text("REDIS_URL", hint="Redis, e.g. REDIS_URL=redis://host:6379/0")
+if DATABASE_URL and urlsplit(DATABASE_URL).scheme not in ("postgres", "postgresql"):
+    read.problems.append(
+        "DATABASE_URL: expected postgresql://…; no other database has the locks and arrays this needs."
+    )
+if REDIS_URL and urlsplit(REDIS_URL).scheme not in ("redis", "rediss", "unix"):
+    read.problems.append("REDIS_URL: expected redis://…, rediss://… or unix://…")
+
+DATABASES: dict[str, Any] = {
+    "default": environ.Env.db_url_config(DATABASE_URL or "postgresql:///") | {"ENGINE": "django.db.backends.postgresql"}
+}
+# A host that is gone must cost a bounded wait, never a thread: 2 s while sending or connecting, 5 s while waiting.
+DATABASES["default"]["OPTIONS"] = {
+    "connect_timeout": 2,
+    "tcp_user_timeout": 2000,
+    "keepalives_idle": 2,
+    "keepalives_interval": 1,
+    "keepalives_count": 3,
+} | DATABASES["default"].get("OPTIONS", {})
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+
+# The library's defaults hold a command for up to a minute when Redis falls silent, and repeat one whose answer was lost.
+def _redis(timeout_s: float) -> dict[str, Any]:
+    return {
+        "BACKEND": "django_redis.cache.RedisCache",
+        "LOCATION": f"{REDIS_URL}#{timeout_s}",  # django-redis shares connections by address, whatever the options
+        "OPTIONS": {
+            "SOCKET_CONNECT_TIMEOUT": timeout_s,
+            "SOCKET_TIMEOUT": timeout_s,
+            "CONNECTION_POOL_KWARGS": {"retry": Retry(NoBackoff(), 0)},
+        },
+    }
+
+
+CACHES = {
+    "default": _redis(0.1),  # what a request waits for
+    "bulk": _redis(1.0),  # rebuilds and comparisons, where nobody waits
+}
+CHANNEL_LAYERS = {
+    "default": {
+        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        "CONFIG": {
+            # Bounds a publish to a Redis that has fallen silent. With redis 8 it would also end every idle subscription
+            # (django/channels_redis#422); tests/realtime/test_silence.py holds that.
+            "hosts": [{"address": REDIS_URL, "socket_timeout": 2, "socket_connect_timeout": 2}],
+        },
+    }
+}
+
+# The leaderboard
+
+MAX_POINTS = read.integer("MAX_POINTS", 1_000_000, least=1, most=2**53 - 1)  # of one increment
+FRAME_INTERVAL_MS = read.integer("FRAME_INTERVAL_MS", 50, least=10, most=10_000)  # between two frames of one socket
+SOCKET_ORIGINS = read.names("SOCKET_ORIGINS", "")  # besides the request's own host
+CORS_ALLOWED_ORIGINS = CORS_ORIGINS = read.names("CORS_ORIGINS", "")
+CORS_ALLOW_HEADERS = ["Authorization", "Content-Type", "Idempotency-Key", "If-None-Match"]
+CORS_EXPOSE_HEADERS = ["ETag", "Idempotency-Replayed", "Retry-After"]
+CORS_EXPOSE_HEADERS += ["X-Leaderboard-Age", "X-Leaderboard-Seq", "X-Leaderboard-Source"]
+for name, origins in (("SOCKET_ORIGINS", SOCKET_ORIGINS), ("CORS_ORIGINS", CORS_ORIGINS)):
+    for origin in origins:
+        if urlsplit(origin).scheme not in ("http", "https") or not urlsplit(origin).netloc or urlsplit(origin).path:
+            read.problems.append(f"{name}: {origin!r} is not an origin such as https://game.example.org")
+
+# Tokens
+
+REGISTRATION = read.choice("REGISTRATION", "closed", ("open", "closed"))
+JWT_PRIVATE_KEY = read.text("JWT_PRIVATE_KEY", "").replace("\\n", "\n")
+JWT_PUBLIC_KEY = read.text("JWT_PUBLIC_KEY", "").replace("\\n", "\n")
+if JWT_PRIVATE_KEY or JWT_PUBLIC_KEY:
+    JWT_SIGNING_KEY = ""
+    if not (JWT_PRIVATE_KEY and JWT_PUBLIC_KEY):
+        read.problems.append(
+            "JWT_PRIVATE_KEY and JWT_PUBLIC_KEY go together: set both (PEM), or neither and JWT_SIGNING_KEY."
+        )
+else:
+    JWT_SIGNING_KEY = read.secret("JWT_SIGNING_KEY", least=32, hint=RANDOM_HINT)
+
+SIMPLE_JWT: dict[str, Any] = {
+    "ALGORITHM": "HS256",
+    "SIGNING_KEY": JWT_SIGNING_KEY,
+    "ACCESS_TOKEN_LIFETIME": timedelta(minutes=15),
+    "REFRESH_TOKEN_LIFETIME": timedelta(days=14),
+    "ROTATE_REFRESH_TOKENS": True,
+    "BLACKLIST_AFTER_ROTATION": True,
+    "USER_ID_FIELD": "username",
+    "USER_ID_CLAIM": "user_id",
+}
+if JWT_PRIVATE_KEY and JWT_PUBLIC_KEY:
+    from .keys import algorithm_of_pair
+
+    try:
+        SIMPLE_JWT["ALGORITHM"] = algorithm_of_pair(JWT_PRIVATE_KEY, JWT_PUBLIC_KEY)
+    except ValueError as error:
+        read.problems.append(f"JWT_PRIVATE_KEY / JWT_PUBLIC_KEY: {error}")
+    SIMPLE_JWT |= {"SIGNING_KEY": JWT_PRIVATE_KEY, "VERIFYING_KEY": JWT_PUBLIC_KEY}
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+]
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["scores.authentication.TokenAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["scores.parsers.StrictJSONParser"],
+    "EXCEPTION_HANDLER": "scores.problems.handle_exception",
+    "UNAUTHENTICATED_USER": None,
+}
+
+# Serving
+
+HOST = read.text("HOST", "127.0.0.1")  # the address to listen on; a container needs 0.0.0.0
+PORT = read.integer("PORT", 8000, least=1, most=65535)
+WORKERS = read.integer("WORKERS", 1, least=1, most=64)
+TRUSTED_PROXIES = read.names("TRUSTED_PROXIES", "")  # addresses whose X-Forwarded-* headers are believed
+
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+SECURE_HSTS_SECONDS = 30 * 24 * 3600 if HTTPS else 0
+SECURE_PROXY_SSL_HEADER = None  # uvicorn sets the scheme, and only for TRUSTED_PROXIES
+X_FRAME_OPTIONS = "DENY"
+SILENCED_SYSTEM_CHECKS = [
+    "security.W005",  # HSTS of subdomains and preload: promises about hosts this project does not own
+    "security.W021",
+    "security.W008",  # the proxy that ends TLS redirects; a health check and a loopback client speak plain HTTP
+]
+
+STATIC_URL = "static/"
+STATICFILES_DIRS = [BASE_DIR / "leaderboard_site" / "static"]
+WHITENOISE_USE_FINDERS = True  # serves from the packages themselves: there is no collectstatic step to forget
+
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{asctime} {levelname:<7} {name}: {message}", "style": "{"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
+    "loggers": {
+        "django": {"handlers": [], "level": LOG_LEVEL, "propagate": True},
+        # A traceback per second while Redis is away, of which the breaker tells once.
+        "channels_redis.pubsub": {"level": "CRITICAL"},
+    },
+}
+
+read.finish()

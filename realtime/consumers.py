@@ -1,0 +1,41 @@
+"""The socket of the board: it opens, it is handed frames by the hub, it closes."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from asgiref.typing import WebSocketConnectEvent, WebSocketDisconnectEvent, WebSocketReceiveEvent
+from channels.consumer import AsyncConsumer, get_handler_name
+from channels.exceptions import StopConsumer
+
+from .hub import hub
+from .outlet import Outlet
+
+logger = logging.getLogger(__name__)
+
+
+class LeaderboardConsumer(AsyncConsumer):
+    """Reads nothing, computes nothing, and is in no group: the hub has the frame and writes it."""
+
+    channel_layer_alias = (
+        "none"  # an alias without a layer: a private channel per socket would cost a subscription each
+    )
+
+    async def dispatch(self, message: Any) -> None:
+        """Channels' own, without its look after database connections: a thread hop per message, and there are none here."""
+        await getattr(self, get_handler_name(message))(message)
+
+    async def websocket_connect(self, message: WebSocketConnectEvent) -> None:
+        await self.base_send({"type": "websocket.accept", "subprotocol": None, "headers": []})
+        self.outlet = Outlet(self.base_send)
+        hub.join(self.outlet)
+        logger.debug("Socket of %s opened", self.scope["client"])
+
+    async def websocket_receive(self, message: WebSocketReceiveEvent) -> None:
+        """Nothing that a client says makes the server work."""
+
+    async def websocket_disconnect(self, message: WebSocketDisconnectEvent) -> None:
+        hub.leave(self.outlet)
+        logger.debug("Socket of %s closed with %s", self.scope["client"], message["code"])
+        raise StopConsumer

@@ -1,0 +1,171 @@
+"""The hub: one per process. It hears that the board changed, reads it once, encodes it once, and hands it to every socket."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from asgiref.typing import WebSocketSendEvent
+from channels.layers import get_channel_layer
+from django.conf import settings
+from redis.exceptions import RedisError
+
+from scores import selectors
+from scores.exceptions import Unavailable
+
+from .frames import is_stale, leaderboard_update
+from .outlet import Outlet
+
+logger = logging.getLogger(__name__)
+
+GROUP = "leaderboard"
+TOP = 10
+LOOK_EVERY_S = 1.0  # by itself: what is said on the group while Redis reconnects is lost
+HEARTBEAT_S = 25.0  # the current frame again, so that proxies and clients know the socket lives
+SLICE = 256  # sockets between two turns of the event loop: about 4 ms
+
+
+class Hub:
+    """A message on the group only wakes it: what is sent is always what the board is then."""
+
+    def __init__(self) -> None:
+        self._outlets: set[Outlet] = set()
+        self._page: selectors.Page | None = None
+        self._read_at = 0.0  # by the loop's clock
+        self._event: WebSocketSendEvent | None = None
+        self._changed = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._unpublished = 0  # newest seq that the other processes have not been told of
+
+    @property
+    def running(self) -> bool:
+        return self._loop is not None
+
+    def start(self) -> None:
+        """Start in the running event loop."""
+        self._loop = asyncio.get_running_loop()
+        self._changed = asyncio.Event()
+        self._to_publish = asyncio.Event()
+        self._tasks = [self._loop.create_task(work()) for work in (self._listen, self._publish, self._push)]
+
+    async def stop(self) -> None:
+        running = set(self._tasks)
+        while running:  # more than once: a client that is just connecting to Redis swallows a cancellation
+            for task in running:
+                task.cancel()
+            _, running = await asyncio.wait(running, timeout=0.1)
+        self._tasks, self._loop = [], None
+
+    # Sockets
+
+    def join(self, outlet: Outlet) -> None:
+        """Give `outlet` the current frame, without a read of any store, and every later one."""
+        self._outlets.add(outlet)
+        if self._event is not None:
+            outlet.offer(self._event)
+
+    def leave(self, outlet: Outlet) -> None:
+        self._outlets.discard(outlet)
+        outlet.close()
+
+    # The group
+
+    def announce(self, seq: int) -> None:
+        """Tell every process, this one included, that the board is at event `seq`. For any thread."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._announce, seq)
+
+    def _announce(self, seq: int) -> None:
+        self._unpublished = seq
+        self._to_publish.set()
+
+    async def _publish(self) -> None:
+        while True:
+            await self._to_publish.wait()
+            self._to_publish.clear()
+            try:
+                await group_send(self._unpublished)
+            except (RedisError, OSError) as error:
+                logger.warning("The group could not be told; every hub looks by itself within a second: %s", error)
+
+    async def _listen(self) -> None:
+        layer: Any = get_channel_layer()
+        channel: str | None = None
+        while True:
+            try:
+                # Once: the layer keeps a queue for every channel it ever made. Once joined, it reconnects by itself.
+                channel = channel or await layer.new_channel()
+                await layer.group_add(GROUP, channel)
+                while True:
+                    await layer.receive(channel)
+                    self._changed.set()
+            except (RedisError, OSError) as error:
+                logger.warning("The group cannot be joined, next try in a second: %s", error)
+            except Exception:  # somebody else published there, say
+                logger.exception("The hub stumbled over the group and goes on")
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    # Frames
+
+    async def _push(self) -> None:
+        loop = asyncio.get_running_loop()
+        interval_s = settings.FRAME_INTERVAL_MS / 1000
+        pushed_at = loop.time()
+        while True:
+            started = loop.time()
+            try:
+                if await self._refresh() or (self._page is not None and started - pushed_at >= HEARTBEAT_S):
+                    await self._fan_out()
+                    pushed_at = started
+            except Exception:
+                logger.exception("The hub stumbled and goes on")
+            # A fan-out that takes longer than half the interval stretches it: half the loop belongs to the requests.
+            took_s = loop.time() - started
+            await asyncio.sleep(max(interval_s, 2 * took_s) - took_s)
+            try:
+                async with asyncio.timeout(LOOK_EVERY_S):
+                    await self._changed.wait()
+            except TimeoutError:
+                pass
+            self._changed.clear()
+
+    async def _refresh(self) -> bool:
+        """Read the top; whether it differs from what the sockets have."""
+        before = self._page
+        now = asyncio.get_running_loop().time()
+        try:
+            page = await selectors.top(TOP)
+        except Unavailable:  # no store answers: what is known grows old
+            if before is None:
+                return False
+            page = before._replace(age_s=before.age_s + now - self._read_at)
+        self._read_at = now
+        if before is not None and page.epoch == before.epoch and page.seq < before.seq:
+            return False  # a source that is behind the one before it: frames never go back
+        self._page = page
+        self._event = {"type": "websocket.send", "bytes": None, "text": leaderboard_update(page)}
+        return before is None or shown(page) != shown(before)
+
+    async def _fan_out(self) -> None:
+        event = self._event
+        assert event is not None  # set by the refresh before
+        for count, outlet in enumerate(tuple(self._outlets), start=1):
+            outlet.offer(event)
+            if count % SLICE == 0:
+                await asyncio.sleep(0)
+
+
+def shown(page: selectors.Page) -> tuple[Any, ...]:
+    """What of a page is worth a frame when it changes."""
+    return page.epoch, page.entries, is_stale(page)
+
+
+async def group_send(seq: int) -> None:
+    """Say on the group that the board is at event `seq`. Raises what Redis raises."""
+    layer: Any = get_channel_layer()
+    await layer.group_send(GROUP, {"type": "leaderboard.changed", "seq": seq})
+
+
+hub = Hub()

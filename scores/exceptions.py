@@ -1,0 +1,88 @@
+"""What can go wrong with a score.
+
+ScoreError
+├── Refused                 the change was looked at and turned down; nothing happened, and a retry gets the same answer
+│   ├── TotalTooLarge
+│   ├── TotalOutOfRange
+│   ├── KeyReused
+│   ├── UserBlocked
+│   ├── AlreadyBlocked
+│   └── NotBlocked
+└── Unavailable             try again, with the same Idempotency-Key
+    ├── Overloaded          nothing happened
+    ├── OutcomeUnknown      it may have happened: the commit was under way when the connection or the patience ended
+    └── NoStoreAnswers      a read that neither Redis nor the database could answer
+"""
+
+from __future__ import annotations
+
+from django.db import InterfaceError, InternalError, OperationalError
+
+# What psycopg raises, as Django wraps it, when the database is gone, going, or somebody else's. Internal errors are
+# among them: so it says "you were idle in a transaction" to a process that was stopped, and "read-only" when a standby
+# answers in place of the server that was.
+AWAY = (OperationalError, InterfaceError, InternalError)
+
+
+class ScoreError(Exception):
+    """`code` is stable and for programs; the message is for people and may change."""
+
+    code = "score_error"
+    message = "The score could not be changed."
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message or self.message)
+
+
+class Refused(ScoreError):  # noqa: N818  reads as what happened, as in `except Refused`
+    pass
+
+
+class TotalTooLarge(Refused):
+    code = "total_too_large"
+    message = "The total would pass 9007199254740991, the largest score that is exact in every store."
+
+
+class TotalOutOfRange(Refused):
+    code = "total_out_of_range"
+    message = "A total is a whole number from 0 to 9007199254740991."
+
+
+class KeyReused(Refused):
+    code = "idempotency_key_reused"
+    message = "This Idempotency-Key was used before with other points."
+
+
+class UserBlocked(Refused):
+    code = "user_blocked"
+    message = "This user is blocked from the leaderboard."
+
+
+class AlreadyBlocked(Refused):
+    code = "already_blocked"
+    message = "This user is blocked already."
+
+
+class NotBlocked(Refused):
+    code = "not_blocked"
+    message = "This user is not blocked."
+
+
+class Unavailable(ScoreError):  # noqa: N818
+    code = "unavailable"
+    message = "The service cannot answer right now."
+
+
+class Overloaded(Unavailable):
+    code = "overloaded"
+    message = "Too many requests are waiting. Nothing was changed."
+
+
+class OutcomeUnknown(Unavailable):
+    code = "outcome_unknown"
+    message = "The database did not confirm in time. Retry with the same Idempotency-Key to be exact."
+
+
+class NoStoreAnswers(Unavailable):
+    code = "unavailable"
+    message = "Neither Redis nor the database answers right now."

@@ -1,0 +1,158 @@
+"""The bridge between the event loop and blocking stores: one thread that does all waiting work as one piece."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future as ThreadFuture
+from queue import Empty, SimpleQueue
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from django.db import connections
+
+from .exceptions import OutcomeUnknown, Overloaded
+
+logger = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+
+class _Ticket(NamedTuple):
+    item: Any
+    future: asyncio.Future[Any] | ThreadFuture[Any]
+    loop: asyncio.AbstractEventLoop | None  # None: a thread waits for the answer
+
+    def begin(self) -> bool:
+        """Whether the caller still waits: doing the work after its patience ended would make a lie of what it was told."""
+        if isinstance(self.future, ThreadFuture):
+            # From here on `cancel` is too late, so that the answer cannot meet a future cancelled in the same moment.
+            return self.future.set_running_or_notify_cancel()
+        return not self.future.done()
+
+
+class Lane(Generic[Item, Answer]):
+    """Runs `work(items)` in one thread of its own, on everything that waits, up to `most` at a time.
+
+    There is no timer: a lone item is worked on at once, and what arrives while a piece of work runs is the next piece.
+    So pieces grow by themselves exactly when that pays (the idea is PostgreSQL's own group commit).
+
+    `work` returns one answer per item, in order; an exception among them is raised for that item's caller only, and
+    one that `work` raises itself is raised for all of them.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        work: Callable[[Sequence[Item]], Sequence[Answer | Exception]],
+        *,
+        most: int,
+        room: int,
+        patience_s: float,
+    ) -> None:
+        self._name = name
+        self._work = work
+        self._most = most
+        self._room = room  # waiting items beyond this are refused: a queue without an end is only memory
+        self._patience_s = patience_s
+        self._waiting: SimpleQueue[_Ticket | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+
+    async def ask(self, item: Item) -> Answer:
+        """The answer to `item`; raises `Overloaded`, or `OutcomeUnknown` after `patience_s` without one."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Answer] = loop.create_future()
+        self._put(_Ticket(item, future, loop))
+        # A bare timer instead of `asyncio.timeout`: this is on the path of every request.
+        timer = loop.call_later(self._patience_s, _give_up, future)
+        try:
+            return await future
+        finally:
+            timer.cancel()
+
+    def ask_and_wait(self, item: Item) -> Answer:
+        """`ask` for code without an event loop: commands and the admin."""
+        future: ThreadFuture[Answer] = ThreadFuture()
+        self._put(_Ticket(item, future, None))
+        try:
+            return future.result(self._patience_s)
+        except TimeoutError as error:
+            future.cancel()
+            raise OutcomeUnknown from error
+
+    def close(self, timeout_s: float = 10.0) -> None:
+        """Work off what is waiting, then end the thread."""
+        thread = self._thread
+        if thread is not None:
+            self._waiting.put(None)
+            thread.join(timeout_s)
+            self._thread = None
+
+    def _put(self, ticket: _Ticket) -> None:
+        if self._waiting.qsize() >= self._room:
+            raise Overloaded
+        self._waiting.put(ticket)
+        if self._thread is None:
+            self._start()
+
+    def _start(self) -> None:
+        with self._starting:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                self._thread.start()
+
+    def _run(self) -> None:
+        while (ticket := self._waiting.get()) is not None:
+            tickets = [ticket]
+            try:
+                while len(tickets) < self._most:
+                    if (ticket := self._waiting.get_nowait()) is None:
+                        self._waiting.put(None)  # the end comes after the work that was waiting
+                        break
+                    tickets.append(ticket)
+            except Empty:
+                pass
+            tickets = [t for t in tickets if t.begin()]
+            if tickets:
+                self._settle(tickets, self._answers([t.item for t in tickets]))
+        connections.close_all()  # Django keeps one per thread
+
+    def _answers(self, items: list[Item]) -> Sequence[Answer | Exception]:
+        try:
+            return self._work(items)
+        except Exception as error:
+            logger.debug("%s: a piece of %d failed", self._name, len(items), exc_info=True)
+            return [error] * len(items)
+
+    def _settle(self, tickets: list[_Ticket], answers: Sequence[Answer | Exception]) -> None:
+        # One wake-up per loop, not per answer: each writes to the loop's self-pipe.
+        by_loop: dict[asyncio.AbstractEventLoop | None, list[tuple[Any, Answer | Exception]]] = defaultdict(list)
+        for ticket, answer in zip(tickets, answers, strict=True):
+            by_loop[ticket.loop].append((ticket.future, answer))
+        for loop, pairs in by_loop.items():
+            if loop is None:
+                _resolve(pairs)
+            else:
+                try:
+                    loop.call_soon_threadsafe(_resolve, pairs)
+                except RuntimeError:  # the loop was closed meanwhile: nobody is left to tell
+                    logger.warning("%s: %d answers had no one left to wait for them", self._name, len(pairs))
+
+
+def _give_up(future: asyncio.Future[Any]) -> None:
+    if not future.done():
+        future.set_exception(OutcomeUnknown())
+
+
+def _resolve(pairs: list[tuple[Any, Any]]) -> None:
+    for future, answer in pairs:
+        if future.done():
+            continue
+        if isinstance(answer, Exception):
+            future.set_exception(answer)
+        else:
+            future.set_result(answer)

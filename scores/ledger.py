@@ -1,0 +1,144 @@
+"""What each change does to the totals: decided in memory, in order, without a store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from .exceptions import AlreadyBlocked, KeyReused, NotBlocked, Refused, TotalOutOfRange, TotalTooLarge, UserBlocked
+from .models import MAX_TOTAL, ScoreEvent
+
+Kind = ScoreEvent.Kind
+
+
+class Change(NamedTuple):
+    """What somebody wants to happen to one user's score."""
+
+    kind: ScoreEvent.Kind
+    user_id: str
+    points: int = 0  # to add; of a correction: the new total
+    idempotency_key: str | None = None
+    actor: str = ""
+    reason: str = ""
+
+
+class Recorded(NamedTuple):
+    """What happened: the event's number and the user's total right after it."""
+
+    seq: int
+    total: int
+    replayed: bool = False  # the event is of an earlier request with the same key
+
+
+class Keyed(NamedTuple):
+    """An increment of the past that carried a key."""
+
+    seq: int
+    points: int
+    total: int
+
+
+class Event(NamedTuple):
+    """A row of the log to be."""
+
+    seq: int
+    user_id: str
+    kind: str  # the plain value: psycopg would store the name of an enum's member
+    points: int
+    total: int
+    idempotency_key: str | None
+    actor: str
+    reason: str
+
+
+@dataclass
+class Ledger:
+    """The touched part of the truth, as the lock on the log's head shows it, and the events added to it.
+
+    `totals`, `blocked` and `keyed` must hold all there is of the users and keys of every change to be recorded.
+    """
+
+    seq: int
+    members: int
+    totals: dict[str, int]
+    blocked: set[str]
+    keyed: dict[tuple[str, str], Keyed]
+    events: list[Event] = field(default_factory=list)
+
+    def record(self, change: Change) -> Recorded:
+        """Append the event of `change`, or raise `Refused` and leave everything as it was."""
+        match change.kind:
+            case Kind.INCREMENT:
+                return self._increment(change)
+            case Kind.CORRECTION:
+                return self._correct(change)
+            case Kind.BLOCK:
+                return self._block(change)
+            case Kind.UNBLOCK:
+                return self._unblock(change)
+
+    def try_record(self, change: Change) -> Recorded | Refused:
+        """`record`, for many at once: a refused change must not fail its neighbours."""
+        try:
+            return self.record(change)
+        except Refused as refusal:
+            return refusal
+
+    def _increment(self, change: Change) -> Recorded:
+        # Before the block and the cap: what was acknowledged once is answered the same way for ever.
+        if change.idempotency_key is not None:
+            earlier = self.keyed.get((change.user_id, change.idempotency_key))
+            if earlier is not None:
+                if earlier.points != change.points:
+                    raise KeyReused
+                return Recorded(earlier.seq, earlier.total, replayed=True)
+        if change.user_id in self.blocked:
+            raise UserBlocked
+        total = self.totals.get(change.user_id, 0) + change.points
+        if total > MAX_TOTAL:
+            raise TotalTooLarge
+        return self._append(change, total)
+
+    def _correct(self, change: Change) -> Recorded:
+        # A hidden total is not corrected: the log would have to say of each event whether it shows.
+        if change.user_id in self.blocked:
+            raise UserBlocked
+        if not 0 <= change.points <= MAX_TOTAL:
+            raise TotalOutOfRange
+        return self._append(change, change.points)
+
+    def _block(self, change: Change) -> Recorded:
+        if change.user_id in self.blocked:
+            raise AlreadyBlocked
+        self.members -= change.user_id in self.totals
+        self.blocked.add(change.user_id)
+        return self._append(change, self.totals.get(change.user_id, 0))
+
+    def _unblock(self, change: Change) -> Recorded:
+        if change.user_id not in self.blocked:
+            raise NotBlocked
+        self.blocked.remove(change.user_id)
+        self.members += 1
+        return self._append(change, self.totals[change.user_id])
+
+    def _append(self, change: Change, total: int) -> Recorded:
+        before = self.totals.get(change.user_id)
+        if before is None and change.kind != Kind.BLOCK:
+            self.members += 1
+        self.seq += 1
+        self.totals[change.user_id] = total
+        self.events.append(
+            Event(
+                seq=self.seq,
+                user_id=change.user_id,
+                kind=change.kind.value,
+                points=total - (before or 0),
+                total=total,
+                idempotency_key=change.idempotency_key,
+                actor=change.actor,
+                reason=change.reason,
+            )
+        )
+        if change.idempotency_key is not None:
+            self.keyed[change.user_id, change.idempotency_key] = Keyed(self.seq, change.points, total)
+        return Recorded(self.seq, total)

@@ -1,0 +1,36 @@
+"""`manage.py superuser`: an administrator, made or given a new password, without a question asked."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.core.exceptions import ValidationError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import transaction
+
+
+class Command(BaseCommand):
+    help = "Make an administrator, or give an existing one a new password, and print both."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--username", default="admin")
+        parser.add_argument("--password", default="", help="by default a random one")
+
+    @transaction.atomic
+    def handle(self, *args: Any, **options: Any) -> None:
+        users = get_user_model()
+        username: str = options["username"]
+        password: str = options["password"] or secrets.token_urlsafe(12)
+        try:
+            username = users._meta.get_field("username").clean(username, None)
+        except ValidationError as error:
+            raise CommandError(f"--username {username!r}: {' '.join(error.messages)}") from error
+
+        user, made = users.objects.get_or_create(username=username)
+        user.is_active = user.is_staff = user.is_superuser = True
+        user.set_password(password)
+        user.save()
+
+        self.stdout.write(f"{'New' if made else 'Changed'} administrator: username {username}, password {password}")

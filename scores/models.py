@@ -1,0 +1,103 @@
+"""The truth: a log of events, the totals it adds up to, and who is hidden from the board."""
+
+from __future__ import annotations
+
+import uuid
+
+from django.db import models
+from django.db.models.functions import Now
+
+# A ZSET score is an IEEE 754 double: beyond this, neighbouring integers become one.
+MAX_TOTAL = 2**53 - 1
+
+
+class Leaderboard(models.Model):
+    """One row per board: the head of its log, and the lock that gives the log one order.
+
+    A transaction that changes scores first takes this row `FOR UPDATE`, so `seq` has no gaps and whoever can see
+    event n can see every event before it.
+    """
+
+    name = models.CharField(max_length=64, primary_key=True)
+    epoch = models.UUIDField(default=uuid.uuid4)  # which log this is: a new one when the log starts anew
+    seq = models.BigIntegerField(default=0)  # number of the newest event
+    members = models.BigIntegerField(default=0)  # users on the board: counted here, because counting rows is O(n)
+
+    class Meta:
+        db_table = "leaderboards"
+
+    def __str__(self) -> str:
+        return f"{self.name} at event {self.seq}"
+
+
+class UserScore(models.Model):
+    """A user's running total, as of the newest event that touched it. Never edited directly: see `services`."""
+
+    # Byte order, which is how Redis orders the members of one score.
+    user_id = models.CharField(max_length=255, primary_key=True, db_collation="C")
+    score = models.BigIntegerField(default=0, db_default=0)
+    updated_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        db_table = "user_scores"
+        constraints = [
+            models.CheckConstraint(condition=models.Q(score__range=(0, MAX_TOTAL)), name="user_scores_score_range")
+        ]
+        indexes = [models.Index(models.F("score").desc(), models.F("user_id").desc(), name="user_scores_rank")]
+
+    def __str__(self) -> str:
+        return self.user_id
+
+
+class Block(models.Model):
+    """A user whom moderators keep off the board. The total stays in `user_scores`, unseen, until the unblock.
+
+    A table of its own: `user_scores` is a contract with its readers, and blocked users are few.
+    """
+
+    user_id = models.CharField(max_length=255, primary_key=True, db_collation="C")
+    seq = models.BigIntegerField()  # of the event that tells who blocked, when and why
+
+    class Meta:
+        db_table = "blocks"
+
+    def __str__(self) -> str:
+        return self.user_id
+
+
+class ScoreEvent(models.Model):
+    """One change of one score. Appended, never updated or deleted; the totals and Redis are folds of these rows."""
+
+    class Kind(models.TextChoices):
+        INCREMENT = "increment"
+        CORRECTION = "correction"
+        BLOCK = "block"
+        UNBLOCK = "unblock"
+
+    seq = models.BigIntegerField(primary_key=True)
+    # No constraint and no index of its own: the total is written in the same transaction, and the unique one below
+    # with `score_events_of_user` serve every look-up.
+    user = models.ForeignKey(UserScore, models.DO_NOTHING, db_constraint=False, db_index=False, related_name="events")
+    kind = models.CharField(max_length=10, choices=Kind)
+    points = models.BigIntegerField()  # what the event added to the total; negative in a correction that lowers it
+    total = models.BigIntegerField()  # the user's total after the event
+    idempotency_key = models.CharField(max_length=255, null=True, db_collation="C")  # noqa: DJ001  NULL is never equal
+    actor = models.CharField(max_length=255, default="", db_default="")  # who, when it was not the user
+    reason = models.TextField(default="", db_default="")
+    created_at = models.DateTimeField(db_default=Now())  # for people; the order is `seq`, since clocks go back
+
+    class Meta:
+        db_table = "score_events"
+        constraints = [
+            # Partial, so that increments without a key, the usual ones, pay for one index less.
+            models.UniqueConstraint(
+                "user",
+                "idempotency_key",
+                condition=models.Q(idempotency_key__isnull=False),
+                name="score_events_idempotency_key",
+            )
+        ]
+        indexes = [models.Index(fields=["user", "-seq"], name="score_events_of_user")]
+
+    def __str__(self) -> str:
+        return f"{self.seq}: {self.kind} {self.points:+d} for {self.user_id}"

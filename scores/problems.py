@@ -1,0 +1,111 @@
+"""Errors as RFC 9457 problem details. Raised where they are known, rendered here and nowhere else.
+
+    {"type": "about:blank", "title": "Bad Request", "status": 400, "detail": "…", "code": "points_not_integer"}
+
+`detail` is DRF's, for people; `code` is stable, for programs; `errors` maps fields to messages where there are fields.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpResponse
+from rest_framework import exceptions
+from rest_framework.response import Response
+from rest_framework_simplejwt.exceptions import ExpiredTokenError, InvalidToken
+
+from .authentication import REALM, TokenExpired, TokenInvalid
+from .exceptions import AWAY, KeyReused, NoStoreAnswers, Refused, ScoreError, TotalOutOfRange, Unavailable, UserBlocked
+
+CONTENT_TYPE = "application/problem+json"
+RETRY_AFTER_S = 1
+
+STATUS: dict[type[ScoreError], HTTPStatus] = {
+    UserBlocked: HTTPStatus.FORBIDDEN,
+    KeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
+    TotalOutOfRange: HTTPStatus.BAD_REQUEST,
+    Refused: HTTPStatus.CONFLICT,
+    Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+# DRF's own codes, where they say less than the status line.
+CODES = {"error": "internal_error", "invalid": "invalid_body", "null": "invalid_body", "parse_error": "invalid_json"}
+
+
+def problem(status: int, code: str, detail: str, **members: Any) -> dict[str, Any]:
+    return {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": int(status),
+        "detail": detail,
+        "code": code,
+        **members,
+    }
+
+
+def page(status: int, code: str, detail: str, *, headers: Mapping[str, str] | None = None) -> HttpResponse:
+    """A problem outside of DRF: what no view answered."""
+    body = json.dumps(problem(status, code, detail), ensure_ascii=False)
+    return HttpResponse(body, status=status, content_type=CONTENT_TYPE, headers=headers)
+
+
+async def answer(response: HttpResponse, send: Callable[[Mapping[str, Any]], Awaitable[None]]) -> None:
+    """Answer an ASGI request with a `page`, from outside of Django."""
+    headers = [(name.lower().encode(), value.encode()) for name, value in response.items()]
+    await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+    await send({"type": "http.response.body", "body": response.content, "more_body": False})
+
+
+def handle_exception(exc: Exception, context: dict[str, Any]) -> Response | None:
+    """DRF's EXCEPTION_HANDLER: the problem for `exc`, or `None` for what nobody foresaw."""
+    if isinstance(exc, AWAY):
+        exc = NoStoreAnswers()
+    if isinstance(exc, ScoreError):
+        status = next(status for kind, status in STATUS.items() if isinstance(exc, kind))
+        headers = {"Retry-After": str(RETRY_AFTER_S)} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
+        return _response(problem(status, exc.code, str(exc)), headers)
+    if isinstance(exc, Http404):
+        exc = exceptions.NotFound()
+    elif isinstance(exc, PermissionDenied):
+        exc = exceptions.PermissionDenied()
+    elif isinstance(exc, InvalidToken):  # simplejwt's views raise it from what they found
+        exc = TokenExpired() if isinstance(exc.__context__, ExpiredTokenError) else TokenInvalid()
+    if not isinstance(exc, exceptions.APIException):
+        return None
+    return _response(_of(exc), _headers(exc))
+
+
+def _of(exc: exceptions.APIException) -> dict[str, Any]:
+    if isinstance(exc, exceptions.ValidationError) and isinstance(exc.detail, dict):
+        field, first = next(iter(exc.detail.items()))
+        detail = _first(first)
+        code = getattr(detail, "code", "invalid")
+        if field != "non_field_errors":
+            code = f"{field}_{code}"
+        return problem(exc.status_code, CODES.get(code, code), str(detail), errors=exc.detail)
+    detail = _first(exc.detail)
+    code = getattr(detail, "code", exc.default_code)
+    return problem(exc.status_code, CODES.get(code, code), str(detail))
+
+
+def _first(detail: Any) -> Any:
+    """The first message in DRF's nest of lists and dicts."""
+    while isinstance(detail, (list, dict)) and detail:
+        detail = next(iter(detail.values())) if isinstance(detail, dict) else detail[0]
+    return detail
+
+
+def _headers(exc: exceptions.APIException) -> dict[str, str]:
+    if exc.status_code == HTTPStatus.UNAUTHORIZED:
+        challenge = f'Bearer realm="{REALM}"'
+        if isinstance(exc, (TokenExpired, TokenInvalid)):  # RFC 6750, section 3: no error where no token was
+            challenge += f', error="invalid_token", error_description="{exc.detail}"'
+        return {"WWW-Authenticate": challenge}
+    return getattr(exc, "headers", {})
+
+
+def _response(body: dict[str, Any], headers: dict[str, str]) -> Response:
+    return Response(body, status=body["status"], headers=headers, content_type=CONTENT_TYPE)

@@ -1,0 +1,30 @@
+"""Writes: the only ways a score changes. Each ends with what was recorded, durably, or raises a `ScoreError`."""
+
+from __future__ import annotations
+
+from . import writer
+from .ledger import Change, Kind, Recorded
+
+
+async def increment(*, user_id: str, points: int, idempotency_key: str | None = None) -> Recorded:
+    """Add `points` (at least 1) to a user's total.
+
+    With a key, the same call again is answered by the first one's record. Raises `TotalTooLarge`, `UserBlocked`,
+    `KeyReused`, or `Unavailable`.
+    """
+    return await writer.lane.ask(Change(Kind.INCREMENT, user_id, points, idempotency_key))
+
+
+def correct(*, user_id: str, total: int, actor: str, reason: str) -> Recorded:
+    """Set a user's total. Raises `TotalOutOfRange`, `UserBlocked`, or `Unavailable`."""
+    return writer.lane.ask_and_wait(Change(Kind.CORRECTION, user_id, total, actor=actor, reason=reason))
+
+
+def block(*, user_id: str, actor: str, reason: str) -> Recorded:
+    """Take a user off the board and refuse their increments. Raises `AlreadyBlocked`, or `Unavailable`."""
+    return writer.lane.ask_and_wait(Change(Kind.BLOCK, user_id, actor=actor, reason=reason))
+
+
+def unblock(*, user_id: str, actor: str, reason: str) -> Recorded:
+    """Put a user back on the board with the total they had. Raises `NotBlocked`, or `Unavailable`."""
+    return writer.lane.ask_and_wait(Change(Kind.UNBLOCK, user_id, actor=actor, reason=reason))

@@ -1,0 +1,163 @@
+"""The tail: follows the log four times a second and keeps the copy at its end, whatever got lost on the way there."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+
+from django.db import Error as DatabaseError
+from django.db import connection
+
+from . import leaderboard, log, signals
+from .leaderboard import CopyUnusable, Damaged, RedisAway
+from .models import Leaderboard
+from .sweep import Sweep
+
+logger = logging.getLogger(__name__)
+
+LOOK_EVERY_S = 0.25
+CUT_OFF = "behind by events that the log no longer has"
+
+
+class Tail:
+    """One thread per process that compares the head of the log with the state of the copy, and mends what it finds.
+
+    The hook after a commit is the fast way; it may be lost with its worker, come late or twice. This is the sure way.
+    """
+
+    def __init__(self) -> None:
+        self._head: log.Head | None = None  # newest seen; kept while the database is away
+        self._seen_at = 0.0
+        self.sweep = Sweep()
+        self._database_away = False
+        self._awake = threading.Event()
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        if self._thread is None:
+            self._ended.clear()
+            self._thread = threading.Thread(target=self._run, name="tail", daemon=True)
+            self._thread.start()
+
+    def stop(self, timeout_s: float = 5.0) -> None:
+        if self._thread is not None:
+            self._ended.set()
+            self._awake.set()
+            self._thread.join(timeout_s)
+            self._thread = None
+
+    def wake(self) -> None:
+        """Look now: somebody met a copy that they could not use."""
+        self._awake.set()
+
+    def origin(self) -> str:
+        """The origin of the log: as last seen while the tail runs, else asked of the database."""
+        if self._head is not None and self._thread is not None:
+            return self._head.origin
+        return log.head().origin
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since the database was last asked for the head of its log, and answered."""
+        return time.monotonic() - self._seen_at if self._thread is not None else 0.0
+
+    def _run(self) -> None:
+        while not self._ended.is_set():
+            try:
+                self.look()
+            except RedisAway:
+                pass  # the breaker has said so
+            except DatabaseError as error:
+                if not self._database_away:  # once per outage, not four times a second
+                    logger.warning("The tail cannot read the log: %s", str(error).strip())
+                self._database_away = True
+                connection.close()
+            except Exception:
+                logger.exception("The tail stumbled and goes on")
+            self._awake.wait(LOOK_EVERY_S)
+            self._awake.clear()
+        connection.close()
+
+    def look(self) -> None:
+        """Compare once, and mend. Raises what the stores raise."""
+        previous = self._head
+        state, head = self._compare()
+        if fault := fault_of(state, head):
+            # Nobody lost anything when a process starts beside a new Redis.
+            self._rebuild(fault, logging.INFO if previous is None and fault == "missing" else logging.WARNING)
+            return
+        assert state is not None  # or it were missing
+        if state.seq < head.seq and previous is not None and state.seq < previous.seq:
+            # Behind what was committed a whole look ago: not just a hook on its way.
+            self._catch_up(head)
+        else:
+            self._sweep(head)
+
+    def _compare(self) -> tuple[leaderboard.State | None, log.Head]:
+        try:
+            # First: the log only grows, so an honest copy cannot be ahead of a later look at it.
+            state = leaderboard.state()
+        finally:
+            self._head = head = log.head()
+            self._seen_at = time.monotonic()
+            if self._database_away:
+                logger.info("The tail reads the log again")
+            self._database_away = False
+        return state, head
+
+    def _sweep(self, head: log.Head) -> None:
+        try:
+            if self.sweep.step():
+                self._announce(head)
+        except CopyUnusable:
+            pass  # since the look above: the next one meets it
+
+    def _catch_up(self, head: log.Head) -> None:
+        try:
+            if leaderboard.catch_up(head):
+                self._announce(head)
+        except Damaged:
+            self._rebuild(CUT_OFF)
+
+    def _rebuild(self, fault: str, level: int = logging.WARNING) -> None:
+        with log.turn_to_rebuild() as ours:
+            if not ours:
+                return  # another process is at it, and the next look will see its work
+            state, head = self._compare()
+            if fault != CUT_OFF and not fault_of(state, head):
+                return  # another process just did
+            logger.log(level, "The copy in Redis is %s: rebuilding it from the database", fault)
+            if fault == "ahead":
+                self._begin_epoch(state)
+            started = time.monotonic()
+            head = leaderboard.rebuild(force=fault == "damaged")
+            logger.info("Rebuilt %d members at event %d in %.2f s", head.members, head.seq, time.monotonic() - started)
+        self._announce(head)
+
+    def _begin_epoch(self, state: leaderboard.State | None) -> None:
+        """The log is shorter than it was: the database was put back. Readers must not take its new events for the old ones."""
+        assert state is not None  # "ahead" is said of a state
+        Leaderboard.objects.filter(name=log.BOARD, seq__lt=state.seq).update(epoch=uuid.uuid4())
+        self._head = log.head()
+
+    def _announce(self, head: log.Head) -> None:
+        signals.leaderboard_changed.send_robust(sender=Tail, origin=head.origin, seq=head.seq)
+
+
+def fault_of(state: leaderboard.State | None, head: log.Head) -> str | None:
+    """Why the copy cannot be caught up with the log and must be rebuilt; `None` when it can."""
+    if state is None:
+        return "missing"
+    if state.origin != head.origin:
+        return "foreign"
+    if state.seq > head.seq:
+        return "ahead"
+    if state.size != state.members or (state.seq == head.seq and state.members != head.members):
+        return "damaged"
+    return None
+
+
+tail = Tail()

@@ -1,0 +1,147 @@
+"""Group commit: everything that waits becomes one transaction, under one lock, in one order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import psycopg
+from django.db import Error as DatabaseError
+from django.db import connection, transaction
+
+from . import log, signals
+from .exceptions import AWAY, OutcomeUnknown
+from .lane import Lane
+from .ledger import Change, Event, Keyed, Ledger, Recorded
+from .models import ScoreEvent
+
+MOST_PER_TRANSACTION = 512
+# The lock on the log's head is held across one round trip. A worker that stops or is cut off in that moment must not
+# hold it longer than the others' patience.
+SESSION_SQL = """
+    SELECT set_config('idle_in_transaction_session_timeout', '1000', false),
+           set_config('lock_timeout', '2000', false),
+           set_config('statement_timeout', '2000', false)
+"""
+LOCK_SQL = f"{log.HEAD_SQL} FOR UPDATE OF b"
+TOTALS_SQL = "SELECT user_id, score FROM user_scores WHERE user_id = ANY(%s)"
+BLOCKED_SQL = "SELECT user_id FROM blocks WHERE user_id = ANY(%s)"
+KEYED_SQL = """
+    SELECT e.user_id, e.idempotency_key, e.seq, e.points, e.total
+    FROM unnest(%s::text[], %s::text[]) AS asked (user_id, idempotency_key)
+    JOIN score_events e USING (user_id, idempotency_key)
+"""
+# Sorted by user id, so that a reader of the write-ahead log and the index see neighbours together. `ORDER BY` is not
+# needed against deadlocks: the lock above already puts writers in one line.
+SAVE_TOTALS_SQL = """
+    INSERT INTO user_scores (user_id, score, updated_at)
+    SELECT user_id, score, now() FROM unnest(%s::text[], %s::bigint[]) AS t (user_id, score)
+    ON CONFLICT (user_id) DO UPDATE SET score = excluded.score, updated_at = excluded.updated_at
+"""
+SAVE_EVENTS_SQL = """
+    INSERT INTO score_events (seq, user_id, kind, points, total, idempotency_key, actor, reason, created_at)
+    SELECT e.*, now() FROM unnest(
+        %s::bigint[], %s::text[], %s::text[], %s::bigint[], %s::bigint[], %s::text[], %s::text[], %s::text[]
+    ) AS e
+"""
+SAVE_HEAD_SQL = "UPDATE leaderboards SET seq = %s, members = %s WHERE name = %s"
+BLOCK_SQL = "INSERT INTO blocks (user_id, seq) VALUES (%s, %s)"
+UNBLOCK_SQL = "DELETE FROM blocks WHERE user_id = %s"
+
+
+def record(changes: Sequence[Change]) -> list[Recorded | Exception]:
+    """Record all of `changes` in one transaction, and tell the world after its commit.
+
+    Two round trips: the lock with the reads, then the writes with the commit. One refused change is an answer among the
+    others. Any failure of the database is `OutcomeUnknown` for all: the commit may have been on its way.
+    """
+    try:
+        raw = _connected()
+        # The pipeline is outside, so that COMMIT travels with the writes.
+        with connection.wrap_database_errors, raw.pipeline(), transaction.atomic():
+            return _record(psycopg.Cursor(raw), changes)
+    except AWAY as error:
+        connection.close()
+        raise OutcomeUnknown from error
+    except DatabaseError:
+        connection.close()
+        raise
+
+
+def _record(cursor: psycopg.Cursor[Any], changes: Sequence[Change]) -> list[Recorded | Exception]:
+    origin, ledger = _lock_and_read(cursor, changes)
+    first = ledger.seq + 1
+    outcomes: list[Recorded | Exception] = [ledger.try_record(change) for change in changes]
+    if ledger.events:
+        totals = _save(cursor, ledger)
+        transaction.on_commit(
+            partial(
+                signals.scores_committed.send_robust,
+                sender=ScoreEvent,
+                origin=origin,
+                first=first,
+                last=ledger.seq,
+                members=ledger.members,
+                totals=totals,
+            ),
+            robust=True,  # a failing copy must not turn a committed write into an error
+        )
+    return outcomes
+
+
+def _lock_and_read(cursor: psycopg.Cursor[Any], changes: Sequence[Change]) -> tuple[str, Ledger]:
+    """Take the lock and read what the ledger needs, in one round trip.
+
+    Each statement has a snapshot of its own (READ COMMITTED), taken when the one before it is done: the reads see
+    everything that was committed before the lock was granted.
+    """
+    users = sorted({change.user_id for change in changes})
+    keys = [(c.user_id, c.idempotency_key) for c in changes if c.idempotency_key is not None]
+    head, totals, blocked, keyed = (psycopg.Cursor(cursor.connection) for _ in range(4))
+    head.execute(LOCK_SQL)
+    totals.execute(TOTALS_SQL, [users])
+    blocked.execute(BLOCKED_SQL, [users])
+    if keys:
+        keyed.execute(KEYED_SQL, [[user for user, _ in keys], [key for _, key in keys]])
+    row = head.fetchone()
+    if row is None:
+        log.start()
+        return _lock_and_read(cursor, changes)
+    origin, seq, members = row
+    return origin, Ledger(
+        seq=seq,
+        members=members,
+        totals=dict(totals.fetchall()),
+        blocked={user for (user,) in blocked.fetchall()},
+        keyed={(user, key): Keyed(*event) for user, key, *event in keyed.fetchall()} if keys else {},
+    )
+
+
+def _save(cursor: psycopg.Cursor[Any], ledger: Ledger) -> dict[str, int | None]:
+    """Send the writes; the commit that follows waits for them. Returns each touched user's place for `scores_committed`."""
+    last: dict[str, Event] = {event.user_id: event for event in ledger.events}
+    users = sorted(last)
+    cursor.execute(SAVE_TOTALS_SQL, [users, [last[user].total for user in users]])
+    cursor.execute(SAVE_EVENTS_SQL, [list(column) for column in zip(*ledger.events, strict=True)])
+    cursor.execute(SAVE_HEAD_SQL, [ledger.seq, ledger.members, log.BOARD])
+    for event in ledger.events:
+        if event.kind == ScoreEvent.Kind.BLOCK:
+            cursor.execute(BLOCK_SQL, [event.user_id, event.seq])
+        elif event.kind == ScoreEvent.Kind.UNBLOCK:
+            cursor.execute(UNBLOCK_SQL, [event.user_id])
+    return {user: None if user in ledger.blocked else event.total for user, event in last.items()}
+
+
+def _connected() -> psycopg.Connection[Any]:
+    """This thread's connection, set up for writing when it is new."""
+    connection.ensure_connection()
+    raw: psycopg.Connection[Any] = connection.connection
+    if raw.prepare_threshold != 0:  # Django turns prepared statements off; these few are worth planning once
+        raw.prepare_threshold = 0
+        with connection.cursor() as cursor:
+            cursor.execute(SESSION_SQL)
+    return raw
+
+
+lane: Lane[Change, Recorded] = Lane("writer", record, most=MOST_PER_TRANSACTION, room=20_000, patience_s=1.8)

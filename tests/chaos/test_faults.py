@@ -1,0 +1,27 @@
+"""One cycle of each fault of `make chaos`, which has more of them and the table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from chaos.cycle import Line, run
+from chaos.faults import FAULTS, Fault
+from chaos.world import World, world
+
+
+@pytest.fixture(scope="module")
+def hurt(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with world(tmp_path_factory.mktemp("chaos")) as hurt:
+        yield hurt
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_nothing_is_lost_doubled_or_wrongly_shown_by(fault: Fault, hurt: World) -> None:
+    line = Line(fault.name)
+
+    problems = run(fault, hurt, line)
+
+    assert problems == []
+    assert line.operations > 0

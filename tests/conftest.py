@@ -1,0 +1,148 @@
+"""What tests share: one database, one Redis, one server, and the personas who score.
+
+The server and the tests use the same stores, so a test can post over HTTP and look into the tables.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.db import connection, transaction
+from django.test.utils import setup_databases, teardown_databases
+from django_redis import get_redis_connection
+from redis import Redis
+from rest_framework_simplejwt.token_blacklist.models import OutstandingToken
+from rest_framework_simplejwt.tokens import AccessToken
+from websockets.sync.client import connect
+
+from scores import authentication, leaderboard, log, selectors, writer
+
+from .servers import Server
+
+TokenFor = Callable[..., str]
+
+
+# On a machine that is busy with something else, a tenth of a second is not much.
+MORE_PATIENT = 5
+for cache in settings.CACHES.values():
+    for name in ("SOCKET_TIMEOUT", "SOCKET_CONNECT_TIMEOUT"):
+        cache["OPTIONS"][name] *= MORE_PATIENT
+
+
+@pytest.fixture(scope="session")
+def _stores(django_db_blocker: Any) -> Iterator[None]:
+    """A migrated database. Not by pytest-django's marks: they give each test a transaction, and the server has its own."""
+    with django_db_blocker.unblock():
+        databases = setup_databases(verbosity=0, interactive=False)
+        yield
+        # The lanes' connections would keep the database from being dropped.
+        writer.lane.close()
+        selectors.lane.close()
+        teardown_databases(databases, verbosity=0)
+
+
+@pytest.fixture
+def board(_stores: None) -> Iterator[None]:
+    """An empty board. Every test that touches a store asks for it."""
+    empty_board()
+    yield
+    connection.close()
+
+
+def empty_board() -> None:
+    """Forget every score, user and token.
+
+    By DELETE under the writers' own lock: TRUNCATE, which pytest-django uses, can deadlock with the server that other
+    tests share, and costs 70 ms.
+    """
+    with transaction.atomic(), connection.cursor() as cursor:
+        for table in ("leaderboards", "blocks", "score_events", "user_scores"):
+            cursor.execute(f"DELETE FROM {table}")
+        OutstandingToken.objects.all().delete()
+        get_user_model().objects.all().delete()
+    get_redis_connection("bulk").flushdb()
+    leaderboard.breaker.succeeded()
+    authentication._remembered.clear()
+
+
+@pytest.fixture
+def redis(board: None) -> Iterator[Redis]:
+    """A client of the test's own, which waits for as long as it takes."""
+    with Redis.from_url(settings.REDIS_URL) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def _server(_stores: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The test database is named in settings by now; the server has to be told."""
+    name = connection.settings_dict["NAME"]
+    host = connection.settings_dict["OPTIONS"]["host"]
+    server = Server(
+        log=tmp_path_factory.mktemp("server") / "log",
+        env={"DATABASE_URL": f"postgresql://postgres@/{name}?host={host}"},
+    ).start()
+    server.pause()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def server(_server: Server, board: None) -> Iterator[Server]:
+    """A running server with an empty board, which its API and its sockets have noticed.
+
+    It stands still while a test runs that does not ask for it: it would mend the copy that the test broke, and tell
+    everybody about writes that the test wants untold.
+    """
+    _server.resume()
+    try:
+        wait_until_noticed(_server)
+        yield _server
+    finally:
+        _server.pause()
+
+
+def wait_until_noticed(server: Server) -> None:
+    """Return when the API and the sockets of `server` show the log that the database has now."""
+    origin = log.head().origin
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        answer = httpx.get(f"{server.url}/api/v1/leaderboard", verify=False)
+        if answer.headers.get("X-Leaderboard-Source") == "redis" and origin in answer.headers["ETag"]:
+            break
+        time.sleep(0.01)
+    else:
+        raise AssertionError(f"the server did not notice the empty board: {answer.text}\n{server.log.read_text()}")
+    with connect(server.ws_url) as socket:
+        while json.loads(socket.recv(timeout=10))["epoch"] != origin:
+            pass
+
+
+@pytest.fixture
+def token_for() -> TokenFor:
+    """Makes access tokens: `token_for("ann")`, `token_for("ann", exp=0)`; a claim of `None` is left out."""
+
+    def make(user_id: Any, **claims: Any) -> str:
+        token = AccessToken()
+        token.payload |= {"user_id": user_id} | claims
+        token.payload = {name: value for name, value in token.payload.items() if value is not None}
+        return str(token)
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def _receivers_do_not_fail(request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """`send_robust` hides the errors of receivers, in tests too; this finds them."""
+    yield
+    if request.node.get_closest_marker("receiver_fails") is None:
+        records = caplog.get_records("call") + caplog.get_records("setup")
+        hidden = [r for r in records if r.name == "django.dispatch" and r.levelno >= logging.ERROR]
+        assert not hidden, f"a receiver failed unnoticed: {hidden[0].exc_info}"

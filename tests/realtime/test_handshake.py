@@ -1,0 +1,96 @@
+"""Which sockets open, and where."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from realtime.origins import is_allowed
+from tests.servers import Server
+
+
+@pytest.mark.parametrize("path", ["/ws/leaderboard/", "/ws/leaderboard", "/"])
+async def test_the_board_is_at(path: str, server: Server) -> None:
+    async with connect(f"ws://127.0.0.1:{server.port}{path}") as socket:
+        assert json.loads(await socket.recv())["type"] == "leaderboard_update"
+
+
+@pytest.mark.parametrize("path", ["/ws/", "/ws/leaderboard/x", "/api/v1/leaderboard", "/%00", "/%ff"])
+async def test_nothing_is_at(path: str, server: Server) -> None:
+    with pytest.raises(InvalidStatus) as refused:
+        async with connect(f"ws://127.0.0.1:{server.port}{path}"):
+            pass
+
+    assert refused.value.response.status_code == 403
+
+
+async def test_a_page_of_the_same_host_may(server: Server) -> None:
+    async with connect(server.ws_url, origin=f"http://127.0.0.1:{server.port}") as socket:  # type: ignore[arg-type]
+        await socket.recv()
+
+
+@pytest.mark.parametrize("origin", ["https://elsewhere.example", "null", "http://127.0.0.1:1"])
+async def test_a_page_of_another_host_may_not(origin: Any, server: Server) -> None:
+    with pytest.raises(InvalidStatus) as refused:
+        async with connect(server.ws_url, origin=origin):
+            pass
+
+    assert refused.value.response.status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "allowed"),
+    [
+        ("https://game.example.org", "scores.example.org", True),  # listed
+        ("https://scores.example.org", "scores.example.org", True),
+        ("https://scores.example.org", "scores.example.org:8443", False),
+        ("https://evil.example", "evil.example", False),  # a rebound name: its own Host, but not ours
+        ("http://game.example.org", "scores.example.org", False),
+        ("https://game.example.org.evil.example", "scores.example.org", False),
+        ("https://[::1", "[::1", False),
+        ("", "", False),
+    ],
+)
+def test_own_and_listed_origins(origin: str, host: str, allowed: bool, settings: Any) -> None:
+    settings.SOCKET_ORIGINS = ["https://game.example.org"]
+    settings.ALLOWED_HOSTS = ["scores.example.org"]
+
+    assert is_allowed(origin, host) is allowed
+
+
+async def test_what_a_client_says_changes_nothing(server: Server) -> None:
+    async with connect(server.ws_url) as socket:
+        first = await socket.recv()
+        for said in ("{", '{"type": "leaderboard_update"}', b"\x00\xff", "x" * 4096):
+            await socket.send(said)
+
+        async with connect(server.ws_url) as another:
+            assert await another.recv() == first
+
+
+async def test_a_long_message_closes_the_socket_with_1009(server: Server) -> None:
+    async with connect(server.ws_url) as socket:
+        await socket.recv()
+        await socket.send("x" * 5000)
+
+        with pytest.raises(ConnectionClosed):
+            await socket.recv()
+
+    assert socket.close_code == 1009
+
+
+async def test_a_server_that_ends_says_so_with_1012(server: Server, tmp_path: Any) -> None:
+    another = Server(log=tmp_path / "log", env={"DATABASE_URL": server.env["DATABASE_URL"]}).start()
+    async with connect(another.ws_url) as socket:
+        await socket.recv()
+
+        another.process.terminate()
+
+        with pytest.raises(ConnectionClosed):
+            await socket.recv()
+    another.stop()
+    assert socket.close_code == 1012

@@ -1,0 +1,93 @@
+"""What tests of scores share: a client of the API, the copy, and somebody else's connection to the database."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+from django.db import connection
+from django.db.backends.base.base import BaseDatabaseWrapper
+from redis import Redis
+
+from scores import leaderboard, log
+from scores.models import ScoreEvent, UserScore
+from scores.receivers import move_leaderboard
+from scores.signals import scores_committed
+from tests.conftest import TokenFor
+from tests.servers import Server
+
+Post = Callable[..., httpx.Response]
+
+
+@pytest.fixture
+def api(server: Server) -> Iterator[httpx.Client]:
+    """A client whose addresses start after /api/v1."""
+    with httpx.Client(base_url=f"{server.url}/api/v1", verify=False, timeout=10) as client:
+        yield client
+
+
+@pytest.fixture
+def increment(api: httpx.Client, token_for: TokenFor) -> Post:
+    """Posts points for a user: `increment("ann", 10)`, or with an Idempotency-Key: `increment("ann", 10, key="a")`."""
+
+    def post(user_id: str, points: int, *, key: str | None = None) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {token_for(user_id)}"}
+        if key is not None:
+            headers["Idempotency-Key"] = key
+        return api.post("/scores/increment", json={"points": points}, headers=headers)
+
+    return post
+
+
+@pytest.fixture
+def copy(redis: Redis) -> Redis:
+    """A whole copy of the empty board."""
+    leaderboard.rebuild()
+    return redis
+
+
+@pytest.fixture
+def rival(board: None) -> Iterator[BaseDatabaseWrapper]:
+    """A second connection to the database: another worker's, or an administrator's."""
+    other = connection.copy()
+    yield other
+    other.close()
+
+
+def until(condition: Callable[[], object], timeout_s: float = 5.0) -> None:
+    """Wait for `condition`, or fail."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.005)
+
+
+def copy_is_true(redis: Redis) -> bool:
+    """Whether Redis holds what the database holds, member by member, and knows how far in the log that is."""
+    if redis.type("leaderboard") not in (b"zset", b"none") or redis.type("leaderboard:state") != b"hash":
+        return False
+    rows: Any = redis.zrange("leaderboard", 0, -1, withscores=True)
+    members = {member.decode(): int(score) for member, score in rows}
+    head = log.head()
+    state = {b"origin": head.origin, b"seq": head.seq, b"members": head.members}
+    return members == dict(log.visible_totals(chunk=100)) and redis.hgetall("leaderboard:state") == {
+        name: str(value).encode() for name, value in state.items()
+    }
+
+
+@contextmanager
+def hooks_lost() -> Iterator[None]:
+    """Commits are not told to the copy, as when a worker dies right after them."""
+    assert scores_committed.disconnect(dispatch_uid="move_leaderboard")
+    try:
+        yield
+    finally:
+        scores_committed.connect(move_leaderboard, dispatch_uid="move_leaderboard")
+
+
+def nothing_was_written() -> bool:
+    return not ScoreEvent.objects.exists() and not UserScore.objects.exists()

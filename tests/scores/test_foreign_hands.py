@@ -1,0 +1,54 @@
+"""What somebody else wrote into the set, without changing its size, is neither shown nor stumbled over."""
+
+from __future__ import annotations
+
+import pytest
+from redis import Redis
+
+from scores import selectors, services
+from scores.leaderboard import KEY, STATE_KEY, Entry, PageQuestion
+from scores.selectors import Source
+from scores.sweep import Sweep
+
+pytestmark = pytest.mark.usefixtures("two_players")
+
+
+@pytest.fixture
+def two_players(copy: Redis) -> None:
+    for user_id, total in (("ann", 30), ("ben", 20)):
+        services.correct(user_id=user_id, total=total, actor="test", reason="start")
+
+
+def top() -> tuple[object, Source]:
+    (page,) = selectors.answer([PageQuestion(10, 0)])
+    assert isinstance(page, selectors.Page)
+    return page.entries, page.source
+
+
+@pytest.mark.parametrize("score", [30.5, float("inf"), 1e300])
+def test_a_score_that_is_no_total_is_read_from_the_database_until_it_is_mended(score: float, copy: Redis) -> None:
+    copy.zadd(KEY, {"ann": score})
+    whole = [Entry(1, "ann", 30), Entry(2, "ben", 20)]
+
+    assert top() == (whole, Source.DATABASE)
+    assert Sweep().step() == 1
+    assert top() == (whole, Source.REDIS)
+
+
+def test_so_is_a_board_with_a_member_that_is_no_text(copy: Redis) -> None:
+    copy.zrem(KEY, "ann")
+    copy.zadd(KEY, {b"\xff": 40})
+
+    assert top() == ([Entry(1, "ann", 30), Entry(2, "ben", 20)], Source.DATABASE)
+
+
+def test_a_copy_that_went_back_is_not_read(copy: Redis) -> None:
+    """An old RDB file is whole, and of the right log; but this process has told a newer state already."""
+    old = {key: copy.dump(key) for key in (KEY, STATE_KEY)}
+    services.correct(user_id="ben", total=40, actor="test", reason="test")
+    assert top() == ([Entry(1, "ben", 40), Entry(2, "ann", 30)], Source.REDIS)
+
+    for key, value in old.items():
+        copy.restore(key, 0, value, replace=True)  # type: ignore[arg-type]
+
+    assert top() == ([Entry(1, "ben", 40), Entry(2, "ann", 30)], Source.DATABASE)

@@ -1,0 +1,207 @@
+"""What each change does to the totals, and what it refuses to."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scores.exceptions import (
+    AlreadyBlocked,
+    KeyReused,
+    NotBlocked,
+    Refused,
+    TotalOutOfRange,
+    TotalTooLarge,
+    UserBlocked,
+)
+from scores.ledger import Change, Keyed, Kind, Ledger, Recorded
+from scores.models import MAX_TOTAL
+
+
+def ledger(**changed: Any) -> Ledger:
+    """At event 7: ann has 10, bob has 20 and is blocked, and ann's key "k" brought her 4 points in event 3."""
+    whole: dict[str, Any] = {
+        "seq": 7,
+        "members": 1,
+        "totals": {"ann": 10, "bob": 20},
+        "blocked": {"bob"},
+        "keyed": {("ann", "k"): Keyed(seq=3, points=4, total=4)},
+    }
+    return Ledger(**whole | changed)
+
+
+# Taken
+
+
+def test_an_increment_adds_to_the_total() -> None:
+    book = ledger()
+
+    assert book.record(Change(Kind.INCREMENT, "ann", 5)) == Recorded(seq=8, total=15)
+    assert book.record(Change(Kind.INCREMENT, "ann", 1)) == Recorded(seq=9, total=16)
+    assert (book.totals["ann"], book.members) == (16, 1)
+
+
+def test_the_first_increment_of_a_user_makes_a_member() -> None:
+    book = ledger()
+
+    assert book.record(Change(Kind.INCREMENT, "cid", 5)) == Recorded(seq=8, total=5)
+    assert (book.totals["cid"], book.members) == (5, 2)
+
+
+def test_a_correction_sets_the_total_and_its_event_says_by_how_much() -> None:
+    book = ledger()
+
+    book.record(Change(Kind.CORRECTION, "ann", 3, actor="admin", reason="a bug"))
+
+    (event,) = book.events
+    assert (event.points, event.total, event.actor, event.reason) == (-7, 3, "admin", "a bug")
+
+
+def test_a_correction_can_make_a_member_of_nothing() -> None:
+    book = ledger()
+
+    assert book.record(Change(Kind.CORRECTION, "cid", 0)) == Recorded(seq=8, total=0)
+    assert book.members == 2
+
+
+def test_a_block_hides_the_total_and_an_unblock_shows_it_again() -> None:
+    book = ledger()
+
+    assert book.record(Change(Kind.BLOCK, "ann")) == Recorded(seq=8, total=10)
+    assert (book.members, book.blocked) == (0, {"ann", "bob"})
+    assert book.record(Change(Kind.UNBLOCK, "ann")) == Recorded(seq=9, total=10)
+    assert (book.members, book.blocked) == (1, {"bob"})
+    assert [event.points for event in book.events] == [0, 0]
+
+
+def test_a_name_can_be_blocked_before_anybody_scores_with_it() -> None:
+    book = ledger()
+
+    assert book.record(Change(Kind.BLOCK, "cid")) == Recorded(seq=8, total=0)
+    assert book.members == 1
+    assert book.record(Change(Kind.UNBLOCK, "cid")) == Recorded(seq=9, total=0)
+    assert book.members == 2
+
+
+def test_a_key_is_written_into_its_event() -> None:
+    book = ledger()
+
+    book.record(Change(Kind.INCREMENT, "ann", 5, "new"))
+
+    assert book.events[0].idempotency_key == "new"
+    assert book.record(Change(Kind.INCREMENT, "ann", 5, "new")) == Recorded(seq=8, total=15, replayed=True)
+    assert len(book.events) == 1
+
+
+def test_the_kind_of_an_event_is_plain_text() -> None:
+    """The driver would store the name of an enum's member."""
+    book = ledger()
+
+    book.record(Change(Kind.INCREMENT, "ann", 5))
+
+    assert type(book.events[0].kind) is str
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        pytest.param({}, id="as it was"),
+        pytest.param({"blocked": {"ann"}}, id="though blocked since"),
+        pytest.param({"totals": {"ann": MAX_TOTAL}}, id="though at the cap since"),
+    ],
+)
+def test_a_known_key_is_answered_as_it_was(changed: dict[str, Any]) -> None:
+    book = ledger(**changed)
+
+    assert book.record(Change(Kind.INCREMENT, "ann", 4, "k")) == Recorded(seq=3, total=4, replayed=True)
+    assert book.events == []
+
+
+# Refused
+
+
+@pytest.mark.parametrize(
+    ("change", "refusal"),
+    [
+        pytest.param(Change(Kind.INCREMENT, "ann", MAX_TOTAL - 9), TotalTooLarge, id="increment past the cap"),
+        pytest.param(Change(Kind.INCREMENT, "cid", MAX_TOTAL + 1), TotalTooLarge, id="first one past the cap"),
+        pytest.param(Change(Kind.INCREMENT, "bob", 1), UserBlocked, id="increment of the blocked"),
+        pytest.param(Change(Kind.INCREMENT, "ann", 5, "k"), KeyReused, id="key with other points"),
+        pytest.param(Change(Kind.CORRECTION, "ann", -1), TotalOutOfRange, id="correction below 0"),
+        pytest.param(Change(Kind.CORRECTION, "ann", MAX_TOTAL + 1), TotalOutOfRange, id="correction past the cap"),
+        pytest.param(Change(Kind.CORRECTION, "bob", 1), UserBlocked, id="correction of the blocked"),
+        pytest.param(Change(Kind.BLOCK, "bob"), AlreadyBlocked, id="block of the blocked"),
+        pytest.param(Change(Kind.UNBLOCK, "ann"), NotBlocked, id="unblock of the unblocked"),
+        pytest.param(Change(Kind.UNBLOCK, "nobody"), NotBlocked, id="unblock of nobody"),
+    ],
+)
+def test_a_refusal_changes_nothing(change: Change, refusal: type[Refused]) -> None:
+    book = ledger()
+    before = copy.deepcopy(book)
+
+    with pytest.raises(refusal):
+        book.record(change)
+
+    assert book == before
+
+
+def test_the_cap_itself_is_taken() -> None:
+    assert ledger().record(Change(Kind.INCREMENT, "ann", MAX_TOTAL - 10)).total == MAX_TOTAL
+    assert ledger().record(Change(Kind.CORRECTION, "ann", MAX_TOTAL)).total == MAX_TOTAL
+
+
+def test_a_refused_change_does_not_fail_its_neighbours() -> None:
+    book = ledger()
+    changes = [Change(Kind.INCREMENT, user_id, 1) for user_id in ("ann", "bob", "ann")]
+
+    outcomes = [book.try_record(change) for change in changes]
+
+    assert outcomes[0] == Recorded(seq=8, total=11)
+    assert isinstance(outcomes[1], UserBlocked)
+    assert outcomes[2] == Recorded(seq=9, total=12)
+
+
+def test_a_key_whose_request_was_refused_is_free() -> None:
+    book = ledger()
+
+    assert isinstance(book.try_record(Change(Kind.INCREMENT, "ann", MAX_TOTAL, "new")), TotalTooLarge)
+    assert book.record(Change(Kind.INCREMENT, "ann", 1, "new")) == Recorded(seq=8, total=11)
+
+
+# Whatever comes
+
+changes = st.builds(
+    Change,
+    st.sampled_from(Kind),
+    st.sampled_from(["ann", "bob", "cid"]),
+    st.integers(-1, 3) | st.sampled_from([MAX_TOTAL - 1, MAX_TOTAL, MAX_TOTAL + 1]),
+    st.none() | st.sampled_from(["k", "l"]),
+).filter(lambda change: change.kind == Kind.INCREMENT or change.idempotency_key is None)
+changes = changes.filter(lambda change: change.kind != Kind.INCREMENT or change.points >= 1)
+
+
+@given(st.lists(changes, max_size=30))
+def test_the_events_add_up_to_the_totals_and_the_members(asked: list[Change]) -> None:
+    book = Ledger(seq=0, members=0, totals={}, blocked=set(), keyed={})
+
+    for change in asked:
+        before = copy.deepcopy(book)
+        if isinstance(book.try_record(change), Refused):
+            assert book == before
+
+    board: dict[str, int | None] = {}
+    sums: dict[str, int] = {}
+    for seq, event in enumerate(book.events, start=1):
+        sums[event.user_id] = sums.get(event.user_id, 0) + event.points
+        board[event.user_id] = None if event.kind == Kind.BLOCK else event.total
+        assert event.seq == seq
+        assert sums[event.user_id] == event.total
+        assert 0 <= event.total <= MAX_TOTAL
+    assert sums == book.totals
+    assert {user for user, total in board.items() if total is None} == book.blocked
+    assert sum(total is not None for total in board.values()) == book.members
+    assert book.seq == len(book.events)
