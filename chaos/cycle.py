@@ -30,6 +30,7 @@ class Line:
     misled: int = 0
     slowest_heal_s: float = 0.0
     slowest_answer_s: float = 0.0
+    longest_silence_s: float = 0.0
     problems: int = 0
 
 
@@ -49,6 +50,7 @@ def run(fault: Fault, world: World, line: Line) -> list[str]:
     line.slowest_heal_s = max(line.slowest_heal_s, took_s)
     if verdict is not None:
         line.slowest_answer_s = max(line.slowest_answer_s, verdict.slowest_s)
+        line.longest_silence_s = max(line.longest_silence_s, verdict.silence_s)
         line.operations += verdict.operations
         line.lost += verdict.lost
         line.doubled += verdict.doubled
@@ -56,6 +58,8 @@ def run(fault: Fault, world: World, line: Line) -> list[str]:
         for what in ("lost", "doubled") if fault.shows else ("lost", "doubled", "misled"):
             if number := getattr(verdict, what):
                 problems.append(f"{number} {what}")
+        if verdict.cuts and not fault.cuts:
+            problems.append(f"{verdict.cuts} sockets were cut")
     line.problems += len(problems)
     return problems
 

@@ -21,6 +21,7 @@ class Fault:
     strike: Callable[[World], None]
     cycles: int
     shows: bool = False  # until it is found, nothing in Redis gives it away
+    cuts: bool = False  # the sockets of a process that ends, end
 
 
 def kill_worker(world: World) -> None:
@@ -77,6 +78,16 @@ def freeze_postgresql(world: World) -> None:
     world.postgresql.thaw()
 
 
+def fail_over(world: World) -> None:
+    """What was committed is there, on another timeline: nobody can know by the numbers whether that is so."""
+    before = world.postgresql.timeline
+    world.postgresql.stop()
+    world.postgresql.boot_as_standby()
+    time.sleep(0.5)  # in which it answers reads, and refuses writes
+    world.postgresql.promote()
+    assert world.postgresql.timeline > before
+
+
 def old_rdb(world: World) -> None:
     world.redis.client.save()
     time.sleep(0.5)
@@ -113,16 +124,17 @@ def evict_and_recreate(world: World) -> None:
 
 
 FAULTS = [
-    Fault("kill -9 of a worker", kill_worker, 20),
+    Fault("kill -9 of a worker", kill_worker, 20, cuts=True),
     Fault("kill -9 of Redis, which comes back empty", kill_redis, 20),
     Fault("kill -9 of PostgreSQL", kill_postgresql, 20),
-    Fault("kill -9 of everything at once", kill_everything, 3),
-    Fault("SIGTERM and a new start", terminate, 5),
+    Fault("kill -9 of everything at once", kill_everything, 3, cuts=True),
+    Fault("SIGTERM and a new start", terminate, 5, cuts=True),
     Fault("Redis refuses for 2 s", redis_in(Mood.REFUSING), 3),
     Fault("Redis takes connections and never answers, for 2 s", redis_in(Mood.SILENT), 3),
     Fault("Redis answers 200 ms late, for 2 s", redis_in(Mood.SLOW), 3),
     Fault("Redis is stopped for 2 s (SIGSTOP)", freeze_redis, 3),
     Fault("PostgreSQL is stopped for 3 s (SIGSTOP)", freeze_postgresql, 3),
+    Fault("a standby takes the place of PostgreSQL", fail_over, 3),
     Fault("Redis comes back with an old RDB file", old_rdb, 5),
     Fault("FLUSHALL", command("FLUSHALL"), 5),
     Fault("only `leaderboard` deleted", command("DEL", "leaderboard"), 5),

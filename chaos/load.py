@@ -7,6 +7,7 @@ import json
 import random
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import count
@@ -19,6 +20,7 @@ from websockets.sync.client import connect
 from tests.servers import Server
 
 USERS = [f"user{number}" for number in range(60)]
+CROWD = [f"crowd{number}" for number in range(1_100)]  # who scored once: a board longer than anybody looks
 RATE = 200  # increments per second, of all clients together
 CLIENTS = 8
 PATIENCE_S = 5.0
@@ -63,6 +65,8 @@ class Told:
     sockets: list[Connection] = field(default_factory=list)
     mistakes: list[str] = field(default_factory=list)  # answers that should never be given
     slowest_s: float = 0.0  # answer to an increment, of whatever kind
+    silence_s: float = 0.0  # longest that nobody at a socket saw a change, while there were some
+    cuts: int = 0  # sockets that ended before their client did
 
 
 class Load:
@@ -71,7 +75,7 @@ class Load:
     def __init__(self, server: Server, signing_key: str) -> None:
         self.server = server
         self.told = Told()
-        self._tokens = {user: token(user, signing_key) for user in USERS}
+        self._tokens = {user: token(user, signing_key) for user in USERS + CROWD}
         self._keys = count()
         self._running = threading.Event()  # the increments; reads and sockets always go on
         self._ended = threading.Event()
@@ -80,6 +84,8 @@ class Load:
         self._threads += [threading.Thread(target=self._read), threading.Thread(target=self._watch)]
 
     def start(self) -> None:
+        with ThreadPoolExecutor(CLIENTS) as threads:
+            self.told.operations += [op for done in threads.map(self._fill, range(CLIENTS)) for op in done]
         self._running.set()
         for thread in self._threads:
             thread.start()
@@ -111,6 +117,13 @@ class Load:
                     return again
                 time.sleep(0.1)
         raise AssertionError(f"a retry was not acknowledged within 30 s: {operation}")
+
+    def _fill(self, number: int) -> list[Operation]:
+        with closing(Client(self.server)) as client:
+            return [
+                self._post(client, user_id, 1 + place, None)
+                for place, user_id in list(enumerate(CROWD))[number::CLIENTS]
+            ]
 
     def _increment(self, number: int) -> None:
         chance = random.Random(number)
@@ -155,6 +168,7 @@ class Load:
         client.close()
 
     def _watch(self) -> None:
+        seen_at = time.monotonic()
         while not self._ended.is_set():
             connection = Connection()
             self.told.sockets.append(connection)
@@ -164,10 +178,16 @@ class Load:
                         try:
                             frame: dict[str, Any] = json.loads(socket.recv(timeout=0.2))
                         except TimeoutError:
+                            if not self._running.is_set():
+                                seen_at = time.monotonic()
                             continue
                         board = [(entry["userId"], entry["score"]) for entry in frame["leaderboard"]]
                         connection.frames.append(Sight(frame["epoch"], frame["seq"], board, 10))
+                        if self._running.is_set():
+                            self.told.silence_s = max(self.told.silence_s, time.monotonic() - seen_at)
+                        seen_at = time.monotonic()
             except (OSError, WebSocketException):
+                self.told.cuts += bool(connection.frames)
                 time.sleep(0.05)
 
 

@@ -33,6 +33,8 @@ class Verdict:
     doubled: int = 0  # in the log more often than anybody can have asked for
     misled: int = 0  # boards that were shown and never were, or went back
     slowest_s: float = 0.0  # answer to an increment
+    silence_s: float = 0.0  # of a socket while there were changes to show
+    cuts: int = 0  # sockets that ended before their client did
     problems: tuple[str, ...] = ()
 
 
@@ -109,6 +111,8 @@ class Oracle:
             verdict.misled += sum(a.epoch == b.epoch and a.seq > b.seq for a, b in pairwise(frames))
             connection.judged = len(frames)
         verdict.slowest_s, load.told.slowest_s = load.told.slowest_s, 0.0
+        verdict.silence_s, load.told.silence_s = load.told.silence_s, 0.0
+        verdict.cuts, load.told.cuts = load.told.cuts, 0
         verdict.problems = (*load.told.mistakes, *self._disagreements(database))
         load.told.mistakes.clear()
         self._judged = [self._judged[1], self.fold.seq]

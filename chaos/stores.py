@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -35,6 +36,35 @@ class PostgreSQL(embedded_postgresql.PostgreSQL):
     def kill(self) -> None:
         """End it as a power cut would: nothing is flushed, and the next start recovers."""
         os.kill(self.postmaster, signal.SIGKILL)
+
+    def boot_as_standby(self) -> None:
+        """As if it followed another server that is gone: it answers reads and refuses writes."""
+        (self.home / "standby.signal").touch()
+        self.boot()
+
+    def promote(self) -> None:
+        """Let a standby write, on a timeline of its own."""
+        ended = self._run("pg_ctl", "promote", "-D", self.home, "-w")
+        assert ended.returncode == 0, ended.stdout
+
+    @property
+    def timeline(self) -> int:
+        with self.open() as database:
+            row = database.execute("SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)").fetchone()
+        assert row
+        return int(row[0], 16)
+
+    def save_to(self, folder: Path) -> None:
+        """Keep all of it, while it does not run."""
+        shutil.copytree(self.home, folder)
+
+    def restore_from(self, folder: Path) -> None:
+        """Put it back as it was saved, while it does not run."""
+        owner = self.home.stat()
+        shutil.rmtree(self.home)
+        shutil.copytree(folder, self.home)
+        for path in [self.home, *self.home.rglob("*")]:
+            os.chown(path, owner.st_uid, owner.st_gid)
 
     def freeze(self) -> None:
         for pid in self._processes():

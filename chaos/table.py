@@ -11,12 +11,22 @@ from .load import RATE
 
 DOCUMENT = ROOT / "docs" / "reliability.md"
 BEGIN, END = "<!-- table: make chaos ARGS=--write -->", "<!-- end of the table -->"
-HEAD = ("Fault", "Cycles", "Operations", "Lost", "Doubled", "Misled", "Longest answer", "Longest time to heal")
+HEAD = (
+    "Fault",
+    "Cycles",
+    "Operations",
+    "Lost",
+    "Doubled",
+    "Misled",
+    "Longest answer",
+    "Longest silence",
+    "Longest time to heal",
+)
 
 
 def cells(line: Line) -> tuple[str, ...]:
     numbers = (line.cycles, line.operations, line.lost, line.doubled, line.misled)
-    times = (line.slowest_answer_s, line.slowest_heal_s)
+    times = (line.slowest_answer_s, line.longest_silence_s, line.slowest_heal_s)
     return (line.fault, *(f"{number:,}" for number in numbers), *(f"{seconds:.2f} s" for seconds in times))
 
 

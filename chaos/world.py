@@ -21,15 +21,14 @@ from .stores import PostgreSQL, Redis
 
 
 @dataclass
-class World:
-    """What can be hurt, who suffers it, and who watches."""
+class Service:
+    """Two workers and their stores, all of which can be hurt."""
 
     server: Server
     postgresql: PostgreSQL
     redis: Redis
     proxy: Proxy
-    load: Load
-    oracle: Oracle
+    signing_key: str
 
     def workers(self) -> list[int]:
         """The processes that serve: the children of the one that was started, but not multiprocessing's helper."""
@@ -37,8 +36,16 @@ class World:
         return [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
+@dataclass
+class World(Service):
+    """With who suffers it, and who watches."""
+
+    load: Load
+    oracle: Oracle
+
+
 @contextmanager
-def world(folder: Path) -> Iterator[World]:
+def service(folder: Path) -> Iterator[Service]:
     """All of it running, and all of it ended again."""
     postgresql = PostgreSQL(DataDirectory(folder / "data"))
     redis = Redis(folder / "redis")
@@ -62,15 +69,24 @@ def world(folder: Path) -> Iterator[World]:
             [sys.executable, "manage.py", "migrate", "--noinput", "-v0"], cwd=ROOT, env=server.env, check=True
         )
         server.start()
-        load = Load(server, key)
-        load.start()
         try:
-            yield World(server, postgresql, redis, proxy, load, Oracle(redis.client))
+            yield Service(server, postgresql, redis, proxy, key)
         finally:
-            load.stop()
             server.stop()
     finally:
         proxy.close()
         redis.kill()
         redis.client.close()
         postgresql.stop()
+
+
+@contextmanager
+def world(folder: Path) -> Iterator[World]:
+    """A service under load."""
+    with service(folder) as hurt:
+        load = Load(hurt.server, hurt.signing_key)
+        load.start()
+        try:
+            yield World(**vars(hurt), load=load, oracle=Oracle(hurt.redis.client))
+        finally:
+            load.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -134,7 +135,9 @@ def _save(cursor: psycopg.Cursor[Any], ledger: Ledger) -> dict[str, int | None]:
 
 
 def _connected() -> psycopg.Connection[Any]:
-    """This thread's connection, set up for writing when it is new."""
+    """This thread's connection, set up for writing when it is new. Not one that ended while nobody used it."""
+    if connection.connection is not None and _has_word(connection.connection):
+        connection.close()
     connection.ensure_connection()
     raw: psycopg.Connection[Any] = connection.connection
     if raw.prepare_threshold != 0:  # Django turns prepared statements off; these few are worth planning once
@@ -142,6 +145,19 @@ def _connected() -> psycopg.Connection[Any]:
         with connection.cursor() as cursor:
             cursor.execute(SESSION_SQL)
     return raw
+
+
+def _has_word(raw: psycopg.Connection[Any]) -> bool:
+    """Whether something has come from the server unasked: its goodbye, or the end of the line after a kill.
+
+    Finding that out by a failed batch would be a 503 for everyone in it. A look costs a microsecond.
+    """
+    look = select.poll()
+    try:
+        look.register(raw.fileno(), select.POLLIN)
+    except psycopg.Error:  # closed already
+        return True
+    return bool(look.poll(0))
 
 
 lane: Lane[Change, Recorded] = Lane("writer", record, most=MOST_PER_TRANSACTION, room=20_000, patience_s=1.8)

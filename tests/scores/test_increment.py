@@ -5,9 +5,11 @@ from __future__ import annotations
 import http.client
 import json
 import math
+import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -388,9 +390,9 @@ def test_a_key_is_any_visible_ascii(key: str, increment: Post) -> None:
     assert increment("ann", 10, key=key).headers["Idempotency-Replayed"] == "true"
 
 
-def test_fifty_at_once_with_one_key_count_once(increment: Post) -> None:
-    with ThreadPoolExecutor(50) as pool:
-        answers = list(pool.map(lambda _: increment("ann", 10, key="match-1"), range(50)))
+def test_a_hundred_at_once_with_one_key_count_once(increment: Post) -> None:
+    with ThreadPoolExecutor(100) as pool:
+        answers = list(pool.map(lambda _: increment("ann", 10, key="match-1"), range(100)))
 
     assert {(a.status_code, a.content) for a in answers} == {(200, b'{"success":true,"newScore":10}')}
     assert sum("Idempotency-Replayed" not in a.headers for a in answers) == 1
@@ -402,6 +404,49 @@ def test_fifty_at_once_without_a_key_count_fifty_times(increment: Post) -> None:
         answers = list(pool.map(lambda _: increment("ann", 1), range(50)))
 
     assert sorted(a.json()["newScore"] for a in answers) == list(range(1, 51))
+
+
+def test_a_key_outlives_the_process_that_took_it(
+    server: Server, increment: Post, token_for: TokenFor, tmp_path: Path
+) -> None:
+    first = increment("ann", 10, key="match-1")
+    increment("ann", 5)
+
+    restarted = Server(log=tmp_path / "log", env={"DATABASE_URL": server.env["DATABASE_URL"]}).start()
+    headers = {"Authorization": f"Bearer {token_for('ann')}", "Idempotency-Key": "match-1"}
+    again = httpx.post(f"{restarted.url}/api/v1/scores/increment", json={"points": 10}, headers=headers)
+    restarted.stop()
+
+    assert (again.status_code, again.content) == (200, first.content)
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert UserScore.objects.get().score == 15
+
+
+def test_who_hung_up_before_the_answer_retries_and_it_counts_once(
+    server: Server, increment: Post, token_for: TokenFor
+) -> None:
+    """Some of these arrive, some do not, and no client knows which: that is what keys are for."""
+    body = b'{"points": 10}'
+    head = f"POST /api/v1/scores/increment HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {token_for('ann')}\r\n"
+    head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    for number in range(20):
+        with socket.create_connection(("127.0.0.1", server.port)) as line:
+            whole = f"{head}Idempotency-Key: match-{number}\r\n\r\n".encode() + body
+            line.sendall(whole[: len(whole) - number % 4 * 5])  # every fourth is whole
+
+    retries = [increment("ann", 10, key=f"match-{number}") for number in range(20)]
+
+    assert {answer.status_code for answer in retries} == {200}
+    assert UserScore.objects.get().score == 200
+    assert ScoreEvent.objects.count() == 20
+
+
+def test_a_blocked_user_s_replay_is_answered_as_before(increment: Post) -> None:
+    first = increment("ann", 10, key="match-1")
+    services.block(user_id="ann", actor="test", reason="test")
+
+    assert increment("ann", 10, key="match-1").content == first.content
+    assert problem(increment("ann", 10, key="match-2"))["code"] == "user_blocked"
 
 
 def test_a_database_that_does_not_confirm_is_a_503_and_its_retry_is_exact(
