@@ -25,6 +25,8 @@ def main() -> int:
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # as by Ctrl-C: nothing that was started stays
     console = Console()
+    if not console.is_terminal:
+        console.width = 150  # of a file, which is as wide as it has to be
     lines = []
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder, world(Path(folder)) as hurt:
         for fault in FAULTS:

@@ -19,6 +19,8 @@ from .oracle import Oracle
 from .proxy import Proxy
 from .stores import PostgreSQL, Redis
 
+WORKERS = 2
+
 
 @dataclass
 class Service:
@@ -34,6 +36,10 @@ class Service:
         """The processes that serve: the children of the one that was started, but not multiprocessing's helper."""
         children = Path(f"/proc/{self.server.process.pid}/task/{self.server.process.pid}/children").read_text().split()
         return [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+    def all_workers_serve(self) -> bool:
+        log = self.server.log.read_text()
+        return len(pids := self.workers()) == WORKERS and all(f"Process {pid} is ready" in log for pid in pids)
 
 
 @dataclass
@@ -57,7 +63,7 @@ def service(folder: Path) -> Iterator[Service]:
         "SECRET_KEY": key,
         "JWT_SIGNING_KEY": key,
         "ALLOWED_HOSTS": "127.0.0.1",
-        "WORKERS": "2",
+        "WORKERS": str(WORKERS),
         "LOG_LEVEL": "INFO",
     }
     server = Server(log=folder / "server.log", env=env)

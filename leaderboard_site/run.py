@@ -54,7 +54,7 @@ def run(url: str) -> None:
     try:
         server.set_up()
         # Its own account of starting and stopping; ours is the one to read here.
-        logging.getLogger("uvicorn").setLevel(logging.WARNING)
+        logging.getLogger("leaderboard_site.lifespan").setLevel(logging.WARNING)
         migrate()
         make_first_administrator()
         server.serve(listening=lambda: say(welcome(url)))

@@ -225,6 +225,8 @@ LOGGING = {
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
     "loggers": {
         "django": {"handlers": [], "level": LOG_LEVEL, "propagate": True},
+        # A line for every socket, of which there are thousands.
+        "uvicorn.error": {"level": "WARNING" if LOG_LEVEL == "INFO" else LOG_LEVEL},
         # A traceback per second while Redis is away, of which the breaker tells once.
         "channels_redis.pubsub": {"level": "CRITICAL"},
     },

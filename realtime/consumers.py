@@ -18,9 +18,14 @@ logger = logging.getLogger(__name__)
 class LeaderboardConsumer(AsyncConsumer):
     """Reads nothing, computes nothing, and is in no group: the hub has the frame and writes it."""
 
-    channel_layer_alias = (
-        "none"  # an alias without a layer: a private channel per socket would cost a subscription each
-    )
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Channels' own, without a channel of the layer per socket, and so without a race of two tasks for each message."""
+        self.scope, self.base_send = scope, send
+        try:
+            while True:
+                await self.dispatch(await receive())
+        except StopConsumer:
+            pass
 
     async def dispatch(self, message: Any) -> None:
         """Channels' own, without its look after database connections: a thread hop per message, and there are none here."""
@@ -28,7 +33,7 @@ class LeaderboardConsumer(AsyncConsumer):
 
     async def websocket_connect(self, message: WebSocketConnectEvent) -> None:
         await self.base_send({"type": "websocket.accept", "subprotocol": None, "headers": []})
-        self.outlet = Outlet(self.base_send)
+        self.outlet = Outlet(self.scope, self.base_send)
         hub.join(self.outlet)
         logger.debug("Socket of %s opened", self.scope["client"])
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import Literal, NotRequired, TypedDict
+from typing import Literal, NamedTuple, NotRequired, TypedDict
+
+from asgiref.typing import WebSocketSendEvent
+from websockets.frames import Frame as WireFrame
+from websockets.frames import Opcode
 
 from scores.selectors import Page
 
@@ -23,11 +27,24 @@ class LeaderboardUpdate(TypedDict):
     age: NotRequired[int]  # whole seconds for which newer events could not be asked for; absent while they can
 
 
+class Frame(NamedTuple):
+    """One text, for every socket there is: as an ASGI event, and as the bytes of RFC 6455, made once instead of per socket."""
+
+    event: WebSocketSendEvent
+    wire: bytes  # valid where no extension (permessage-deflate) was agreed on, which is everywhere here
+
+
 STALE_S = 2.0  # the usual is a quarter of a second
 
 
 def is_stale(page: Page) -> bool:
     return page.age_s > STALE_S
+
+
+def prepared(text: str) -> Frame:
+    """RFC 6455, section 5.2: a whole text in one frame, unmasked, as from a server."""
+    event: WebSocketSendEvent = {"type": "websocket.send", "bytes": None, "text": text}
+    return Frame(event, WireFrame(Opcode.TEXT, text.encode()).serialize(mask=False))
 
 
 def leaderboard_update(page: Page) -> str:

@@ -6,7 +6,6 @@ import asyncio
 import logging
 from typing import Any
 
-from asgiref.typing import WebSocketSendEvent
 from channels.layers import get_channel_layer
 from django.conf import settings
 from redis.exceptions import RedisError
@@ -14,7 +13,7 @@ from redis.exceptions import RedisError
 from scores import selectors
 from scores.exceptions import Unavailable
 
-from .frames import is_stale, leaderboard_update
+from .frames import Frame, is_stale, leaderboard_update, prepared
 from .outlet import Outlet
 
 logger = logging.getLogger(__name__)
@@ -23,7 +22,9 @@ GROUP = "leaderboard"
 TOP = 10
 LOOK_EVERY_S = 1.0  # by itself: what is said on the group while Redis reconnects is lost
 HEARTBEAT_S = 25.0  # the current frame again, so that proxies and clients know the socket lives
-SLICE = 256  # sockets between two turns of the event loop: about 4 ms
+SLICE = 256  # sockets between two turns of the event loop: about 2 ms
+STRETCH = 1.25  # times what a round of sending took: the least from one round to the next
+EARLY = 0.2  # of the interval: by so much a round may make up for one that was late
 
 
 class Hub:
@@ -33,7 +34,7 @@ class Hub:
         self._outlets: set[Outlet] = set()
         self._page: selectors.Page | None = None
         self._read_at = 0.0  # by the loop's clock
-        self._event: WebSocketSendEvent | None = None
+        self._frame: Frame | None = None
         self._changed = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -63,8 +64,8 @@ class Hub:
     def join(self, outlet: Outlet) -> None:
         """Give `outlet` the current frame, without a read of any store, and every later one."""
         self._outlets.add(outlet)
-        if self._event is not None:
-            outlet.offer(self._event)
+        if self._frame is not None:
+            outlet.offer(self._frame)
 
     def leave(self, outlet: Outlet) -> None:
         self._outlets.discard(outlet)
@@ -111,8 +112,7 @@ class Hub:
 
     async def _push(self) -> None:
         loop = asyncio.get_running_loop()
-        interval_s = settings.FRAME_INTERVAL_MS / 1000
-        pushed_at = loop.time()
+        pushed_at = due = loop.time()
         while True:
             started = loop.time()
             try:
@@ -121,9 +121,11 @@ class Hub:
                     pushed_at = started
             except Exception:
                 logger.exception("The hub stumbled and goes on")
-            # A fan-out that takes longer than half the interval stretches it: half the loop belongs to the requests.
-            took_s = loop.time() - started
-            await asyncio.sleep(max(interval_s, 2 * took_s) - took_s)
+            interval_s = max(settings.FRAME_INTERVAL_MS / 1000, STRETCH * (loop.time() - started))
+            # From when it was due rather than from when it came: a change each 50 ms would else be late for ever once one
+            # of them was.
+            due = max(due + interval_s, started + (1 - EARLY) * interval_s)
+            await asyncio.sleep(due - loop.time())
             try:
                 async with asyncio.timeout(LOOK_EVERY_S):
                     await self._changed.wait()
@@ -145,14 +147,14 @@ class Hub:
         if before is not None and page.epoch == before.epoch and page.seq < before.seq:
             return False  # a source that is behind the one before it: frames never go back
         self._page = page
-        self._event = {"type": "websocket.send", "bytes": None, "text": leaderboard_update(page)}
+        self._frame = prepared(leaderboard_update(page))
         return before is None or shown(page) != shown(before)
 
     async def _fan_out(self) -> None:
-        event = self._event
-        assert event is not None  # set by the refresh before
+        frame = self._frame
+        assert frame is not None  # set by the refresh before
         for count, outlet in enumerate(tuple(self._outlets), start=1):
-            outlet.offer(event)
+            outlet.offer(frame)
             if count % SLICE == 0:
                 await asyncio.sleep(0)
 

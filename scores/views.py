@@ -2,36 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+import json
+from collections.abc import Awaitable, Sequence
 from typing import Any, ClassVar, NoReturn, cast
 
 from django.http import HttpRequest, HttpResponse
+from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import MethodNotAllowed, NotFound, ParseError, ValidationError
+from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.parsers import BaseParser
 from rest_framework.permissions import AllowAny
-from rest_framework.renderers import BaseRenderer, JSONRenderer
+from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
-from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from . import problems, selectors, services
 from .authentication import AuthenticatedRequest
+from .parsers import StrictJSONParser
 from .selectors import Page, Standing
 from .serializers import IncrementSerializer, PageSerializer
 
 MOST_PER_PAGE = 100
+
+encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+class OnlyJSON(BaseContentNegotiation):
+    """One parser and one renderer: there is nothing to negotiate, and a 406 helps nobody."""
+
+    def select_parser(self, request: Request, parsers: Sequence[BaseParser]) -> BaseParser | None:  # type: ignore[override]
+        kind, _, _ = request.content_type.partition(";")
+        return parsers[0] if kind.strip().lower() == parsers[0].media_type else None
+
+    def select_renderer(  # type: ignore[override]
+        self, request: Request, renderers: Sequence[BaseRenderer], format_suffix: str | None = None
+    ) -> tuple[BaseRenderer, str]:
+        return renderers[0], renderers[0].media_type
+
+
+PARSERS: list[BaseParser] = [StrictJSONParser()]
+NEGOTIATOR = OnlyJSON()
+# Their fields are copied with each serializer that is made, and validating leaves no trace in one.
+INCREMENT = IncrementSerializer()
+PAGE = PageSerializer()
 
 
 class AsyncView(APIView):
     """A DRF view whose handlers are coroutines.
 
     DRF 3.18 is sync, and packages that wrap it hop to a thread for `initial`, which costs more than everything here.
-    Authentication, permissions and parsing do no I/O, so they run where they are; the response is rendered here as well,
-    because Django would hop to a thread for that too.
+    Authentication, permissions and parsing do no I/O, so they run where they are; a problem is rendered here as well,
+    because Django would hop to a thread for that too. What DRF makes anew for each request and is the same for all of
+    them is made once per class: docs/adr/0011 has the figures.
     """
 
-    renderer: ClassVar[BaseRenderer] = JSONRenderer()
+    format_kwarg = None
+    authenticators: ClassVar[list[BaseAuthentication]]
+    permissions: ClassVar[list[Any]]  # the stubs have a private name for what they are
 
-    async def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Response:  # type: ignore[override]
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.authenticators = [authenticator() for authenticator in cls.authentication_classes]
+        cls.permissions = [permission() for permission in cls.permission_classes]
+
+    async def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:  # type: ignore[override]
         self.args, self.kwargs = args, kwargs
         self.request = wrapped = self.initialize_request(request, *args, **kwargs)
         self.headers: dict[str, str] = {}
@@ -40,37 +74,53 @@ class AsyncView(APIView):
             method = (request.method or "").lower()
             known = method in self.http_method_names
             handler = getattr(self, method, self.http_method_not_allowed) if known else self.http_method_not_allowed
-            response = await cast("Awaitable[Response]", handler(wrapped, *args, **kwargs))
+            return await cast("Awaitable[HttpResponse]", handler(wrapped, *args, **kwargs))
         except Exception as error:
-            response = self.handle_exception(error)
-        self.response = self.finalize_response(wrapped, response, *args, **kwargs)
-        return cast("Response", self.response.render())
+            problem = self.handle_exception(error)
+            self.finalize_response(wrapped, problem, *args, **kwargs)
+            return cast("HttpResponse", problem.render())
 
-    async def options(self, request: Request, *args: Any, **kwargs: Any) -> Response:  # type: ignore[override]
-        return Response(status=204, headers={"Allow": ", ".join(self.allowed_methods)})
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """DRF's, without versions and formats, of which there is one each."""
+        self.perform_authentication(request)
+        self.check_permissions(request)
+
+    def get_authenticators(self) -> list[BaseAuthentication]:
+        return self.authenticators
+
+    def get_permissions(self) -> list[Any]:
+        return self.permissions
+
+    def get_parsers(self) -> list[BaseParser]:
+        return PARSERS
+
+    def get_content_negotiator(self) -> BaseContentNegotiation:
+        return NEGOTIATOR
+
+    async def options(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:  # type: ignore[override]
+        return HttpResponse(status=204, headers={"Allow": ", ".join(self.allowed_methods)})
 
     def http_method_not_allowed(self, request: Request, *args: Any, **kwargs: Any) -> NoReturn:  # type: ignore[override]
         self.headers["Allow"] = ", ".join(self.allowed_methods)  # RFC 9110, section 15.5.6
         raise MethodNotAllowed(request.method or "")
 
-    def perform_content_negotiation(self, request: Request, force: bool = False) -> tuple[BaseRenderer, str]:
-        """JSON, whatever is accepted: there is nothing else to negotiate, and a 406 helps nobody."""
-        return self.renderer, "application/json"
+
+def answer(body: dict[str, Any], headers: dict[str, str]) -> HttpResponse:
+    """A good answer, past the template layer of DRF's `Response`, which costs as much as all the rest of an increment's view."""
+    return HttpResponse(encode(body), content_type="application/json", headers=headers)
 
 
 class IncrementView(AsyncView):
-    async def post(self, request: AuthenticatedRequest) -> Response:
-        serializer = IncrementSerializer(data=request.data)
-        serializer.is_valid(raise_exception=True)
+    async def post(self, request: AuthenticatedRequest) -> HttpResponse:
         recorded = await services.increment(
             user_id=request.user.user_id,
-            points=serializer.validated_data["points"],
+            points=INCREMENT.run_validation(request.data)["points"],
             idempotency_key=idempotency_key(request),
         )
         headers = {"X-Leaderboard-Seq": str(recorded.seq)}
         if recorded.replayed:
             headers["Idempotency-Replayed"] = "true"
-        return Response({"success": True, "newScore": recorded.total}, headers=headers)
+        return answer({"success": True, "newScore": recorded.total}, headers)
 
 
 def idempotency_key(request: Request) -> str | None:
@@ -85,7 +135,7 @@ class LeaderboardView(AsyncView):
     authentication_classes = ()  # the board is public: a stale token must not hide it
     permission_classes = (AllowAny,)
 
-    async def get(self, request: Request) -> Response:
+    async def get(self, request: Request) -> HttpResponse:
         limit, offset = page_of(request)
         page = await selectors.top(limit, offset)
         headers = freshness(page) | {
@@ -94,9 +144,9 @@ class LeaderboardView(AsyncView):
             "Cache-Control": "no-cache",
         }
         if is_had(headers["ETag"], request.META.get("HTTP_IF_NONE_MATCH", "")):
-            return Response(status=304, headers=headers)
+            return HttpResponse(status=304, headers=headers)
         rows = [{"rank": e.rank, "userId": e.user_id, "score": e.score} for e in page.entries]
-        return Response({"leaderboard": rows, "total": page.total, "seq": page.seq}, headers=headers)
+        return answer({"leaderboard": rows, "total": page.total, "seq": page.seq}, headers)
 
 
 def is_had(tag: str, if_none_match: str) -> bool:
@@ -106,9 +156,8 @@ def is_had(tag: str, if_none_match: str) -> bool:
 
 def page_of(request: Request) -> tuple[int, int]:
     """`limit` (1 to 100) and `offset` (from 0) of the query string."""
-    serializer = PageSerializer(data=request.query_params)
-    serializer.is_valid(raise_exception=True)
-    limit, offset = (int(serializer.validated_data[name]) for name in ("limit", "offset"))
+    asked = PAGE.run_validation(request.query_params)
+    limit, offset = int(asked["limit"]), int(asked["offset"])
     if not 1 <= limit <= MOST_PER_PAGE:
         raise ValidationError({"limit": [f"Expected 1 to {MOST_PER_PAGE}."]}, "out_of_range")
     return limit, offset
@@ -118,12 +167,12 @@ class UserView(AsyncView):
     authentication_classes = ()
     permission_classes = (AllowAny,)
 
-    async def get(self, request: Request, user_id: str) -> Response:
+    async def get(self, request: Request, user_id: str) -> HttpResponse:
         return standing_response(await selectors.standing(user_id), user_id)
 
 
 class MeView(AsyncView):
-    async def get(self, request: AuthenticatedRequest) -> Response:
+    async def get(self, request: AuthenticatedRequest) -> HttpResponse:
         user_id = request.user.user_id
         return standing_response(await selectors.standing(user_id), user_id)
 
@@ -142,7 +191,7 @@ class NoScore(NotFound):
         self.headers = headers
 
 
-def standing_response(standing: Standing, user_id: str) -> Response:
+def standing_response(standing: Standing, user_id: str) -> HttpResponse:
     if standing.entry is None:
         raise NoScore(freshness(standing))
     body = {
@@ -152,7 +201,7 @@ def standing_response(standing: Standing, user_id: str) -> Response:
         "total": standing.total,
         "seq": standing.seq,
     }
-    return Response(body, headers=freshness(standing))
+    return answer(body, freshness(standing))
 
 
 def freshness(answer: Page | Standing) -> dict[str, str]:

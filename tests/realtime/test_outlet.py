@@ -5,17 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from asgiref.typing import WebSocketSendEvent
+import pytest
 
-from realtime.outlet import Outlet
-
-
-def event(text: str) -> WebSocketSendEvent:
-    return {"type": "websocket.send", "bytes": None, "text": text}
+from realtime.frames import prepared
+from realtime.outlet import FRAMES, Outlet
 
 
 class Line:
-    """A socket that takes an event whenever `room` is set."""
+    """A socket that takes a frame whenever `room` is set."""
 
     def __init__(self) -> None:
         self.room = asyncio.Event()
@@ -29,29 +26,46 @@ class Line:
         self.taken.append(event["text"])
         await asyncio.sleep(0)  # a bare yield, as some servers do
 
+    def write(self, frame: bytes) -> bool:
+        """The short way, of a server that has one."""
+        if self.room.is_set():
+            self.taken.append(frame[2:].decode())
+        return self.room.is_set()
+
 
 async def settle() -> None:
     for _ in range(10):
         await asyncio.sleep(0)
 
 
-async def test_a_free_line_takes_each_event_in_order() -> None:
+@pytest.fixture(params=["short", "long"])
+def way(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def outlet_of(line: Line, way: str = "long") -> Outlet:
+    extensions: Any = {FRAMES: {"write": line.write}} if way == "short" else None
+    scope: Any = {"type": "websocket", "extensions": extensions}
+    return Outlet(scope, line.send)
+
+
+async def test_a_free_line_takes_each_frame_in_order(way: str) -> None:
     line = Line()
     line.room.set()
-    outlet = Outlet(line.send)
+    outlet = outlet_of(line, way)
 
     for text in "abc":
-        outlet.offer(event(text))
+        outlet.offer(prepared(text))
         await settle()
 
     assert line.taken == ["a", "b", "c"]
 
 
-async def test_a_full_line_gets_the_newest_when_it_is_free_again() -> None:
+async def test_a_full_line_gets_the_newest_when_it_is_free_again(way: str) -> None:
     line = Line()
-    outlet = Outlet(line.send)
+    outlet = outlet_of(line, way)
     for text in "abcd":
-        outlet.offer(event(text))
+        outlet.offer(prepared(text))
     await settle()
     assert line.taken == []
 
@@ -64,22 +78,22 @@ async def test_a_full_line_gets_the_newest_when_it_is_free_again() -> None:
 async def test_a_broken_line_ends_it_quietly() -> None:
     line = Line()
     line.broken = True
-    outlet = Outlet(line.send)
-    outlet.offer(event("a"))
+    outlet = outlet_of(line)
+    outlet.offer(prepared("a"))
 
     line.room.set()
     await settle()
 
     assert outlet.closed
-    outlet.offer(event("b"))
+    outlet.offer(prepared("b"))
     assert line.taken == []
 
 
 async def test_nothing_is_written_after_its_end() -> None:
     line = Line()
-    outlet = Outlet(line.send)
-    outlet.offer(event("a"))
-    outlet.offer(event("b"))
+    outlet = outlet_of(line)
+    outlet.offer(prepared("a"))
+    outlet.offer(prepared("b"))
 
     outlet.close()
     line.room.set()
