@@ -51,39 +51,52 @@ class World(Service):
 
 
 @contextmanager
-def service(folder: Path) -> Iterator[Service]:
-    """All of it running, and all of it ended again."""
+def stores(folder: Path) -> Iterator[tuple[PostgreSQL, Redis]]:
+    """Both running, and both ended again."""
     postgresql = PostgreSQL(DataDirectory(folder / "data"))
     redis = Redis(folder / "redis")
-    key = secrets.token_urlsafe(48)
-    proxy = Proxy(free_port(), redis.port)
-    env = {
-        "DATABASE_URL": postgresql.url,
-        "REDIS_URL": f"redis://127.0.0.1:{proxy.port}/0",
-        "SECRET_KEY": key,
-        "JWT_SIGNING_KEY": key,
-        "ALLOWED_HOSTS": "127.0.0.1",
-        "WORKERS": str(WORKERS),
-        "LOG_LEVEL": "INFO",
-    }
-    server = Server(log=folder / "server.log", env=env)
     try:
         postgresql.boot()
         redis.boot()
-        server.env = os.environ | env
-        subprocess.run(
-            [sys.executable, "manage.py", "migrate", "--noinput", "-v0"], cwd=ROOT, env=server.env, check=True
-        )
-        server.start()
-        try:
-            yield Service(server, postgresql, redis, proxy, key)
-        finally:
-            server.stop()
+        yield postgresql, redis
     finally:
-        proxy.close()
         redis.kill()
         redis.client.close()
         postgresql.stop()
+
+
+def make_tables(env: dict[str, str]) -> None:
+    command = [sys.executable, "manage.py", "migrate", "--noinput", "-v0"]
+    subprocess.run(command, cwd=ROOT, env=os.environ | env, check=True)
+
+
+def environment(postgresql: PostgreSQL, redis_port: int, **more: str) -> dict[str, str]:
+    """What a server on these stores needs."""
+    key = secrets.token_urlsafe(48)
+    return {
+        "DATABASE_URL": postgresql.url,
+        "REDIS_URL": f"redis://127.0.0.1:{redis_port}/0",
+        "SECRET_KEY": key,
+        "JWT_SIGNING_KEY": key,
+        "ALLOWED_HOSTS": "127.0.0.1",
+        "LOG_LEVEL": "INFO",
+    } | more
+
+
+@contextmanager
+def service(folder: Path) -> Iterator[Service]:
+    """All of it running, and all of it ended again."""
+    with stores(folder) as (postgresql, redis):
+        proxy = Proxy(free_port(), redis.port)
+        env = environment(postgresql, proxy.port, WORKERS=str(WORKERS))
+        server = Server(log=folder / "server.log", env=env)
+        try:
+            make_tables(env)
+            server.start()
+            yield Service(server, postgresql, redis, proxy, env["JWT_SIGNING_KEY"])
+        finally:
+            server.stop()
+            proxy.close()
 
 
 @contextmanager

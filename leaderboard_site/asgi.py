@@ -19,8 +19,9 @@ from . import health, lifespan  # noqa: E402
 from .deadline import Deadline  # noqa: E402
 from .handlers import BodyLimit, LeanHandler  # noqa: E402
 from .interface import Application, Receive, Scope, Send  # noqa: E402
+from .shortcut import BoardShortcut  # noqa: E402
 
-scores_application = BodyLimit(LeanHandler())
+scores_application = BoardShortcut(BodyLimit(LeanHandler()))
 tokens_application = BodyLimit(Deadline(django_application))
 
 

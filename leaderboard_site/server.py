@@ -75,8 +75,8 @@ def config() -> uvicorn.Config:
         ws="leaderboard_site.protocol:SocketProtocol",
         ws_per_message_deflate=False,
         ws_max_size=4096,
-        ws_ping_interval=15,
-        ws_ping_timeout=15,  # together: whoever reads nothing for 30 s is closed
+        ws_ping_interval=12,
+        ws_ping_timeout=12,  # together with what is above it: whoever reads nothing is closed within 30 s
         lifespan="on",
         timeout_keep_alive=75,  # longer than the 60 s of the usual proxy, which must be the one to hang up
         timeout_graceful_shutdown=20,

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future as ThreadFuture
 from queue import Empty, SimpleQueue
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 from django.db import connections
 
@@ -21,17 +21,26 @@ Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
 
-class _Ticket(NamedTuple):
-    item: Any
-    future: asyncio.Future[Any] | ThreadFuture[Any]
-    loop: asyncio.AbstractEventLoop | None  # None: a thread waits for the answer
+class _Ticket:
+    """An item, and who waits for its answer: callers of one event loop, or a thread."""
+
+    __slots__ = ("begun", "futures", "item", "loop")
+
+    def __init__(
+        self, item: Any, future: asyncio.Future[Any] | ThreadFuture[Any], loop: asyncio.AbstractEventLoop | None
+    ) -> None:
+        self.item = item
+        self.futures: list[Any] = [future]
+        self.loop = loop  # None: a thread waits for the answer
+        self.begun = False
 
     def begin(self) -> bool:
-        """Whether the caller still waits: doing the work after its patience ended would make a lie of what it was told."""
-        if isinstance(self.future, ThreadFuture):
+        """Whether anybody still waits: doing the work after their patience ended would make a lie of what they were told."""
+        self.begun = True  # before the work: nobody may join who could have seen what the work does not see
+        if self.loop is None:
             # From here on `cancel` is too late, so that the answer cannot meet a future cancelled in the same moment.
-            return self.future.set_running_or_notify_cancel()
-        return not self.future.done()
+            return bool(self.futures[0].set_running_or_notify_cancel())
+        return not all(future.done() for future in self.futures)
 
 
 class Lane(Generic[Item, Answer]):
@@ -42,6 +51,9 @@ class Lane(Generic[Item, Answer]):
 
     `work` returns one answer per item, in order; an exception among them is raised for that item's caller only, and
     one that `work` raises itself is raised for all of them.
+
+    With `share`, for work that only looks, callers who ask the same wait for one answer: of work that begins after all
+    of them have asked.
     """
 
     def __init__(
@@ -52,12 +64,15 @@ class Lane(Generic[Item, Answer]):
         most: int,
         room: int,
         patience_s: float,
+        share: bool = False,
     ) -> None:
         self._name = name
         self._work = work
         self._most = most
         self._room = room  # waiting items beyond this are refused: a queue without an end is only memory
         self._patience_s = patience_s
+        self._share = share
+        self._shared: dict[Item, _Ticket] = {}
         self._waiting: SimpleQueue[_Ticket | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
@@ -66,13 +81,21 @@ class Lane(Generic[Item, Answer]):
         """The answer to `item`; raises `Overloaded`, or `OutcomeUnknown` after `patience_s` without one."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Answer] = loop.create_future()
-        self._put(_Ticket(item, future, loop))
+        ticket = self._shared.get(item) if self._share else None
+        if ticket is not None and not ticket.begun and ticket.loop is loop:
+            ticket.futures.append(future)
+        else:
+            self._put(ticket := _Ticket(item, future, loop))
+            if self._share:
+                self._shared[item] = ticket
         # A bare timer instead of `asyncio.timeout`: this is on the path of every request.
         timer = loop.call_later(self._patience_s, _give_up, future)
         try:
             return await future
         finally:
             timer.cancel()
+            if self._share and self._shared.get(item) is ticket:
+                del self._shared[item]
 
     def ask_and_wait(self, item: Item) -> Answer:
         """`ask` for code without an event loop: commands and the admin."""
@@ -130,29 +153,30 @@ class Lane(Generic[Item, Answer]):
 
     def _settle(self, tickets: list[_Ticket], answers: Sequence[Answer | Exception]) -> None:
         # One wake-up per loop, not per answer: each writes to the loop's self-pipe.
-        by_loop: dict[asyncio.AbstractEventLoop | None, list[tuple[Any, Answer | Exception]]] = defaultdict(list)
+        by_loop: dict[asyncio.AbstractEventLoop | None, list[tuple[_Ticket, Answer | Exception]]] = defaultdict(list)
         for ticket, answer in zip(tickets, answers, strict=True):
-            by_loop[ticket.loop].append((ticket.future, answer))
+            by_loop[ticket.loop].append((ticket, answer))
         for loop, pairs in by_loop.items():
             if loop is None:
-                _resolve(pairs)
+                self._resolve(pairs)
             else:
                 try:
-                    loop.call_soon_threadsafe(_resolve, pairs)
+                    loop.call_soon_threadsafe(self._resolve, pairs)
                 except RuntimeError:  # the loop was closed meanwhile: nobody is left to tell
                     logger.warning("%s: %d answers had no one left to wait for them", self._name, len(pairs))
+
+    @staticmethod
+    def _resolve(pairs: list[tuple[_Ticket, Answer | Exception]]) -> None:
+        for ticket, answer in pairs:
+            for future in ticket.futures:
+                if future.done():
+                    continue
+                if isinstance(answer, Exception):
+                    future.set_exception(answer)
+                else:
+                    future.set_result(answer)
 
 
 def _give_up(future: asyncio.Future[Any]) -> None:
     if not future.done():
         future.set_exception(OutcomeUnknown())
-
-
-def _resolve(pairs: list[tuple[Any, Any]]) -> None:
-    for future, answer in pairs:
-        if future.done():
-            continue
-        if isinstance(answer, Exception):
-            future.set_exception(answer)
-        else:
-            future.set_result(answer)

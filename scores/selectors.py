@@ -130,4 +130,6 @@ def _read_database(questions: list[Question]) -> Snapshot:
         return Snapshot(head.origin, head.seq, head.members, answers)
 
 
-lane: Lane[Question, Page | Standing] = Lane("reader", answer, most=MOST_PER_ROUND_TRIP, room=20_000, patience_s=1.8)
+lane: Lane[Question, Page | Standing] = Lane(
+    "reader", answer, most=MOST_PER_ROUND_TRIP, room=20_000, patience_s=1.8, share=True
+)

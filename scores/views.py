@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Sequence
-from typing import Any, ClassVar, NoReturn, cast
+from typing import Any, ClassVar, NamedTuple, NoReturn, cast
 
 from django.http import HttpRequest, HttpResponse
 from rest_framework.authentication import BaseAuthentication
@@ -138,15 +138,40 @@ class LeaderboardView(AsyncView):
     async def get(self, request: Request) -> HttpResponse:
         limit, offset = page_of(request)
         page = await selectors.top(limit, offset)
-        headers = freshness(page) | {
-            # The board is a function of the log's state and the page asked for; where it was read does not change it.
-            "ETag": f'"{page.epoch}-{page.seq}-{limit}-{offset}"',
-            "Cache-Control": "no-cache",
-        }
-        if is_had(headers["ETag"], request.META.get("HTTP_IF_NONE_MATCH", "")):
-            return HttpResponse(status=304, headers=headers)
+        found = board_answer(page, limit, offset, request.META.get("HTTP_IF_NONE_MATCH", ""))
+        response = HttpResponse(found.body, status=found.status, headers=found.headers)
+        if found.status == 304:
+            del response["Content-Type"]  # Django's default, of a body that is not there
+        return response
+
+
+class BoardAnswer(NamedTuple):
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+def board_answer(page: Page, limit: int, offset: int, if_none_match: str) -> BoardAnswer:
+    """A page of the board as HTTP has it: 200 with the rows, or 304 for whoever has just these."""
+    # The board is a function of the log's state and the page asked for; where it was read does not change it.
+    tag = f'"{page.epoch}-{page.seq}-{limit}-{offset}"'
+    headers = freshness(page) | {"ETag": tag, "Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
+    if is_had(tag, if_none_match):
+        return BoardAnswer(304, headers, b"")
+    body = encoded(page)
+    return BoardAnswer(200, headers | {"Content-Type": "application/json", "Content-Length": str(len(body))}, body)
+
+
+def encoded(page: Page) -> bytes:
+    """The body. Who asked at the same time has the same `Page`, which is encoded once."""
+    global _newest_body
+    if _newest_body is None or _newest_body[0] is not page:
         rows = [{"rank": e.rank, "userId": e.user_id, "score": e.score} for e in page.entries]
-        return answer({"leaderboard": rows, "total": page.total, "seq": page.seq}, headers)
+        _newest_body = page, encode({"leaderboard": rows, "total": page.total, "seq": page.seq}).encode()
+    return _newest_body[1]
+
+
+_newest_body: tuple[Page, bytes] | None = None
 
 
 def is_had(tag: str, if_none_match: str) -> bool:

@@ -45,8 +45,8 @@ def desk() -> Desk:
 def make_lane(desk: Desk) -> Iterator[MakeLane]:
     lanes: list[Lane[int, int]] = []
 
-    def make(*, most: int = 100, room: int = 100, patience_s: float = 10.0) -> Lane[int, int]:
-        lanes.append(Lane("test", desk.work, most=most, room=room, patience_s=patience_s))
+    def make(*, most: int = 100, room: int = 100, patience_s: float = 10.0, share: bool = False) -> Lane[int, int]:
+        lanes.append(Lane("test", desk.work, most=most, room=room, patience_s=patience_s, share=share))
         return lanes[-1]
 
     yield make
@@ -69,6 +69,31 @@ async def test_a_lone_item_is_answered(make_lane: MakeLane) -> None:
 
 def test_a_thread_may_ask_too(make_lane: MakeLane) -> None:
     assert make_lane().ask_and_wait(21) == 42
+
+
+async def test_who_asks_the_same_may_share_an_answer_that_is_still_to_come(desk: Desk, make_lane: MakeLane) -> None:
+    lane = make_lane(share=True)
+    first = await busy(lane, desk)
+
+    rest = asyncio.gather(*(lane.ask(n) for n in [1, 2, 1, 0, 1]))
+    await asyncio.sleep(0)
+    desk.open.set()
+
+    assert (await first, await rest) == (0, [2, 4, 2, 0, 2])
+    assert desk.pieces == [[0], [1, 2, 0]]  # the second 0 could want to know of something after the first began
+
+
+async def test_one_of_those_who_share_may_leave(desk: Desk, make_lane: MakeLane) -> None:
+    lane = make_lane(share=True)
+    first = await busy(lane, desk)
+    leaves, stays = asyncio.create_task(lane.ask(1)), asyncio.create_task(lane.ask(1))
+    await asyncio.sleep(0)
+
+    leaves.cancel()
+    desk.open.set()
+
+    assert (await first, await stays) == (0, 2)
+    assert leaves.cancelled()
 
 
 async def test_what_arrives_meanwhile_is_the_next_piece_in_order(desk: Desk, make_lane: MakeLane) -> None:

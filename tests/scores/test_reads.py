@@ -188,6 +188,27 @@ def test_an_answer_without_a_body_has_no_length(api: httpx.Client) -> None:
     assert "Content-Length" not in no_content.headers
 
 
+@pytest.mark.parametrize(
+    "query", ["", "?limit=1", "?offset=1", "?limit=2&offset=1", "?offset=1&limit=2", "?limit=0", "?x=1"]
+)
+@pytest.mark.parametrize("has_it", [False, True])
+def test_the_short_way_answers_what_the_view_does(query: str, has_it: bool, api: httpx.Client, increment: Post) -> None:
+    """The view is what a page of another origin gets, and who writes the query in another way."""
+    increment("ann", 10)
+    increment("bob", 10)
+    had = {"If-None-Match": api.get(f"/leaderboard{query}").headers.get("ETag", "")} if has_it else {}
+
+    short, view = (api.get(f"/leaderboard{query}", headers=had | more) for more in ({}, {"Origin": "https://else.org"}))
+
+    def told(answer: httpx.Response) -> list[tuple[str, str]]:
+        passing = ("date", "x-leaderboard-age")
+        return sorted((name, value) for name, value in answer.headers.items() if name not in passing)
+
+    assert (short.status_code, short.content) == (view.status_code, view.content)
+    assert told(short) == told(view)
+    assert short.status_code == (400 if query == "?limit=0" else 304 if has_it else 200)
+
+
 @pytest.mark.parametrize("sent", ['"other"', "other", "", '"*"'])
 def test_who_has_another_page_gets_this_one(sent: str, api: httpx.Client) -> None:
     assert api.get("/leaderboard", headers={"If-None-Match": sent}).status_code == 200

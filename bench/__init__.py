@@ -1,0 +1,1 @@
+"""`make bench`: what this service does on this machine, measured from outside, over HTTP and sockets."""

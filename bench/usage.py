@@ -1,0 +1,26 @@
+"""What a server costs: CPU and memory of its processes, the stores' not among them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Usage(NamedTuple):
+    cpu_s: float
+    rss_mib: float
+
+
+def usage(pid: int) -> Usage:
+    """Of a process and its children."""
+    ticks = pages = 0
+    for number in [pid, *_children(pid)]:
+        fields = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+        pages += int(fields[21])
+    return Usage(ticks / os.sysconf("SC_CLK_TCK"), pages * os.sysconf("SC_PAGE_SIZE") / 2**20)
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

@@ -1,0 +1,61 @@
+"""The short way to the board: the usual GET is answered before Django makes a request of it."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from django.conf import settings
+from django.http.request import split_domain_port, validate_host
+
+from scores import selectors
+from scores.exceptions import Unavailable
+from scores.views import MOST_PER_PAGE, board_answer
+
+from .interface import Application, Receive, Scope, Send
+
+BOARD = "/api/v1/leaderboard"
+QUERY = re.compile(rb"(?:limit=(\d{1,3}))?(?:^|&|$)(?:offset=(\d{1,9}))?")
+
+
+class BoardShortcut:
+    """Answers what `LeaderboardView` would, byte for byte, for a fifth of the cost; hands on whatever is not plain.
+
+    Not plain are errors, other methods, other ways to write the same parameters, and pages of other origins, whose answers
+    want CORS headers.
+    """
+
+    def __init__(self, app: Application) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = dict(scope["headers"])
+        page = page_asked(scope) if b"origin" not in headers and is_ours(headers.get(b"host", b"")) else None
+        if page is None:
+            return await self.app(scope, receive, send)
+        try:
+            found = await selectors.top(*page)
+        except Unavailable:
+            return await self.app(scope, receive, send)
+        response = board_answer(found, *page, headers.get(b"if-none-match", b"").decode("latin-1"))
+        fields = [(name.encode(), value.encode()) for name, value in response.headers.items()]
+        await send({"type": "http.response.start", "status": response.status, "headers": fields})
+        await send({"type": "http.response.body", "body": response.body})
+
+
+def page_asked(scope: Scope) -> tuple[int, int] | None:
+    """Limit and offset of a GET of the board, if they are written plainly."""
+    if scope["path"] != BOARD or scope["method"] != "GET":
+        return None
+    found = QUERY.fullmatch(scope["query_string"])
+    if found is None:
+        return None
+    limit, offset = int(found[1] or 10), int(found[2] or 0)
+    return (limit, offset) if 1 <= limit <= MOST_PER_PAGE else None
+
+
+@lru_cache(maxsize=64)
+def is_ours(host: bytes) -> bool:
+    """Whether ALLOWED_HOSTS lets this Host in."""
+    domain, _ = split_domain_port(host.decode("latin-1"))
+    return bool(domain) and validate_host(domain, settings.ALLOWED_HOSTS)
