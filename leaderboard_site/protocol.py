@@ -1,10 +1,16 @@
-"""uvicorn's WebSocket protocol, with a short way for ready-made frames, an end for those who do not read, a slow goodbye."""
+"""uvicorn's protocols, with what they lack.
+
+HTTP: an answer leaves as one write. WebSocket: a short way for ready-made frames, an end for those who do not read, and a
+slow goodbye.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from itertools import count
+from typing import Any, cast
 
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
 
@@ -16,6 +22,48 @@ CLOSED_AT_ONCE = 200
 BETWEEN_CLOSINGS_S = 0.05
 
 _closings = count()  # of this process, which ends after them
+MOST_HELD = 64 * 1024  # bytes
+
+
+class JoinedWrites:
+    """A transport on which what is written in one turn of the event loop leaves as one.
+
+    uvicorn writes an answer's head and its body one by one, and uvloop sends each at once: a system call is 12 of the 90
+    microseconds of a read.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self.transport = transport
+        self._loop = loop
+        self._held = b""
+
+    def write(self, data: bytes) -> None:
+        if not self._held:
+            self._loop.call_soon(self._flush)
+        self._held += data
+        if len(self._held) > MOST_HELD:  # of a long answer, whose writer looks at how much is waiting
+            self._flush()
+
+    def close(self) -> None:
+        self._flush()
+        self.transport.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.transport, name)
+
+    def _flush(self) -> None:
+        held, self._held = self._held, b""
+        if held:
+            self.transport.write(held)
+
+
+class AnswerProtocol(HttpToolsProtocol):
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in its base
+        super().connection_made(cast("asyncio.Transport", JoinedWrites(transport, self.loop)))
+
+    def handle_websocket_upgrade(self) -> None:
+        self.transport = cast("JoinedWrites", self.transport).transport
+        super().handle_websocket_upgrade()
 
 
 class SocketProtocol(WebSocketsSansIOProtocol):

@@ -70,7 +70,7 @@ def config() -> uvicorn.Config:
         workers=settings.WORKERS,
         backlog=4096,
         loop="uvloop",
-        http="httptools",
+        http="leaderboard_site.protocol:AnswerProtocol",  # httptools
         # Deflate would cost each socket 34 KiB, and each frame more than sending it; nobody has a long frame to send us.
         ws="leaderboard_site.protocol:SocketProtocol",
         ws_per_message_deflate=False,
