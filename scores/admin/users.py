@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from django.contrib import admin, messages
 from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.templatetags.admin_urls import add_preserved_filters
 from django.contrib.admin.utils import quote
-from django.contrib.admin.views.main import ChangeList
+from django.contrib.admin.views.main import ERROR_FLAG, ChangeList
 from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import PermissionDenied
 from django.db.models import Case, Exists, OuterRef, QuerySet, Value, When
@@ -275,7 +276,10 @@ class UserScoreAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
         """The list as it is searched and filtered, all of it."""
         if not self.has_export_permission(request):
             raise PermissionDenied
-        users = self.get_changelist_instance(request).get_queryset(request)
+        try:
+            users = self.get_changelist_instance(request).get_queryset(request)
+        except IncorrectLookupParameters:  # as the list itself answers to a filter that is none
+            return HttpResponseRedirect(f"{reverse('admin:scores_userscore_changelist')}?{ERROR_FLAG}=1")
         LogEntry.objects.create(
             user_id=cast("int", request.user.pk),
             content_type=ContentType.objects.get_for_model(UserScore),
