@@ -112,6 +112,8 @@ def _redis(timeout_s: float) -> dict[str, Any]:
             "SOCKET_CONNECT_TIMEOUT": timeout_s,
             "SOCKET_TIMEOUT": timeout_s,
             "CONNECTION_POOL_KWARGS": {"retry": Retry(NoBackoff(), 0)},
+            # The default is pickle, which would let whoever writes to Redis run code here.
+            "SERIALIZER": "django_redis.serializers.json.JSONSerializer",
         },
     }
 

@@ -4,9 +4,12 @@ from django.contrib import admin
 from django.urls import include, path
 
 from .page import board
+from .status import rebuild, status
 
 urlpatterns = [
     path("api/", include("scores.urls")),
+    path("admin/status/", status, name="status"),
+    path("admin/status/rebuild/", rebuild, name="rebuild"),
     path("admin/", admin.site.urls),
     path("", board),
 ]
