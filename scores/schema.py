@@ -409,9 +409,11 @@ class BearerToken(OpenApiAuthenticationExtension):
 
 
 def complete(result: Schema, generator: Any, request: Any, public: bool) -> Schema:
-    """drf-spectacular's last step: the shapes that operations refer to, and their answers by status."""
+    """drf-spectacular's last step: the shapes that operations refer to, their answers by status, and that bodies must be."""
     for methods in result["paths"].values():
         for described in methods.values():
+            if "requestBody" in described:
+                described["requestBody"]["required"] = True
             described["responses"] = dict(sorted(described["responses"].items()))
     components = result["components"]
     components["schemas"] = dict(sorted((components.get("schemas", {}) | SHAPES).items()))
