@@ -201,7 +201,6 @@ SPECTACULAR_SETTINGS = {
     "TITLE": "Leaderboard",
     "VERSION": "1",
     "DESCRIPTION": "Players send points; everyone sees the board. The sockets are described in docs/asyncapi.yaml.",
-    "LICENSE": {},
     "CAMELIZE_NAMES": True,  # {userId}, as in docs/protocol.md
     "DISABLE_DOCSTRING_DESCRIPTIONS": True,  # they are for readers of the code
     "SORT_OPERATIONS": False,

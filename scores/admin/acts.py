@@ -29,7 +29,7 @@ class CorrectionForm(ReasonForm):
 
 
 class Act(NamedTuple):
-    """`name` is that of its address and of its permission; `past` is for sentences, as in "ann was blocked"."""
+    """`name` is that of its address; `past` is for sentences, as in "ann was blocked"; `effect` is said before it."""
 
     name: str
     permission: str

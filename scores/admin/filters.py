@@ -25,6 +25,10 @@ BANDS: dict[str, tuple[int, int | None]] = {
 }
 
 
+DAYS = {"1": "In the last 24 hours", "7": "In the last 7 days", "30": "In the last 30 days"}
+LONG_AGO = "-30"
+
+
 class StateFilter(admin.SimpleListFilter):
     title = "state"
     parameter_name = "blocked"
@@ -68,16 +72,12 @@ class ActivityFilter(admin.SimpleListFilter):
     parameter_name = "active"
 
     def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]) -> list[tuple[str, str]]:
-        return [
-            ("1", "In the last 24 hours"),
-            ("7", "In the last 7 days"),
-            ("30", "In the last 30 days"),
-            ("-30", "Not for 30 days"),
-        ]
+        return [*DAYS.items(), (LONG_AGO, "Not for 30 days")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[ShownScore]) -> QuerySet[ShownScore]:
-        if self.value() == "-30":
+        days = self.value()
+        if days == LONG_AGO:
             return queryset.filter(updated_at__lt=timezone.now() - timedelta(days=30))
-        if self.value() in ("1", "7", "30"):
-            return queryset.filter(updated_at__gte=timezone.now() - timedelta(days=int(self.value() or 0)))
+        if days in DAYS:
+            return queryset.filter(updated_at__gte=timezone.now() - timedelta(days=int(days)))
         return queryset

@@ -263,7 +263,8 @@ class UserScoreAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
             done += 1
             event = f"in event {outcome.recorded.seq}"
             if act.name == "correct":
-                event = f"from {user.score} to {outcome.recorded.total} {event}"
+                # What it was before is in the event: the score shown here may be older.
+                event = f"to {outcome.recorded.total} {event}"
             self.log_change(request, user, f"{act.past.capitalize()} {event}: {reason}")
             if len(users) == 1:
                 self.message_user(request, f"{user.user_id} was {act.past} {event}.", messages.SUCCESS)

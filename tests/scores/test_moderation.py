@@ -61,7 +61,7 @@ def test_a_score_is_corrected_with_a_reason(moderator: Client, copy: Redis) -> N
     assert newest_event() == ("ann", "correction", 5, "mia", "scored twice")
     assert UserScore.objects.get().score == 5
     assert copy.zscore("leaderboard", "ann") == 5
-    assert told(answer) == ["ann was corrected from 20 to 5 in event 2."]
+    assert told(answer) == ["ann was corrected to 5 in event 2."]
 
 
 def test_a_user_is_blocked_and_unblocked_with_a_reason(moderator: Client, copy: Redis) -> None:
@@ -84,7 +84,7 @@ def test_the_admins_own_log_tells_every_act(moderator: Client) -> None:
 
     entries = LogEntry.objects.order_by("id").values_list("user__username", "object_id", "change_message")
     assert list(entries) == [
-        ("mia", "ann", "Corrected from 20 to 5 in event 2: scored twice"),
+        ("mia", "ann", "Corrected to 5 in event 2: scored twice"),
         ("mia", "ann", "Blocked in event 3: bots"),
     ]
     history = moderator.get(f"{USERS}ann/history/").content.decode()
