@@ -4,7 +4,7 @@
 # .venv/stores. A stamp file says that a part is complete; `.unfinished` in its place that somebody was interrupted.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test serve migrate superuser check chaos bench format lock FORCE
+.PHONY: help run test serve migrate superuser check chaos bench format schema lock FORCE
 MAKEFLAGS += --no-print-directory
 export PIP_ROOT_USER_ACTION := ignore
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -62,6 +62,9 @@ bench: .venv/.dev .venv/.stores  ## measure increments, reads, frames and growth
 format: .venv/.dev  ## format the code and mend what the linter can
 	@$(in_venv) ruff format .
 	@$(in_venv) ruff check --fix .
+
+schema: .venv/.dev $(stores)  ## renew docs/openapi.yaml from the code
+	@$(deployed) MAX_POINTS=1000000 $(python) manage.py spectacular --fail-on-warn --validate --file docs/openapi.yaml
 
 compile = $(in_venv) uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate $(ARGS)
 

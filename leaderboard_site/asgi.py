@@ -21,6 +21,7 @@ from .handlers import BodyLimit, LeanHandler  # noqa: E402
 from .interface import Application, Receive, Scope, Send  # noqa: E402
 from .shortcut import BoardShortcut  # noqa: E402
 
+REFERENCE = ("/api/docs/", "/api/schema/")  # plain pages, which the handler of the API does not serve
 scores_application = BoardShortcut(BodyLimit(LeanHandler()))
 tokens_application = BodyLimit(Deadline(django_application))
 
@@ -28,7 +29,7 @@ tokens_application = BodyLimit(Deadline(django_application))
 async def http(scope: Scope, receive: Receive, send: Send) -> None:
     path = scope["path"]
     application: Application = django_application
-    if path.startswith("/api/"):
+    if path.startswith("/api/") and path not in REFERENCE:
         # Tokens are handed out by sync views: they hash passwords and write rows.
         application = tokens_application if path.startswith("/api/v1/auth/") else scores_application
     elif path.startswith(health.PREFIX):

@@ -1,4 +1,4 @@
-"""What runs beside the requests of a server process: the tail, the hub and the two lanes; started once, ended in order."""
+"""What runs beside the requests of a server process: the tail, the hub, the herald and the two lanes; started once, ended in order."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from realtime.hub import hub
 from scores import selectors, writer
 from scores.tail import tail
 
+from . import processes
 from .interface import Receive, Scope, Send
 
 logger = logging.getLogger(__name__)
@@ -22,6 +23,7 @@ def start() -> None:
         calm_garbage_collection()
         tail.start()
         hub.start()
+        processes.herald.start()
 
 
 def calm_garbage_collection() -> None:
@@ -41,6 +43,7 @@ async def stop() -> None:
     await hub.stop()
     await asyncio.to_thread(selectors.lane.close)
     await asyncio.to_thread(tail.stop)
+    await asyncio.to_thread(processes.herald.stop)
 
 
 async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:

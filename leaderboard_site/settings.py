@@ -43,6 +43,8 @@ INSTALLED_APPS = [
     "channels",
     "corsheaders",
     "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",  # the files of its page, so that nobody else's server is asked for them
     "rest_framework_simplejwt.token_blacklist",
     "scores",
     "realtime",
@@ -112,6 +114,8 @@ def _redis(timeout_s: float) -> dict[str, Any]:
             "SOCKET_CONNECT_TIMEOUT": timeout_s,
             "SOCKET_TIMEOUT": timeout_s,
             "CONNECTION_POOL_KWARGS": {"retry": Retry(NoBackoff(), 0)},
+            # The default is pickle, which would let whoever writes to Redis run code here.
+            "SERIALIZER": "django_redis.serializers.json.JSONSerializer",
         },
     }
 
@@ -190,6 +194,18 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": ["scores.parsers.StrictJSONParser"],
     "EXCEPTION_HANDLER": "scores.problems.handle_exception",
     "UNAUTHENTICATED_USER": None,
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+}
+SPECTACULAR_SETTINGS = {
+    "OAS_VERSION": "3.1.1",
+    "TITLE": "Leaderboard",
+    "VERSION": "1",
+    "DESCRIPTION": "Players send points; everyone sees the board. The sockets are described in docs/asyncapi.yaml.",
+    "CAMELIZE_NAMES": True,  # {userId}, as in docs/protocol.md
+    "DISABLE_DOCSTRING_DESCRIPTIONS": True,  # they are for readers of the code
+    "SORT_OPERATIONS": False,
+    "SORT_OPERATION_PARAMETERS": False,
+    "POSTPROCESSING_HOOKS": ["scores.schema.complete"],
 }
 
 # Serving

@@ -4,9 +4,15 @@ from django.contrib import admin
 from django.urls import include, path
 
 from .page import board
+from .reference import docs, schema
+from .status import rebuild, status
 
 urlpatterns = [
+    path("api/docs/", docs, name="docs"),
+    path("api/schema/", schema, name="schema"),
     path("api/", include("scores.urls")),
+    path("admin/status/", status, name="status"),
+    path("admin/status/rebuild/", rebuild, name="rebuild"),
     path("admin/", admin.site.urls),
     path("", board),
 ]

@@ -44,6 +44,11 @@ class Hub:
     def running(self) -> bool:
         return self._loop is not None
 
+    @property
+    def sockets(self) -> int:
+        """How many this process has open. For any thread."""
+        return len(self._outlets)
+
     def start(self) -> None:
         """Start in the running event loop."""
         self._loop = asyncio.get_running_loop()

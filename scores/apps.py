@@ -7,7 +7,7 @@ class ScoresConfig(AppConfig):
     name = "scores"
 
     def ready(self) -> None:
-        from . import checks  # noqa: F401  registers itself
+        from . import checks, schema  # noqa: F401  register themselves
         from .receivers import move_leaderboard
         from .signals import scores_committed
 

@@ -3,16 +3,18 @@
 `leaderboard` is the ZSET: member = user id, score = total. `leaderboard:state` is a hash of `origin` (which log),
 `seq` (the event that the set is the state after) and `members` (how many it must hold). One script changes all of them
 at once, so they agree after a crash, a failover or the load of an old RDB file; a set whose size is not `members` was
-touched by somebody else and is not believed.
+touched by somebody else and is not believed. `leaderboard:rebuilt` tells of the last rebuild, for people.
 
 Every script is idempotent and carries absolute totals: a call whose answer was lost may simply be made again.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import secrets
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache, partial
 from itertools import islice
@@ -32,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 KEY = "leaderboard"
 STATE_KEY = "leaderboard:state"
+REBUILT_KEY = "leaderboard:rebuilt"
 CATCH_UP_EVENTS = 5_000  # per step: some 10 ms of Redis
 REBUILD_MEMBERS = 1_000  # per ZADD: well under 10 ms of Redis
 BULK = "bulk"  # the alias in CACHES whose timeouts are for work that nobody waits for
@@ -73,6 +76,16 @@ class State(NamedTuple):
     seq: int
     members: int
     size: int
+
+
+class Rebuilt(NamedTuple):
+    """A rebuild of the past: when it ended (POSIX seconds), how long it took, of how many, up to which event, and why."""
+
+    at: float
+    took_s: float
+    members: int
+    seq: int
+    why: str
 
 
 class Entry(NamedTuple):
@@ -384,13 +397,16 @@ def state(*, alias: str = "default") -> State | None:
     return State(origin.decode(), int(seq), int(members), size)
 
 
-def rebuild(*, force: bool = False, progress: Callable[[int, int], None] = lambda done, total: None) -> log.Head:
+def rebuild(
+    *, why: str = "", force: bool = False, progress: Callable[[int, int], None] = lambda done, total: None
+) -> log.Head:
     """Fill the copy anew from the totals, while writes go on, and return the head that it now has caught up with.
 
     A snapshot at event S is streamed into a side key, swapped in together with its state in one step, then caught up.
     Readers see the old copy until the swap, and never a half one. Without `force` a whole copy that is further than the
     snapshot stays. `progress` is called with members done and in all. Raises `RedisAway` or `Damaged`.
     """
+    started = time.monotonic()
     side_key = f"{KEY}:rebuild:{secrets.token_hex(8)}"
     log.head()  # starts the log when there is none, which the read-only transaction could not
     with log.snapshot() as head:
@@ -407,7 +423,21 @@ def rebuild(*, force: bool = False, progress: Callable[[int, int], None] = lambd
         raise Damaged(outcome.decode())
     head = log.head()
     catch_up(head, alias=BULK)
+    _remember(Rebuilt(time.time(), time.monotonic() - started, head.members, head.seq, why))
     return head
+
+
+def _remember(rebuilt: Rebuilt) -> None:
+    try:
+        _guarded(lambda: _redis(BULK).set(REBUILT_KEY, json.dumps(rebuilt)))
+    except RedisAway:
+        pass  # the copy is what counts
+
+
+def last_rebuild() -> Rebuilt | None:
+    """The last rebuild of this Redis's copy, by whichever process; `None` when it knows of none. Raises `RedisAway`."""
+    told = cast("bytes | None", _guarded(lambda: _redis().get(REBUILT_KEY)))
+    return Rebuilt(*json.loads(told)) if told else None
 
 
 def totals_of(user_ids: Sequence[str], *, alias: str = "default") -> Totals:

@@ -97,6 +97,22 @@ def turn_to_rebuild() -> Iterator[bool]:
                 pass  # gone with the connection
 
 
+def rebuild_under_way() -> bool:
+    """Whether some process has the turn now. Looks at the locks instead of trying, which would keep others from theirs."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT EXISTS (
+                SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+                WHERE d.datname = current_database() AND l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted
+                  AND l.objid = (hashtext('leaderboard rebuild')::bigint & 4294967295)::oid
+            )
+            """
+        )
+        (under_way,) = cursor.fetchone()
+        return bool(under_way)
+
+
 def locked_head() -> Head:
     """The end of the log, which stays the end until the transaction does. Nobody waits long for it, nor for us."""
     with connection.cursor() as cursor:

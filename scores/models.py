@@ -25,6 +25,7 @@ class Leaderboard(models.Model):
 
     class Meta:
         db_table = "leaderboards"
+        permissions = [("rebuild_leaderboard", "Can rebuild the copy in Redis")]
 
     def __str__(self) -> str:
         return f"{self.name} at event {self.seq}"
@@ -40,6 +41,11 @@ class UserScore(models.Model):
 
     class Meta:
         db_table = "user_scores"
+        permissions = [  # the acts of scores/admin; who may do what is in the groups that a migration makes
+            ("correct_userscore", "Can correct scores"),
+            ("block_userscore", "Can block and unblock users"),
+            ("export_userscore", "Can export the list of users"),
+        ]
         constraints = [
             models.CheckConstraint(condition=models.Q(score__range=(0, MAX_TOTAL)), name="user_scores_score_range")
         ]

@@ -44,6 +44,15 @@ class StrictIntegerField(serializers.Field[int, Any, int, Any]):
         return value
 
 
+class TextField(serializers.CharField):
+    """A JSON text. DRF's field would make one of a number."""
+
+    def to_internal_value(self, data: Any) -> str:
+        if not isinstance(data, str):
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
 class IncrementSerializer(serializers.Serializer[Any]):
     points = StrictIntegerField(least=1, most=settings.MAX_POINTS)
 
@@ -62,8 +71,8 @@ class UsernameTaken(APIException):
 
 
 class RegistrationSerializer(serializers.Serializer[Any]):
-    username = serializers.CharField(max_length=150)
-    password = serializers.CharField(max_length=1024, trim_whitespace=False)
+    username = TextField(max_length=150)
+    password = TextField(max_length=1024, trim_whitespace=False)
 
     def validate_username(self, value: str) -> str:
         """Django's rule for usernames, and ours for user ids, since the one becomes the other."""

@@ -133,7 +133,7 @@ class Tail:
             if fault == "ahead":
                 self._begin_epoch(state)
             started = time.monotonic()
-            head = leaderboard.rebuild(force=fault == "damaged")
+            head = leaderboard.rebuild(why=f"it was {fault}", force=fault == "damaged")
             logger.info("Rebuilt %d members at event %d in %.2f s", head.members, head.seq, time.monotonic() - started)
         self._announce(head)
 

@@ -10,7 +10,6 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ObjectDoesNotExist
 from django.db import DataError
-from rest_framework import serializers
 from rest_framework.exceptions import PermissionDenied
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
@@ -25,7 +24,7 @@ from rest_framework_simplejwt.serializers import (
 from rest_framework_simplejwt.tokens import RefreshToken
 from rest_framework_simplejwt.views import TokenBlacklistView, TokenObtainPairView, TokenRefreshView
 
-from .serializers import RegistrationSerializer
+from .serializers import RegistrationSerializer, TextField
 
 
 class RegistrationClosed(PermissionDenied):
@@ -55,7 +54,8 @@ class SignInSerializer(TokenObtainPairSerializer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["password"] = serializers.CharField(trim_whitespace=False)
+        self.fields["username"] = TextField()
+        self.fields["password"] = TextField(trim_whitespace=False)
 
     def validate_username(self, value: str) -> str:
         return get_user_model().normalize_username(value)
@@ -79,10 +79,12 @@ class SingleUseToken(RefreshToken):
 
 class RefreshSerializer(TokenRefreshSerializer):
     token_class = SingleUseToken
+    refresh = TextField()
 
 
 class LogoutSerializer(TokenBlacklistSerializer):
     token_class = SingleUseToken
+    refresh = TextField(write_only=True)
 
 
 @contextmanager

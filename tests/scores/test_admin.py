@@ -1,4 +1,4 @@
-"""The admin's pages about scores: what they show, what they cost, and that they change nothing."""
+"""The admin's pages about scores: what they show, what they cost, and that nothing is edited on them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from django.test.utils import CaptureQueriesContext
 from redis import Redis
 
 from scores import services
-from scores.admin import MOST_FOUND
+from scores.admin.paging import MOST_LISTED
 from scores.models import ScoreEvent, UserScore
 
 USERS = "/admin/scores/userscore/"
@@ -200,8 +200,8 @@ def test_the_newest_events_of_a_user_are_beneath(admin: Client) -> None:
         page = admin.get(f"{USERS}ann/change/")
 
     assert cells(page, "seq") == [str(seq) for seq in range(119, 19, -2)]
-    (read,) = [q["sql"] for q in queries if 'FROM "score_events" WHERE "score_events"."user_id"' in q["sql"]]
-    assert read.endswith("LIMIT 50")
+    reads = [q["sql"] for q in queries if 'FROM "score_events" WHERE "score_events"."user_id"' in q["sql"]]
+    assert sorted(read.rpartition(" LIMIT ")[2] for read in reads) == ["200", "50"]  # drawn, listed
 
 
 def test_the_log_is_listed_from_its_end(admin: Client) -> None:
@@ -234,7 +234,7 @@ def test_of_what_is_found_in_the_log_no_more_than_is_listed_is_counted(admin: Cl
         admin.get(EVENTS, {"kind": "correction"})
 
     (counted,) = [q["sql"] for q in queries if "COUNT(" in q["sql"]]
-    assert f"LIMIT {MOST_FOUND}" in counted
+    assert f"LIMIT {MOST_LISTED}" in counted
 
 
 @pytest.mark.parametrize(
@@ -294,12 +294,12 @@ def test_not_even_a_superuser_changes_anything(things: str, one: str, page: str,
 
 
 @pytest.mark.parametrize(("things", "one"), [(USERS, "ann"), (EVENTS, "1")])
-def test_the_lists_offer_no_action(things: str, one: str, admin: Client) -> None:
+def test_nothing_is_deleted_from_a_list(things: str, one: str, admin: Client) -> None:
     score(ann=20)
 
     admin.post(things, {"action": "delete_selected", "_selected_action": one, "post": "yes"})
 
-    assert "action-select" not in admin.get(things).content.decode()
+    assert "delete_selected" not in admin.get(things).content.decode()
     assert (UserScore.objects.count(), ScoreEvent.objects.count()) == (1, 1)
 
 

@@ -99,6 +99,7 @@ def test_of_two_who_want_a_name_at_once_one_gets_it(api: httpx.Client) -> None:
         pytest.param(None, "username_null", id="null"),
         pytest.param(True, "username_invalid", id="true"),
         pytest.param({}, "username_invalid", id="object"),
+        pytest.param(12, "username_invalid", id="number"),
     ],
 )
 def test_a_bad_name_is_refused(username: object, expected: str, api: httpx.Client) -> None:
@@ -116,6 +117,22 @@ def test_a_weak_password_is_refused(password: str, api: httpx.Client) -> None:
 
     assert (answer.status_code, code(answer)) == (400, "password_too_weak")
     assert not User.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("address", "body", "expected"),
+    [
+        ("register", {"username": "ann", "password": 8_277_631_904}, "password_invalid"),
+        ("token", {"username": 12, "password": PASSWORD}, "username_invalid"),
+        ("token", {"username": "ann", "password": 12}, "password_invalid"),
+        ("refresh", {"refresh": 12}, "refresh_invalid"),
+        ("logout", {"refresh": 12}, "refresh_invalid"),
+    ],
+)
+def test_a_number_is_no_text(address: str, body: object, expected: str, api: httpx.Client) -> None:
+    answer = api.post(f"/auth/{address}", json=body)
+
+    assert (answer.status_code, code(answer)) == (400, expected)
 
 
 def test_a_name_becomes_a_user_id_in_normal_form(api: httpx.Client) -> None:

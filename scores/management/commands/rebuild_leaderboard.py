@@ -21,7 +21,7 @@ class Command(BaseCommand):
         try:
             # The tails stand back meanwhile. If one of them is at it already, the later of the two has the last word.
             with log.turn_to_rebuild(), progress.shown("Rebuilding the copy", self.stderr) as tell:
-                head = leaderboard.rebuild(force=True, progress=tell)
+                head = leaderboard.rebuild(why="manage.py rebuild_leaderboard", force=True, progress=tell)
         except (CopyUnusable, DatabaseError) as error:
             raise CommandError(str(error).strip()) from error
         # The open sockets hear of it as they hear of every change.

@@ -1,0 +1,38 @@
+"""The API as a page, at `/api/docs/`, and as its OpenAPI schema, at `/api/schema/`. Every file of it is served from here."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_safe
+from drf_spectacular.generators import SchemaGenerator
+from drf_spectacular.renderers import OpenApiJsonRenderer
+
+# Swagger UI draws its icons from data addresses, and sets no style but by script, which needs no leave.
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+@require_safe
+def docs(request: HttpRequest) -> HttpResponse:
+    response = render(request, "docs.html")
+    response["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
+    return response
+
+
+@require_safe
+def schema(request: HttpRequest) -> HttpResponse:
+    """As docs/openapi.yaml, but with the limits of this server's settings."""
+    headers = {"Cache-Control": "max-age=300", "Access-Control-Allow-Origin": "*"}  # it is public, and tools fetch it
+    return HttpResponse(generated(), content_type="application/vnd.oai.openapi+json", headers=headers)
+
+
+@cache
+def generated() -> bytes:
+    """The schema as JSON. Made once: settings do not change."""
+    document = SchemaGenerator().get_schema(request=None, public=True)
+    return bytes(OpenApiJsonRenderer().render(document, renderer_context={}))

@@ -1,0 +1,145 @@
+"""The admin's page about the service itself: how far the log and the copy are, who serves, and a button to rebuild."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from django.contrib import admin, messages
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.auth.decorators import permission_required
+from django.contrib.contenttypes.models import ContentType
+from django.db import Error as DatabaseError
+from django.db import connection
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.template.response import TemplateResponse
+from django.views.decorators.http import require_POST, require_safe
+
+from scores import leaderboard, log, selectors, signals
+from scores.exceptions import NoStoreAnswers
+from scores.leaderboard import CopyUnusable, PageQuestion, Rebuilt, RedisAway, State
+from scores.models import Leaderboard
+from scores.selectors import Source
+from scores.tail import fault_of
+
+from . import processes
+
+logger = logging.getLogger(__name__)
+
+NEWEST = 5  # rebuilds that somebody asked for here
+
+
+class Copy(NamedTuple):
+    """The copy in Redis beside the log. Without a state it is missing, or Redis is away."""
+
+    state: State | None
+    head: log.Head
+    redis_away: bool
+
+    @property
+    def fault(self) -> str | None:
+        return None if self.redis_away else fault_of(self.state, self.head)
+
+    @property
+    def behind(self) -> int:
+        return max(self.head.seq - self.state.seq, 0) if self.state else 0
+
+
+@require_safe
+@admin.site.admin_view
+@permission_required("scores.view_leaderboard", raise_exception=True)
+def status(request: HttpRequest) -> HttpResponse:
+    """What is known at this moment. What is of a single process stands in the row of that process."""
+    copy, rebuilt = look()
+    known, all_asked = processes.everyone()
+    under_way = log.rebuild_under_way()
+    context = {
+        **admin.site.each_context(request),
+        "title": "Status",
+        "copy": copy,
+        "source": source(),
+        "rebuilt": rebuilt,
+        "rebuilt_at": datetime.fromtimestamp(rebuilt.at, UTC) if rebuilt else None,
+        "under_way": under_way,
+        "requests": LogEntry.objects.filter(content_type=of_board()).select_related("user")[:NEWEST],
+        "processes": [(process, datetime.fromtimestamp(process.started_at, UTC)) for process in known],
+        "all_asked": all_asked,
+        "sockets": sum(process.sockets for process in known),
+        "here": processes.herald.here().name,
+        "may_rebuild": request.user.has_perm("scores.rebuild_leaderboard"),
+    }
+    # While something is going on, the page looks again by itself.
+    headers = {"Cache-Control": "no-store"} | ({"Refresh": "2"} if under_way else {})
+    return TemplateResponse(request, "admin/status.html", context, headers=headers)
+
+
+@require_POST
+@admin.site.admin_view
+@permission_required("scores.rebuild_leaderboard", raise_exception=True)
+def rebuild(request: HttpRequest) -> HttpResponse:
+    """Begin a rebuild, unless one is under way. How it ended is told by the admin's log, on the page of the status."""
+    if log.rebuild_under_way():
+        messages.warning(request, "A rebuild is under way already.")
+    else:
+        user = request.user
+        work = threading.Thread(target=rebuild_for, args=(user.pk, user.get_username()), name="rebuild", daemon=True)
+        work.start()
+        messages.info(request, "The rebuild has begun. Readers see the old copy until the new one takes its place.")
+    return redirect("status")
+
+
+def rebuild_for(user_pk: Any, username: str) -> None:
+    """Rebuild, in a thread of its own: a million members take longer than a request should."""
+    started = time.monotonic()
+    try:
+        with log.turn_to_rebuild() as ours:
+            if ours:
+                head = leaderboard.rebuild(why=f"{username} asked for it", force=True)
+                signals.leaderboard_changed.send_robust(sender=Leaderboard, origin=head.origin, seq=head.seq)
+                took_s = time.monotonic() - started
+                outcome = f"Rebuilt {head.members} members at event {head.seq} in {took_s:.2f} s"
+            else:
+                outcome = "Rebuilt nothing: another process is at it"
+    except (CopyUnusable, DatabaseError) as error:
+        outcome = f"Could not rebuild: {str(error).strip()}"
+        logger.warning("%s asked for a rebuild, which failed: %s", username, error)
+        connection.close()
+    try:
+        LogEntry.objects.create(
+            user_id=user_pk,
+            content_type=of_board(),
+            object_id=log.BOARD,
+            object_repr="the copy in Redis",
+            action_flag=CHANGE,
+            change_message=outcome,
+        )
+    except DatabaseError as error:
+        logger.warning("The admin's log has no entry for: %s, by %s (%s)", outcome, username, str(error).strip())
+    finally:
+        connection.close()
+
+
+def look() -> tuple[Copy, Rebuilt | None]:
+    """The copy, the log, and the last rebuild. The copy is looked at first: the log only grows."""
+    try:
+        state, rebuilt = leaderboard.state(), leaderboard.last_rebuild()
+    except RedisAway:
+        return Copy(None, log.head(), redis_away=True), None
+    return Copy(state, log.head(), redis_away=False), rebuilt
+
+
+def source() -> Source | None:
+    """Where a read of this moment comes from; `None` when no store answers."""
+    try:
+        (page,) = selectors.answer([PageQuestion(1, 0)])
+    except NoStoreAnswers:
+        return None
+    return page.source
+
+
+def of_board() -> ContentType:
+    return ContentType.objects.get_for_model(Leaderboard)

@@ -1,0 +1,11 @@
+"""The admin: who has which score, what happened to it, and what a moderator does about it."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+
+from . import accounts, events, users
+
+__all__ = ["accounts", "events", "users"]
+
+admin.site.site_header = admin.site.site_title = "Leaderboard"

@@ -1,0 +1,83 @@
+"""What the list of users is narrowed down by."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils import timezone
+
+if TYPE_CHECKING:
+    from .standing import ShownScore
+
+# By tens, since a board has few high scores and many low ones. From, to; both are in it.
+BANDS: dict[str, tuple[int, int | None]] = {
+    "0": (0, 0),
+    "1-99": (1, 99),
+    "100-999": (100, 999),
+    "1000-9999": (1_000, 9_999),
+    "10000-99999": (10_000, 99_999),
+    "100000-999999": (100_000, 999_999),
+    "1000000-": (1_000_000, None),
+}
+
+
+DAYS = {"1": "In the last 24 hours", "7": "In the last 7 days", "30": "In the last 30 days"}
+LONG_AGO = "-30"
+
+
+class StateFilter(admin.SimpleListFilter):
+    title = "state"
+    parameter_name = "blocked"
+
+    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]) -> list[tuple[str, str]]:
+        return [("no", "On the board"), ("yes", "Blocked")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[ShownScore]) -> QuerySet[ShownScore]:
+        return queryset if self.value() is None else queryset.filter(blocked=self.value() == "yes")
+
+
+class ScoreFilter(admin.SimpleListFilter):
+    """A band of scores: a range of the index that the list is sorted by."""
+
+    title = "score"
+    parameter_name = "band"
+
+    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]) -> list[tuple[str, str]]:
+        return [(name, told(least, most)) for name, (least, most) in BANDS.items()]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[ShownScore]) -> QuerySet[ShownScore]:
+        least, most = BANDS.get(self.value() or "", (None, None))
+        if least is not None:
+            queryset = queryset.filter(score__gte=least)
+        return queryset if most is None else queryset.filter(score__lte=most)
+
+
+def told(least: int, most: int | None) -> str:
+    if least == most:
+        return f"{least:,}"
+    return f"{least:,} to {most:,}" if most is not None else f"{least:,} and more"
+
+
+class ActivityFilter(admin.SimpleListFilter):
+    """When somebody's score last changed.
+
+    No index serves this: it would be written with each score, and looked at now and then. See docs/admin.md for the cost.
+    """
+
+    title = "last active"
+    parameter_name = "active"
+
+    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]) -> list[tuple[str, str]]:
+        return [*DAYS.items(), (LONG_AGO, "Not for 30 days")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[ShownScore]) -> QuerySet[ShownScore]:
+        days = self.value()
+        if days == LONG_AGO:
+            return queryset.filter(updated_at__lt=timezone.now() - timedelta(days=30))
+        if days in DAYS:
+            return queryset.filter(updated_at__gte=timezone.now() - timedelta(days=int(days)))
+        return queryset

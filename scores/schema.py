@@ -1,0 +1,420 @@
+"""The HTTP API for machines: what drf-spectacular cannot see in the views. docs/openapi.yaml is made from this.
+
+Views and serializers stay as they are; here each gets its answers, headers and errors. docs/protocol.md says the same in
+prose, and a test holds the two together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from django.conf import settings
+from drf_spectacular.extensions import (
+    OpenApiAuthenticationExtension,
+    OpenApiViewExtension,
+)
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema, extend_schema_view
+
+from .identity import MAX_LENGTH
+from .models import MAX_TOTAL
+from .problems import CONTENT_TYPE
+from .views import MOST_PER_PAGE
+
+Schema = dict[str, Any]
+Errors = Mapping[int, Sequence[str]]
+Responses = dict[Any, OpenApiResponse]
+
+# Shapes
+
+USER_ID: Schema = {"type": "string", "minLength": 1, "maxLength": MAX_LENGTH, "examples": ["ada"]}
+TOTAL: Schema = {"type": "integer", "minimum": 0, "maximum": MAX_TOTAL}
+COUNT: Schema = {"type": "integer", "minimum": 0}
+TOKEN: Schema = {"type": "string", "description": "A JSON Web Token."}
+RANK: Schema = {"type": "integer", "minimum": 1, "description": "One plus the users with a strictly higher score."}
+
+
+def shape(**properties: Schema) -> Schema:
+    """An object with all of these keys. More may come, which clients have to ignore."""
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+def body(**properties: Schema) -> Schema:
+    return {"application/json": shape(**properties)}
+
+
+SHAPES: dict[str, Schema] = {
+    "Incremented": shape(success={"type": "boolean", "const": True}, newScore=TOTAL) | {"additionalProperties": False},
+    "Leaderboard": shape(
+        leaderboard={
+            "type": "array",
+            "maxItems": MOST_PER_PAGE,
+            "items": shape(rank=RANK, userId=USER_ID, score=TOTAL),
+        },
+        total=COUNT | {"description": "Users on the board."},
+        seq=COUNT | {"description": "The answer is the state right after this event."},
+    ),
+    "Standing": shape(
+        userId=USER_ID,
+        score=TOTAL,
+        rank=RANK,
+        total=COUNT | {"description": "Users on the board."},
+        seq=COUNT | {"description": "The answer is the state right after this event."},
+    ),
+    "Registered": shape(userId=USER_ID, access=TOKEN, refresh=TOKEN),
+    "TokenPair": shape(access=TOKEN, refresh=TOKEN),
+    "Problem": shape(
+        type={"type": "string", "const": "about:blank"},
+        title={"type": "string"},
+        status={"type": "integer"},
+        detail={"type": "string", "description": "For people; it may change."},
+        code={"type": "string", "description": "For programs; it is stable."},
+    ),
+}
+# `errors` is there when fields are at fault.
+SHAPES["Problem"]["properties"]["errors"] = {
+    "type": "object",
+    "additionalProperties": {"type": "array", "items": {"type": "string"}},
+}
+
+
+def ref(name: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+# Errors
+
+JSON_CODES = (
+    "invalid_utf8",
+    "invalid_json",
+    "json_too_deep",
+    "duplicate_key",
+    "invalid_number",
+    "number_too_long",
+    "invalid_body",
+)
+TEXT_CODES = (
+    "required",
+    "null",
+    "blank",
+    "invalid",
+    "null_characters_not_allowed",
+    "surrogate_characters_not_allowed",
+)
+UNANSWERED = ("overloaded", "outcome_unknown", "unavailable")
+NO_TOKEN = ("not_authenticated", "token_expired", "token_invalid")
+# What may happen to any request before a view has seen it, and when a view fails.
+ANY: Errors = {400: ["bad_request"], 408: ["body_too_slow"], 413: ["body_too_large"], 500: ["internal_error"]}
+WITH_BODY: Errors = {400: JSON_CODES, 415: ["unsupported_media_type"]}
+
+
+# Not `HTTPStatus`, whose phrases are not the same in each Python.
+MEANING = {
+    400: "The request is wrong",
+    401: "No valid token",
+    403: "Not permitted",
+    404: "Not on the board",
+    406: "JSON is not accepted",
+    408: "The body came too slowly",
+    409: "It does not fit what there is",
+    413: "The body is too large",
+    415: "The body is not JSON in UTF-8",
+    422: "The key was used for something else",
+    500: "A mistake of the service",
+    503: "No answer right now",
+}
+
+
+def of_field(name: str, *codes: str) -> tuple[str, ...]:
+    return tuple(f"{name}_{code}" for code in codes)
+
+
+def merged(*errors: Errors) -> dict[int, list[str]]:
+    together: dict[int, list[str]] = {}
+    for one in errors:
+        for status, codes in one.items():
+            together.setdefault(status, []).extend(codes)
+    return dict(sorted(together.items()))
+
+
+def refusals(*errors: Errors) -> Responses:
+    """Problem details by status, each with the codes that it may have there."""
+    return {
+        (status, CONTENT_TYPE): OpenApiResponse(
+            {"allOf": [ref("Problem")], "properties": {"status": {"const": status}, "code": {"enum": codes}}},
+            description=MEANING[status],
+        )
+        for status, codes in merged(*errors).items()
+    }
+
+
+def html(*statuses: int) -> Responses:
+    """What Django's own handler answers when no view was asked."""
+    return {
+        (status, "text/html"): OpenApiResponse({"type": "string"}, description=MEANING[status]) for status in statuses
+    }
+
+
+# Headers
+
+
+def header(name: str, description: str, schema: Schema, *statuses: int, required: bool = True) -> OpenApiParameter:
+    """A header of the answers with these statuses."""
+    return OpenApiParameter(
+        name, schema, OpenApiParameter.HEADER, description=description, required=required, response=list(statuses)
+    )
+
+
+def freshness(*statuses: int) -> list[OpenApiParameter]:
+    return [
+        header(
+            "X-Leaderboard-Source",
+            "Which store answered.",
+            {"type": "string", "enum": ["redis", "database"]},
+            *statuses,
+        ),
+        header("X-Leaderboard-Seq", "The answer is the state right after this event.", COUNT, *statuses),
+        header(
+            "X-Leaderboard-Age",
+            "For how many seconds nobody could say whether there are newer events.",
+            {"type": "number", "minimum": 0},
+            *statuses,
+        ),
+    ]
+
+
+RETRY_AFTER = header("Retry-After", "Seconds to wait.", {"type": "integer", "minimum": 0}, 503)
+CHALLENGE = header("WWW-Authenticate", "As of RFC 6750.", {"type": "string"}, 401)
+
+# Operations
+
+
+def operation(target: str, method: str, **description: Any) -> None:
+    """Describe `method` of the view `target`. Registers itself, as extensions do."""
+
+    def view_replacement(self: OpenApiViewExtension) -> type[Any]:
+        described = extend_schema(**description)
+        return extend_schema_view(**{method: described})(type("Described", (self.target,), {}))
+
+    type(target, (OpenApiViewExtension,), {"target_class": target, "view_replacement": view_replacement})
+
+
+operation(
+    "scores.views.IncrementView",
+    "post",
+    operation_id="increment",
+    tags=["scores"],
+    summary="Add points to the score of the token's user",
+    description="200 means that the change is durable. After a 503 with another code than `overloaded` it may have been "
+    "made: retry with the same Idempotency-Key.",
+    request=body(points={"type": "integer", "minimum": 1, "maximum": settings.MAX_POINTS}),
+    parameters=[
+        OpenApiParameter(
+            "Idempotency-Key",
+            {"type": "string", "pattern": "^[!-~]{1,255}$"},
+            OpenApiParameter.HEADER,
+            description="The same request again, under the same key, is answered by what the first one did.",
+        ),
+        header("X-Leaderboard-Seq", "Number of the event.", {"type": "integer", "minimum": 1}, 200),
+        header(
+            "Idempotency-Replayed",
+            "There if this is the answer of an earlier request with the same key.",
+            {"type": "string", "const": "true"},
+            200,
+            required=False,
+        ),
+        CHALLENGE,
+        RETRY_AFTER,
+    ],
+    responses={200: OpenApiResponse(ref("Incremented"), description="The new total")}
+    | refusals(
+        ANY,
+        WITH_BODY,
+        {
+            400: (
+                *of_field("points", "required", "null", "not_integer", "too_small", "too_large"),
+                "idempotency_key_invalid",
+            ),
+            401: NO_TOKEN,
+            403: ["user_blocked"],
+            409: ["total_too_large"],
+            422: ["idempotency_key_reused"],
+            503: UNANSWERED,
+        },
+    ),
+)
+
+DIGITS = ("invalid", "null_characters_not_allowed")
+operation(
+    "scores.views.LeaderboardView",
+    "get",
+    operation_id="leaderboard",
+    tags=["board"],
+    summary="A page of the board",
+    parameters=[
+        OpenApiParameter(
+            "limit", {"type": "integer", "minimum": 1, "maximum": MOST_PER_PAGE, "default": 10}, OpenApiParameter.QUERY
+        ),
+        OpenApiParameter(
+            "offset",
+            {"type": "integer", "minimum": 0, "maximum": 999_999_999, "default": 0},
+            OpenApiParameter.QUERY,
+        ),
+        OpenApiParameter(
+            "If-None-Match", {"type": "string"}, OpenApiParameter.HEADER, description="The ETag of an earlier answer."
+        ),
+        header("ETag", "Of epoch, seq, limit and offset.", {"type": "string"}, 200, 304),
+        header("Cache-Control", "To be asked for again each time.", {"type": "string", "const": "no-cache"}, 200, 304),
+        *freshness(200, 304),
+        RETRY_AFTER,
+    ],
+    responses={
+        200: OpenApiResponse(ref("Leaderboard"), description="Best first"),
+        304: OpenApiResponse(description="The log has not moved since that ETag"),
+    }
+    | refusals(
+        ANY,
+        {400: (*of_field("limit", *DIGITS, "out_of_range"), *of_field("offset", *DIGITS)), 503: UNANSWERED},
+    ),
+)
+
+operation(
+    "scores.views.UserView",
+    "get",
+    operation_id="user",
+    tags=["board"],
+    summary="Score and rank of a user",
+    parameters=[
+        OpenApiParameter(
+            "user_id",
+            USER_ID,
+            OpenApiParameter.PATH,
+            description="Percent-encoded; a slash may stand as it is.",
+        ),
+        *freshness(200, 404),
+        RETRY_AFTER,
+    ],
+    responses={200: OpenApiResponse(ref("Standing"), description="On the board")}
+    | refusals(ANY, {404: ["no_score"], 503: UNANSWERED}),
+)
+
+operation(
+    "scores.views.MeView",
+    "get",
+    operation_id="me",
+    tags=["board"],
+    summary="Score and rank of the token's user",
+    parameters=[*freshness(200, 404), CHALLENGE, RETRY_AFTER],
+    responses={200: OpenApiResponse(ref("Standing"), description="On the board")}
+    | refusals(ANY, {401: NO_TOKEN, 404: ["no_score"], 503: UNANSWERED}),
+)
+
+# Below /api/v1/auth/, which Django's own handler serves.
+NEGOTIATED: Errors = {
+    408: ["body_too_slow"],
+    413: ["body_too_large"],
+    406: ["not_acceptable"],
+    503: ["unavailable"],
+}
+TEXT: Schema = {"type": "string", "minLength": 1}
+
+operation(
+    "scores.tokens.RegisterView",
+    "post",
+    operation_id="register",
+    tags=["tokens"],
+    summary="Make a user and their first tokens",
+    description="If `REGISTRATION` is `open`. The username, in Unicode's normal form KC, is the user id.",
+    request=body(
+        username=TEXT | {"maxLength": 150, "description": "Letters, digits and `@ . + - _`.", "examples": ["ada"]},
+        password={"type": "string", "minLength": 8, "maxLength": 1024, "examples": ["notes on the engine"]},
+    ),
+    parameters=[RETRY_AFTER],
+    responses={201: OpenApiResponse(ref("Registered"), description="Registered")}
+    | refusals(
+        NEGOTIATED,
+        WITH_BODY,
+        {
+            400: (
+                *of_field("username", *TEXT_CODES, "max_length"),
+                *of_field("password", *TEXT_CODES, "max_length", "too_weak"),
+            ),
+            403: ["registration_closed"],
+            409: ["username_taken"],
+        },
+    )
+    | html(400, 500),
+)
+
+operation(
+    "scores.tokens.SignInView",
+    "post",
+    operation_id="token",
+    tags=["tokens"],
+    summary="Tokens for a username and a password",
+    request=body(username=TEXT | {"examples": ["ada"]}, password=TEXT | {"examples": ["notes on the engine"]}),
+    parameters=[CHALLENGE, RETRY_AFTER],
+    responses={200: OpenApiResponse(ref("TokenPair"), description="Signed in")}
+    | refusals(
+        NEGOTIATED,
+        WITH_BODY,
+        {400: (*of_field("username", *TEXT_CODES), *of_field("password", *TEXT_CODES)), 401: ["no_active_account"]},
+    )
+    | html(400, 500),
+)
+
+operation(
+    "scores.tokens.RefreshView",
+    "post",
+    operation_id="refresh",
+    tags=["tokens"],
+    summary="A new pair of tokens for a refresh token, which is used up",
+    request=body(refresh=TEXT),
+    parameters=[CHALLENGE, RETRY_AFTER],
+    responses={200: OpenApiResponse(ref("TokenPair"), description="Refreshed")}
+    | refusals(
+        NEGOTIATED,
+        WITH_BODY,
+        {400: of_field("refresh", *TEXT_CODES), 401: ["token_expired", "token_invalid", "no_active_account"]},
+    )
+    | html(400, 500),
+)
+
+operation(
+    "scores.tokens.LogoutView",
+    "post",
+    operation_id="logout",
+    tags=["tokens"],
+    summary="Use up a refresh token",
+    description="Access tokens cannot be taken back: they live until they expire, within minutes.",
+    request=body(refresh=TEXT),
+    parameters=[CHALLENGE, RETRY_AFTER],
+    responses={204: OpenApiResponse(description="Used up")}
+    | refusals(NEGOTIATED, WITH_BODY, {400: of_field("refresh", *TEXT_CODES), 401: ["token_expired", "token_invalid"]})
+    | html(400, 500),
+)
+
+
+class BearerToken(OpenApiAuthenticationExtension):
+    target_class = "scores.authentication.TokenAuthentication"
+    name = "accessToken"
+
+    def get_security_definition(self, auto_schema: Any) -> Schema:
+        return {
+            "type": "http",
+            "scheme": "bearer",
+            "bearerFormat": "JWT",
+            "description": "An access token, from `POST /api/v1/auth/register` or `POST /api/v1/auth/token`.",
+        }
+
+
+def complete(result: Schema, generator: Any, request: Any, public: bool) -> Schema:
+    """drf-spectacular's last step: the shapes that operations refer to, their answers by status, and that bodies must be."""
+    for methods in result["paths"].values():
+        for described in methods.values():
+            if "requestBody" in described:
+                described["requestBody"]["required"] = True
+            described["responses"] = dict(sorted(described["responses"].items()))
+    components = result["components"]
+    components["schemas"] = dict(sorted((components.get("schemas", {}) | SHAPES).items()))
+    return result
