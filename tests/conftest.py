@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from typing import Any
 
 import httpx
@@ -25,6 +27,8 @@ from websockets.sync.client import connect
 
 from scores import authentication, leaderboard, log, selectors, writer
 
+from .realtime import silence
+from .realtime.silence import Minute
 from .servers import Server
 
 TokenFor = Callable[..., str]
@@ -123,6 +127,23 @@ def wait_until_noticed(server: Server) -> None:
     with connect(server.ws_url) as socket:
         while json.loads(socket.recv(timeout=10))["epoch"] != origin:
             pass
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _minute(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Future[Minute] | None]:
+    """Begun with the first test, so that the one who asks for it need not wait for all of it."""
+    ended = threading.Event()
+    asked = any("a_minute_of_silence" in getattr(item, "fixturenames", ()) for item in request.session.items)
+    yield silence.begin(tmp_path_factory.mktemp("silence"), ended) if asked else None
+    ended.set()
+
+
+@pytest.fixture
+def a_minute_of_silence(_minute: Future[Minute]) -> Future[Minute]:
+    """What an open socket saw in a minute without a change."""
+    return _minute
 
 
 @pytest.fixture
