@@ -114,7 +114,7 @@ function standing() {
 // The play area
 
 function playArea(askToSignUp) {
-  play.hidden = false;
+  play.classList.remove("waiting");
   const said = play.querySelector("output");
   const score = async (points) => {
     try {
