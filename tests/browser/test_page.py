@@ -132,7 +132,10 @@ def test_without_scripts_it_is_a_table(server: Server, open_page: OpenPage) -> N
 
     page = open_page(f"{server.url}/", java_script_enabled=False)
 
-    assert page.get_by_role("table", name="Top 10").locator("tbody tr").all_inner_texts() == ["1\tann\t\t30", "2\tbob\t\t20"]
+    assert page.get_by_role("table", name="Top 10").locator("tbody tr").all_inner_texts() == [
+        "1\tann\t\t30",
+        "2\tbob\t\t20",
+    ]
     assert not page.get_by_role("button").count()
 
 
@@ -152,7 +155,13 @@ def test_an_empty_board_says_so(server: Server, open_page: OpenPage) -> None:
 
 @pytest.mark.parametrize(
     "user_id",
-    ["<img src=x onerror=alert(1)>", "\u202eadmin\u2066", "w" * 255, "a\u0300\u0301" + "\u0302" * 200, "{{ 7 }}&amp;'\""],
+    [
+        "<img src=x onerror=alert(1)>",
+        "\u202eadmin\u2066",
+        "w" * 255,
+        "a\u0300\u0301" + "\u0302" * 200,
+        "{{ 7 }}&amp;'\"",
+    ],
     ids=["markup", "bidi", "long", "tall", "quotes"],
 )
 @pytest.mark.parametrize("width", [1280, 360])
@@ -291,7 +300,10 @@ def test_the_wall_has_the_ten_in_large_type_and_nothing_else(server: Server, ope
 
     assert len(players(page)) == 10
     assert page.locator("button, dialog, footer, tfoot:visible").count() == 0
-    assert page.evaluate("[document.documentElement.scrollHeight, document.documentElement.scrollWidth]") == [1080, 1920]
+    assert page.evaluate("[document.documentElement.scrollHeight, document.documentElement.scrollWidth]") == [
+        1080,
+        1920,
+    ]
     box = page.locator("tbody tr").last.bounding_box()
     assert box
     assert box["y"] + box["height"] > 1000

@@ -70,4 +70,3 @@ def test_in_production_nobody_signs_up_or_plays_unless_it_is_said(server: Server
     assert 'class="sign-in' in page
     assert 'class="sign-up"' not in page
     assert 'class="play ' not in page
-
