@@ -108,6 +108,12 @@ export class Session extends EventTarget {
     }
   }
 
+  /**
+   * @param {string} method
+   * @param {string} path
+   * @param {object} [body]
+   * @param {Record<string, string>} headers
+   */
   async #callAsPlayer(method, path, body, headers = {}) {
     if (this.#tokens && claims(this.#tokens.access).exp * 1000 < Date.now()) await this.#refresh();
     try {
@@ -119,6 +125,7 @@ export class Session extends EventTarget {
     }
   }
 
+  /** @returns {Record<string, string>} */
   #authorization() {
     return this.#tokens ? { Authorization: `Bearer ${this.#tokens.access}` } : {};
   }
@@ -149,6 +156,13 @@ export class Session extends EventTarget {
     if (this.userId !== before) this.dispatchEvent(new Event("change"));
   }
 
+  /**
+   * @param {string} method
+   * @param {string} path
+   * @param {object} [body]
+   * @param {Record<string, string>} headers
+   * @returns {Promise<any>} whatever the address answers; docs/protocol.md says what
+   */
   async #call(method, path, body, headers = {}) {
     const answer = await fetch(new URL(path, this.#base), {
       method,
@@ -163,7 +177,12 @@ export class Session extends EventTarget {
   }
 }
 
-/** What a token says. It is not verified: that is the service's part. */
+/**
+ * What a token says. It is not verified: that is the service's part.
+ *
+ * @param {string} token
+ * @returns {{user_id: string, exp: number}}
+ */
 function claims(token) {
   const base64 = token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
   return JSON.parse(new TextDecoder().decode(Uint8Array.from(atob(base64), (sign) => sign.charCodeAt(0))));
