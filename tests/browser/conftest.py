@@ -24,10 +24,13 @@ document.addEventListener("securitypolicyviolation", (event) =>
 """
 
 
-def program() -> str:
+def program() -> str | None:
+    return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+
+
+def program_or_skip() -> str:
     """The browser; skips the test without one, or fails it where REQUIRE_BROWSER is set."""
-    found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
-    if found:
+    if found := program():
         return found
     missing = f"no browser: none of {', '.join(NAMES)} is on the PATH, and CHROMIUM is not set"
     if os.environ.get("REQUIRE_BROWSER"):
@@ -42,7 +45,7 @@ def browser() -> Iterator[Browser]:
     Playwright's sync interface keeps an event loop running in this thread, where Django then refuses the database, and
     pytest-asyncio could not run another: so it must not outlive the folder.
     """
-    executable = program()
+    executable = program_or_skip()
     before = os.environ.get("DJANGO_ALLOW_ASYNC_UNSAFE")
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
     try:
