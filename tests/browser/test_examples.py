@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
 from websockets.sync.server import ServerConnection
 
 from scores import services
+from tests.conftest import wait_until_noticed
 from tests.servers import Server
 from tests.test_clients import examples
 
@@ -20,17 +20,23 @@ from .site import Site
 ELSEWHERE = "http://127.0.0.1"  # the same site by another name is another origin
 
 
-@pytest.fixture
-def service(server: Server, site: Site, tmp_path: Path) -> Iterator[Server]:
-    """A server that knows the site, and of its other name only that it may ask."""
+@pytest.fixture(scope="module")
+def _service(_server: Server, site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     env = {
-        "DATABASE_URL": server.env["DATABASE_URL"],
+        "DATABASE_URL": _server.env["DATABASE_URL"],
         "SOCKET_ORIGINS": site.url,
         "CORS_ORIGINS": f"{site.url},{site.url.replace('http://localhost', ELSEWHERE)}",
     }
-    service = Server(log=tmp_path / "log", env=env).start()
+    service = Server(log=tmp_path_factory.mktemp("service") / "log", env=env).start()
     yield service
     service.stop()
+
+
+@pytest.fixture
+def service(_service: Server, board: None) -> Server:
+    """A server that knows the site, and of its other name only that it may ask."""
+    wait_until_noticed(_service)
+    return _service
 
 
 def put(user_id: str, total: int) -> None:

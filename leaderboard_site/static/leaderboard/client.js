@@ -195,7 +195,9 @@ export class LeaderboardClient extends EventTarget {
       if (this.#polling !== polling) return;
       this.#etag = etag;
       const age = Number(answer.headers.get("X-Leaderboard-Age"));
+      const back = this.#line === undefined;
       if (update) this.#take("polling", update, age > STALE_S ? age : undefined);
+      if (back) this.#retry(); // who answers again may take sockets again
     } catch {
       if (this.#polling !== polling) return;
       if (this.#line === "polling") this.#line = undefined;
