@@ -148,6 +148,7 @@ def test_it_hangs_up_while_nobody_looks(site: Site, page: Page) -> None:
             hung_up.set()
 
     site.talk = talk
+    page.clock.install()
     page.evaluate(FOLLOW, site.socket_url)
     wait_until(page, "states.at(-1) === 'live'")
     # A headless browser has no window that could be covered, so the page is told what it would be told then.
@@ -157,6 +158,7 @@ def test_it_hangs_up_while_nobody_looks(site: Site, page: Page) -> None:
     }"""
 
     page.evaluate(look, True)
+    page.clock.fast_forward(6_000)
     assert hung_up.wait(15)
     wait_until(page, "states.at(-1) === 'paused'")
     page.evaluate(look, False)

@@ -33,8 +33,11 @@ def _service(_server: Server, site: Site, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture
-def service(_service: Server, board: None) -> Server:
-    """A server that knows the site, and of its other name only that it may ask."""
+def service(_service: Server, server: Server) -> Server:
+    """A server that knows the site, and of its other name only that it may ask.
+
+    Beside the one that all tests share: stopped, that one could hold a lock which this one needs.
+    """
     wait_until_noticed(_service)
     return _service
 
