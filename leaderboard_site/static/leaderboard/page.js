@@ -81,6 +81,7 @@ function account() {
 /** @param {unknown} error */
 function explain(error) {
   if (!(error instanceof Problem)) return "The service cannot be reached. Please try again.";
+  if (error.code === "no_active_account") return "There is no such name with this password.";
   return Object.values(error.errors).flat().join(" ") || error.message;
 }
 
@@ -117,6 +118,7 @@ function playArea(askToSignUp) {
   play.classList.remove("waiting");
   const said = play.querySelector("output");
   const score = async (points) => {
+    said.value = `+${points} …`;
     try {
       const total = await session.increment(points);
       said.value = `+${points}, that makes ${total.toLocaleString("en")}`;
