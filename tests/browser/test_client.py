@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from typing import Any
@@ -12,7 +13,7 @@ from playwright.sync_api import Page
 from websockets.sync.server import ServerConnection
 
 from .conftest import OpenPage
-from .site import Site
+from .site import STATIC, Site
 
 IMPORT = "const client = await import('/client.js');"
 FOLLOW = f"""async (url) => {{
@@ -37,6 +38,14 @@ def wait_until(page: Page, condition: str) -> None:
 @pytest.fixture
 def page(site: Site, open_page: OpenPage) -> Page:
     return open_page(site.url, outage=True)
+
+
+def test_the_types_declare_what_the_module_exports(page: Page) -> None:
+    declared = re.findall(r"^export (?:class|function) (\w+)", (STATIC / "client.d.ts").read_text(), re.MULTILINE)
+
+    exported = page.evaluate(f"async () => {{ {IMPORT} return Object.keys(client) }}")
+
+    assert sorted(declared) == sorted(exported)
 
 
 def test_the_wait_doubles_up_to_half_a_minute_and_has_full_jitter(page: Page) -> None:
