@@ -23,6 +23,7 @@ KINDS = {".js": "text/javascript", ".css": "text/css"}
 class Site:
     """Serves `page` at `url`, and at `socket_url` a socket for each connection of which `talk` is called."""
 
+    policy = ""  # of that page
     page = "<!doctype html><link rel=icon href='data:,'>"
 
     def __init__(self) -> None:
@@ -35,6 +36,8 @@ class Site:
                 self.send_response(HTTPStatus.OK)
                 self.send_header("Content-Type", KINDS.get(file.suffix, "text/html; charset=utf-8"))
                 self.send_header("Content-Length", str(len(body)))
+                if site.policy:
+                    self.send_header("Content-Security-Policy", site.policy)
                 self.end_headers()
                 self.wfile.write(body)
 

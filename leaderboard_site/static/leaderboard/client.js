@@ -1,6 +1,6 @@
 /**
  * The top 10 of a leaderboard, kept up to date: through its socket, or by asking every few seconds where sockets are
- * blocked. It has no dependencies and runs in browsers, and in Node from version 22. Types are in client.d.ts.
+ * blocked. It has no dependencies and runs in browsers. Types are in client.d.ts.
  *
  * @typedef {import("./client.d.ts").Entry} Entry
  * @typedef {import("./client.d.ts").Update} Update
