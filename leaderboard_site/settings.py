@@ -152,6 +152,7 @@ for name, origins in (("SOCKET_ORIGINS", SOCKET_ORIGINS), ("CORS_ORIGINS", CORS_
 # Tokens
 
 REGISTRATION = read.choice("REGISTRATION", "closed", ("open", "closed"))
+PLAY_AREA = read.choice("PLAY_AREA", "off", ("on", "off")) == "on"  # on the page at /
 JWT_PRIVATE_KEY = read.text("JWT_PRIVATE_KEY", "").replace("\\n", "\n")
 JWT_PUBLIC_KEY = read.text("JWT_PUBLIC_KEY", "").replace("\\n", "\n")
 if JWT_PRIVATE_KEY or JWT_PUBLIC_KEY:

@@ -20,7 +20,12 @@ from .stores import Stores
 __all__ = ["DataDirectory", "StoreError", "Stores", "data_dir", "fill_in", "given", "is_local"]
 
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
-LOCAL_SETTINGS = {"ALLOWED_HOSTS": "127.0.0.1,localhost,[::1]", "REGISTRATION": "open", "HTTPS": "off"}
+LOCAL_SETTINGS = {
+    "ALLOWED_HOSTS": "127.0.0.1,localhost,[::1]",
+    "REGISTRATION": "open",
+    "PLAY_AREA": "on",
+    "HTTPS": "off",
+}
 
 
 def given(name: str) -> bool:

@@ -1,64 +1,289 @@
-/** The socket of the board, kept open: states, backoff, and frames that never go back. */
+/**
+ * The top 10 of a leaderboard, kept up to date: through its socket, or by asking every few seconds where sockets are
+ * blocked. It has no dependencies and runs in browsers. Types are in client.d.ts.
+ *
+ * @typedef {import("./client.d.ts").Entry} Entry
+ * @typedef {import("./client.d.ts").Update} Update
+ * @typedef {import("./client.d.ts").State} State
+ * @typedef {import("./client.d.ts").Options} Options
+ */
 
-/** @typedef {{userId: string, score: number}} Entry */
-/** @typedef {{type: "leaderboard_update", leaderboard: Entry[], epoch: string, seq: number}} Update */
-
-const FIRST_WAIT_MS = 500;
+const FIRST_WAIT_MS = 1_000;
 const LONGEST_WAIT_MS = 30_000;
 const LIVED_MS = 5_000; // a connection that lasted this long was a good one: the next failure starts from the first wait
-const SILENT_MS = 40_000; // the server repeats its frame every 25 s, so this long without one means that the line is dead
+const QUIET_MS = 30_000; // the server repeats its frame every 25 s; from here on nobody can call the board live
+const SILENT_MS = 60_000; // two of them missed: the line is dead
+const POLL_AFTER = 3; // failures in a row
+const POLL_MS = 5_000;
+const STALE_S = 2; // what the server calls stale in its frames
+const HIDDEN_MS = 5_000; // a look at another tab costs no new connection
 
 /**
- * Dispatches `update` (a CustomEvent whose detail is an {@link Update}) and `state`, whose detail is "live" or
- * "reconnecting". Reconnects for ever, until `close()`.
+ * How long to wait after so many failures in a row. Full jitter: a thousand pages that lost one server must not come
+ * back as one wave.
+ *
+ * @param {number} failures from 1
+ * @param {() => number} random
+ */
+export function waitMs(failures, random = Math.random) {
+  return random() * Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** (failures - 1));
+}
+
+/**
+ * Whether `update` is known to be older than what is shown. Of another epoch nothing is known.
+ *
+ * @param {Update} update
+ * @param {Update | undefined} shown
+ */
+export function isOlder(update, shown) {
+  return shown !== undefined && update.epoch === shown.epoch && update.seq < shown.seq;
+}
+
+/**
+ * The entries with their ranks: one plus the number of entries with a strictly higher score, so 1, 1, 3.
+ *
+ * @param {Entry[]} entries best first
+ */
+export function ranked(entries) {
+  let rank = 1;
+  return entries.map((entry, index) => {
+    if (index > 0 && entry.score < entries[index - 1].score) rank = index + 1;
+    return { ...entry, rank };
+  });
+}
+
+/**
+ * What an answer of `GET /api/v1/leaderboard` says, in the shape of a frame. The epoch is the beginning of its ETag.
+ *
+ * @param {{leaderboard: (Entry & {rank: number})[], seq: number}} body
+ * @param {string} etag
+ * @returns {Update}
+ */
+export function updateOf({ leaderboard, seq }, etag) {
+  const epoch = etag.match(/^(?:W\/)?"(.+)-\d+-\d+-\d+"$/)?.[1] ?? etag;
+  const entries = leaderboard.map(({ userId, score }) => ({ userId, score }));
+  return { type: "leaderboard_update", leaderboard: entries, epoch, seq };
+}
+
+/**
+ * Dispatches `update` (its detail an {@link Update}) when there is a board that is not older than the one before, and
+ * `state` (its detail a {@link State}) when what can be said about it changes. Goes on for ever, until `close()`.
  */
 export class LeaderboardClient extends EventTarget {
-  /** @param {string | URL} url of the socket, e.g. "wss://scores.example.org/ws/leaderboard/" */
-  constructor(url) {
+  #url;
+  #api;
+  /** @type {WebSocket | undefined} */
+  #socket;
+  #openedAt = Infinity;
+  #failures = 0;
+  #paused = false;
+  #closed = false;
+  /** @type {"socket" | "polling" | undefined} what the board comes through right now */
+  #line;
+  #stale = false;
+  /** @type {number | undefined} when the board was last known to be the newest one */
+  #knownAt;
+  /** @type {Update | undefined} */
+  #newest;
+  /** @type {State} */
+  #state = { state: "connecting", since: undefined };
+  #etag = "";
+  /** @type {AbortController | undefined} there while it polls */
+  #polling;
+  /** @type {Record<string, ReturnType<typeof setTimeout>>} */
+  #timers = {};
+  #listening = new AbortController();
+
+  /**
+   * @param {string | URL} url of the socket: "wss://scores.example.org/ws/leaderboard/". In a page it may be relative.
+   * @param {Options} options
+   */
+  constructor(url, { api, pause = true } = {}) {
     super();
-    this.url = url;
-    this.failures = 0;
-    /** @type {Update | undefined} */
-    this.newest = undefined;
+    this.#url = new URL(url, globalThis.document?.baseURI);
+    this.#url.protocol = this.#url.protocol.replace("http", "ws");
+    this.#api = new URL(api ?? "/api/v1/leaderboard", this.#url.href.replace(/^ws/, "http"));
+    const { signal } = this.#listening;
+    if (pause) globalThis.document?.addEventListener("visibilitychange", () => this.#look(), { signal });
+    globalThis.addEventListener?.("offline", () => this.#lose(), { signal });
+    globalThis.addEventListener?.("online", () => this.#retry(), { signal });
     this.#open();
   }
 
-  close() {
-    this.closed = true;
-    clearTimeout(this.timer);
-    clearTimeout(this.watchdog);
-    this.socket.close();
+  /** The last `update`, if there was one. */
+  get newest() {
+    return this.#newest;
   }
+
+  /** The last `state`. */
+  get state() {
+    return this.#state;
+  }
+
+  /** Ends it for good. */
+  close() {
+    this.#closed = true;
+    this.#listening.abort();
+    this.#hangUp();
+    this.#tell();
+  }
+
+  // The socket
 
   #open() {
-    const socket = (this.socket = new WebSocket(this.url));
-    const opened = performance.now();
-    socket.onmessage = (message) => this.#take(JSON.parse(message.data));
-    socket.onclose = () => {
-      clearTimeout(this.watchdog);
-      if (this.closed) return;
-      this.failures = performance.now() - opened > LIVED_MS ? 0 : this.failures + 1;
-      // Full jitter: a thousand pages that lost one server must not come back as one wave.
-      const longest = Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** this.failures);
-      this.timer = setTimeout(() => this.#open(), Math.random() * longest);
-      this.dispatchEvent(new CustomEvent("state", { detail: "reconnecting" }));
-    };
-    this.#watch();
+    const socket = (this.#socket = new WebSocket(this.#url));
+    this.#openedAt = Infinity;
+    socket.onopen = () => (this.#openedAt = performance.now());
+    socket.onmessage = ({ data }) => this.#hear(data);
+    socket.onclose = () => this.#lose();
+    this.#after("silent", SILENT_MS, () => this.#lose());
   }
 
-  /** @param {Update} update */
-  #take(update) {
-    this.#watch();
-    this.dispatchEvent(new CustomEvent("state", { detail: "live" }));
-    const newest = this.newest;
-    if (newest && update.epoch === newest.epoch && update.seq < newest.seq) return;
-    this.newest = update;
-    this.dispatchEvent(new CustomEvent("update", { detail: update }));
+  /** @param {string} data */
+  #hear(data) {
+    const update = JSON.parse(data);
+    if (update.type !== "leaderboard_update") return;
+    this.#stopPolling();
+    this.#after("quiet", QUIET_MS, () => {
+      this.#stale = true;
+      this.#tell();
+    });
+    this.#after("silent", SILENT_MS, () => this.#lose());
+    this.#take("socket", update, update.age);
   }
 
-  #watch() {
-    clearTimeout(this.watchdog);
-    const socket = this.socket;
-    this.watchdog = setTimeout(() => socket.close(), SILENT_MS);
+  /** The socket is gone, or as good as gone: try again later, and ask meanwhile if this goes on. */
+  #lose() {
+    if (this.#closed || this.#paused || !this.#socket) return;
+    const lived = performance.now() - this.#openedAt > LIVED_MS;
+    this.#failures = lived ? 1 : this.#failures + 1;
+    this.#dropSocket();
+    this.#after("retry", waitMs(this.#failures), () => this.#open());
+    if (this.#line === "socket") this.#line = undefined;
+    if (this.#failures >= POLL_AFTER && !this.#polling) this.#poll((this.#polling = new AbortController()));
+    this.#tell();
+  }
+
+  #retry() {
+    if (this.#closed || this.#paused || this.#socket) return;
+    clearTimeout(this.#timers.retry);
+    this.#open();
+  }
+
+  #dropSocket() {
+    const socket = this.#socket;
+    this.#socket = undefined;
+    if (!socket) return;
+    // A dead line can take minutes to say that it is closed.
+    socket.onopen = socket.onmessage = socket.onclose = null;
+    socket.close();
+    clearTimeout(this.#timers.quiet);
+    clearTimeout(this.#timers.silent);
+  }
+
+  // Polling
+
+  /** @param {AbortController} polling */
+  async #poll(polling) {
+    this.#after("patience", POLL_MS, () => this.#polling === polling && polling.abort());
+    try {
+      const headers = this.#etag ? { "If-None-Match": this.#etag } : undefined;
+      const answer = await fetch(this.#api, { headers, cache: "no-store", credentials: "omit", signal: polling.signal });
+      if (answer.status !== 200 && answer.status !== 304) throw new Error(`HTTP ${answer.status}`);
+      const etag = answer.headers.get("ETag") ?? "";
+      const update = answer.status === 200 ? updateOf(await answer.json(), etag) : this.#newest;
+      if (this.#polling !== polling) return;
+      this.#etag = etag;
+      const age = Number(answer.headers.get("X-Leaderboard-Age"));
+      const back = this.#line === undefined;
+      if (update) this.#take("polling", update, age > STALE_S ? age : undefined);
+      if (back) this.#retry(); // who answers again may take sockets again
+    } catch {
+      if (this.#polling !== polling) return;
+      if (this.#line === "polling") this.#line = undefined;
+      this.#tell();
+    }
+    this.#after("poll", POLL_MS * (0.75 + Math.random() / 2), () => this.#poll((this.#polling = new AbortController())));
+  }
+
+  #stopPolling() {
+    const polling = this.#polling;
+    this.#polling = undefined;
+    polling?.abort();
+    clearTimeout(this.#timers.poll);
+    clearTimeout(this.#timers.patience);
+  }
+
+  // What is known
+
+  /**
+   * @param {"socket" | "polling"} line
+   * @param {Update} update
+   * @param {number | undefined} age seconds
+   */
+  #take(line, update, age) {
+    this.#line = line;
+    this.#knownAt = Date.now() - (age ?? 0) * 1000;
+    this.#stale = age !== undefined;
+    if (update !== this.#newest && !isOlder(update, this.#newest)) {
+      this.#newest = update;
+      this.dispatchEvent(new CustomEvent("update", { detail: update }));
+    }
+    this.#tell();
+  }
+
+  #tell() {
+    const state = this.#name();
+    const fresh = state === "live" || state === "polling";
+    const since = fresh || this.#knownAt === undefined ? undefined : new Date(this.#knownAt);
+    const before = this.#state;
+    // An age is told in whole seconds, so the same moment comes out a little different each time.
+    if (state === before.state && Math.abs(Number(since ?? 0) - Number(before.since ?? 0)) < 2000) return;
+    this.#state = { state, since };
+    this.dispatchEvent(new CustomEvent("state", { detail: this.#state }));
+  }
+
+  /** @returns {State["state"]} */
+  #name() {
+    if (this.#closed) return "closed";
+    if (this.#paused) return "paused";
+    if (!this.#line) return this.#knownAt || this.#failures ? "reconnecting" : "connecting";
+    if (this.#stale) return "stale";
+    return this.#line === "polling" ? "polling" : "live";
+  }
+
+  // The tab
+
+  #look() {
+    clearTimeout(this.#timers.hidden);
+    if (document.hidden) {
+      this.#after("hidden", HIDDEN_MS, () => {
+        this.#paused = true;
+        this.#hangUp();
+        this.#tell();
+      });
+    } else if (this.#paused) {
+      this.#paused = false;
+      this.#failures = 0;
+      this.#open();
+      this.#tell();
+    }
+  }
+
+  #hangUp() {
+    this.#dropSocket();
+    this.#stopPolling();
+    this.#line = undefined;
+    for (const timer of Object.values(this.#timers)) clearTimeout(timer);
+  }
+
+  /**
+   * @param {string} name
+   * @param {number} ms
+   * @param {() => void} then
+   */
+  #after(name, ms, then) {
+    clearTimeout(this.#timers[name]);
+    this.#timers[name] = setTimeout(then, ms);
   }
 }

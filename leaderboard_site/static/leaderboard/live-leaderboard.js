@@ -1,0 +1,325 @@
+/**
+ * `<live-leaderboard src="wss://scores.example.org/ws/leaderboard/">`: the top 10 as a table that moves.
+ *
+ * It takes over a table that the server rendered into it, and makes one where there is none. Its styles are in
+ * live-leaderboard.css, which the page links. Attributes: `src`, the socket; `api`, where to ask while sockets are
+ * blocked; `me`, the user id whose row is marked. It dispatches the events of its client, `update` and `state`.
+ */
+
+import { LeaderboardClient, ranked } from "./client.js";
+
+const GLIDE_MS = 450;
+const COUNT_MS = 600;
+const MARK_MS = 4_000; // for which a row shows how far it moved
+const TELL_EVERY_MS = 10_000; // the most a screen reader hears
+const LONG = 1e10; // scores from here on need a wider column
+const EASE = "cubic-bezier(0.2, 0, 0, 1)";
+
+const SKELETON = `
+<p class="state" data-state="connecting"><span>Connecting</span></p>
+<table>
+<caption>Top 10</caption>
+<thead><tr><th scope="col">Rank</th><th scope="col">Player</th>
+<th scope="col"><span class="hidden">Change</span></th><th scope="col">Score</th></tr></thead>
+<tbody></tbody>
+</table>`;
+const ROW = `
+<td class="rank"></td><th scope="row" class="player"><bdi></bdi></th><td class="change"></td>
+<td class="score"><span></span><svg class="share" aria-hidden="true"><rect width="0%" height="100%"/></svg></td>`;
+
+const numbers = new Intl.NumberFormat("en");
+const still = matchMedia("(prefers-reduced-motion: reduce)");
+
+class LiveLeaderboard extends HTMLElement {
+  static observedAttributes = ["src", "api", "me"];
+
+  /** @type {Map<string, Line>} by user id */
+  #lines = new Map();
+  /** @type {LeaderboardClient | undefined} */
+  #client;
+  #body;
+  #mine;
+  #news;
+  #standing;
+  #saying;
+  #toldAt = -Infinity;
+  #told = "";
+
+  connectedCallback() {
+    if (!this.#body) this.#build();
+    this.#pin();
+    this.#connect();
+  }
+
+  disconnectedCallback() {
+    this.#client?.close();
+    this.#client = undefined;
+  }
+
+  attributeChangedCallback(name, before, now) {
+    if (!this.isConnected || !this.#body || before === now) return;
+    if (name === "me") {
+      this.#standing = undefined;
+      this.#pin();
+    } else this.#connect();
+  }
+
+  /** The client that it shows. */
+  get client() {
+    return this.#client;
+  }
+
+  /** Where the player of `me` stands, `{rank, score}`; shown under the table while they are not among the top 10. */
+  get standing() {
+    return this.#standing;
+  }
+
+  set standing(standing) {
+    this.#standing = standing;
+    this.#pin();
+  }
+
+  #connect() {
+    this.#client?.close();
+    this.#client = undefined;
+    const src = this.getAttribute("src");
+    if (src === null) return;
+    const client = (this.#client = new LeaderboardClient(src, { api: this.getAttribute("api") ?? undefined }));
+    client.addEventListener("update", ({ detail }) => {
+      this.#show(detail.leaderboard);
+      this.dispatchEvent(new CustomEvent("update", { detail, bubbles: true }));
+    });
+    client.addEventListener("state", ({ detail }) => {
+      this.#tell(detail);
+      this.dispatchEvent(new CustomEvent("state", { detail, bubbles: true }));
+    });
+  }
+
+  // The table
+
+  #build() {
+    if (!this.querySelector("table")) this.innerHTML = SKELETON;
+    const table = this.querySelector("table");
+    this.#body = table.tBodies[0];
+    for (const row of this.#body.querySelectorAll("tr[data-user]")) this.#lines.set(row.dataset.user, new Line(row));
+    this.#mine = new Line(filled(table.createTFoot().insertRow()));
+    this.#mine.row.className = "me";
+    // What has changed, in a sentence: as a live region the table would read out every frame.
+    this.#news = document.createElement("p");
+    this.#news.className = "hidden";
+    this.#news.setAttribute("role", "status");
+    this.append(this.#news);
+  }
+
+  #show(entries) {
+    const first = this.#lines.size === 0;
+    const before = new Map([...this.#lines.values()].map((line) => [line, line.place()]));
+    const lines = ranked(entries).map(({ userId, score, rank }) => {
+      const line = this.#lines.get(userId) ?? new Line(newRow(userId));
+      line.show({ rank, score, share: entries[0].score && score / entries[0].score, quiet: first });
+      return line;
+    });
+    this.#lines = new Map(lines.map((line) => [line.row.dataset.user, line]));
+    this.toggleAttribute("data-long", entries[0]?.score >= LONG);
+    arrange(this.#body, lines.length > 0 ? lines.map((line) => line.row) : [emptyRow()]);
+    if (!still.matches && !first) {
+      for (const line of lines) line.glide(before.get(line));
+    }
+    this.#pin();
+    this.#announce(entries);
+  }
+
+  #pin() {
+    const me = this.getAttribute("me");
+    for (const [userId, { row }] of this.#lines) row.classList.toggle("me", userId === me);
+    const { row } = this.#mine;
+    row.parentElement.hidden = me === null;
+    row.classList.toggle("unneeded", me !== null && this.#lines.has(me)); // keeps its place: nothing below it jumps
+    if (me === null) return;
+    label(row, me);
+    const top = this.#client?.newest?.leaderboard[0]?.score;
+    const score = this.#standing?.score ?? 0;
+    this.#mine.show({ rank: this.#standing?.rank ?? "–", score, share: top ? Math.min(1, score / top) : 0, quiet: true });
+  }
+
+  // What can be said about it
+
+  #tell({ state, since }) {
+    const output = this.querySelector(".state");
+    const time = since && timeOf(since);
+    const text = {
+      connecting: "Connecting",
+      live: "Live",
+      polling: "Every 5 seconds",
+      stale: `Stale since ${time}`,
+      reconnecting: time ? `Reconnecting · as of ${time}` : "Reconnecting",
+      paused: time ? `Paused · as of ${time}` : "Paused",
+      closed: "Not live",
+    }[state];
+    output.firstElementChild.textContent = text;
+    output.title = TITLES[state] ?? "";
+    output.dataset.state = this.dataset.state = state;
+    if (state === "stale" || state === "reconnecting") this.#say(`${text}. The board may be out of date.`);
+    if (state === "live" && this.#told.includes("out of date")) this.#say("The board is live again.");
+  }
+
+  /** Who leads, if that has changed and nothing was said for a while. */
+  #announce([leader]) {
+    if (!leader) return;
+    const said = `${leader.userId} leads`;
+    if (this.#told.startsWith(said) || performance.now() - this.#toldAt < TELL_EVERY_MS) return;
+    if (this.#toldAt === -Infinity) {
+      // The table itself is there to be read; what is new begins after it.
+      this.#told = said;
+      this.#toldAt = performance.now();
+    } else this.#say(`${said} with ${numbers.format(leader.score)}.`);
+  }
+
+  #say(text) {
+    clearTimeout(this.#saying);
+    const wait = Math.max(0, this.#toldAt + TELL_EVERY_MS - performance.now());
+    this.#saying = setTimeout(() => {
+      this.#news.textContent = this.#told = text;
+      this.#toldAt = performance.now();
+    }, wait);
+  }
+}
+
+const TITLES = {
+  live: "Each change is shown at once",
+  polling: "The live connection is blocked, so the board is asked for every few seconds",
+  stale: "Connected, but nobody can say whether there are newer scores",
+  reconnecting: "The connection is lost; this is the last known board",
+  paused: "Nobody looked at this page; it reconnects now",
+};
+
+/** One row, and what it shows at the moment. */
+class Line {
+  constructor(row) {
+    this.row = row;
+    this.rank = Number(row.querySelector(".rank").textContent) || undefined;
+    this.score = this.counted = Number(row.dataset.score ?? 0);
+    this.bar = row.querySelector("rect");
+    this.text = row.querySelector(".score span");
+  }
+
+  show({ rank, score, share, quiet }) {
+    if (!quiet) this.#mark(rank);
+    this.rank = rank;
+    this.row.dataset.rank = rank;
+    this.row.querySelector(".rank").textContent = rank;
+    this.#stretch(`${(100 * share).toFixed(2)}%`, quiet);
+    if (score !== this.score || this.text.textContent === "") this.#count(score, quiet);
+    this.score = score;
+    this.row.dataset.score = score;
+  }
+
+  /** How far it has moved since it last stood still. */
+  #mark(rank) {
+    if (rank === this.rank) return;
+    this.markedFrom ??= this.rank ?? "new";
+    clearTimeout(this.marking);
+    const cell = this.row.querySelector(".change");
+    this.marking = setTimeout(() => {
+      this.markedFrom = undefined;
+      cell.replaceChildren();
+    }, MARK_MS);
+    const by = this.markedFrom === "new" ? "new" : this.markedFrom - rank;
+    cell.replaceChildren(...(by === 0 ? [] : [mark(by)]));
+  }
+
+  #stretch(width, quiet) {
+    if (this.bar.getAttribute("width") === width) return;
+    const from = getComputedStyle(this.bar).width;
+    this.bar.setAttribute("width", width);
+    if (!quiet && !still.matches) this.bar.animate({ width: [from, width] }, { duration: COUNT_MS, easing: EASE });
+  }
+
+  /** From the number that is shown, be it on its way, to the new one. */
+  #count(score, quiet) {
+    cancelAnimationFrame(this.counting);
+    const from = this.counted;
+    const started = performance.now();
+    const step = (now) => {
+      const part = Math.min(1, Math.max(0, now - started) / COUNT_MS);
+      this.counted = part === 1 ? score : Math.round(from + (score - from) * (1 - (1 - part) ** 3));
+      this.text.textContent = numbers.format(this.counted);
+      if (part < 1) this.counting = requestAnimationFrame(step);
+    };
+    step(quiet || still.matches || document.hidden ? Infinity : started);
+  }
+
+  /** Where it belongs in the table, and where it is drawn: on its way the two differ. */
+  place() {
+    return { belongs: this.row.offsetTop, drawn: this.row.getBoundingClientRect().top };
+  }
+
+  /** First, last, invert, play: it is in its new place already, and is drawn on the way there. */
+  glide(before) {
+    const { row } = this;
+    if (before === undefined) {
+      row.animate({ opacity: [0, 1] }, { duration: GLIDE_MS, easing: EASE });
+      return;
+    }
+    // With twenty frames a second, one that began anew with each would never arrive.
+    if (before.belongs === row.offsetTop) return;
+    this.gliding?.cancel();
+    const by = before.drawn - row.getBoundingClientRect().top;
+    row.classList.toggle("rising", by > 0);
+    this.gliding = row.animate({ transform: [`translateY(${by}px)`, "none"] }, { duration: GLIDE_MS, easing: EASE });
+    this.gliding.onfinish = () => row.classList.remove("rising");
+  }
+}
+
+/** Put the rows into the table in this order, touching only those that are elsewhere. */
+function arrange(body, rows) {
+  rows.forEach((row, index) => {
+    if (body.rows[index] !== row) body.insertBefore(row, body.rows[index] ?? null);
+  });
+  while (body.rows.length > rows.length) body.lastElementChild.remove();
+}
+
+function newRow(userId) {
+  const row = filled(document.createElement("tr"));
+  row.dataset.user = userId;
+  label(row, userId);
+  return row;
+}
+
+function filled(row) {
+  row.innerHTML = ROW;
+  return row;
+}
+
+/** As text, and isolated: a user id may hold markup, and marks that turn its neighbours around. */
+function label(row, userId) {
+  const bdi = row.querySelector("bdi");
+  if (bdi.title !== userId) bdi.textContent = bdi.title = userId;
+}
+
+function emptyRow() {
+  const row = document.createElement("tr");
+  row.className = "empty";
+  const cell = row.insertCell();
+  cell.colSpan = 4;
+  cell.textContent = "Nobody has scored yet.";
+  return row;
+}
+
+function mark(by) {
+  const span = document.createElement("span");
+  span.className = by === "new" ? "new" : by > 0 ? "up" : "down";
+  const arrow = Object.assign(document.createElement("span"), { textContent: by > 0 ? "▲" : "▼" });
+  arrow.setAttribute("role", "img");
+  arrow.setAttribute("aria-label", by > 0 ? "up" : "down");
+  span.append(...(by === "new" ? ["new"] : [arrow, ` ${Math.abs(by)}`]));
+  return span;
+}
+
+/** @param {Date} date */
+function timeOf(date) {
+  const today = date.toDateString() === new Date().toDateString();
+  return today ? date.toLocaleTimeString("en-GB") : date.toLocaleString("en-GB");
+}
+
+customElements.define("live-leaderboard", LiveLeaderboard);
