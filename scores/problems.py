@@ -1,6 +1,6 @@
 """Errors as RFC 9457 problem details. Raised where they are known, rendered here and nowhere else.
 
-    {"type": "about:blank", "title": "Bad Request", "status": 400, "detail": "…", "code": "points_not_integer"}
+    {"type": "about:blank", "title": "Bad Request", "status": 400, "detail": "…", "code": "points_is_text"}
 
 `detail` is DRF's, for people; `code` is stable, for programs; `errors` maps fields to messages where there are fields.
 """
@@ -23,6 +23,7 @@ from .exceptions import AWAY, KeyReused, NoStoreAnswers, Refused, ScoreError, To
 
 CONTENT_TYPE = "application/problem+json"
 RETRY_AFTER_S = 1
+INTERNAL_ERROR = "Something went wrong here. It has been logged."
 
 STATUS: dict[type[ScoreError], HTTPStatus] = {
     UserBlocked: HTTPStatus.FORBIDDEN,
@@ -54,6 +55,7 @@ def page(status: int, code: str, detail: str, *, headers: Mapping[str, str] | No
 
 async def answer(response: HttpResponse, send: Callable[[Mapping[str, Any]], Awaitable[None]]) -> None:
     """Answer an ASGI request with a `page`, from outside of Django."""
+    response["Content-Length"] = str(len(response.content))
     headers = [(name.lower().encode(), value.encode()) for name, value in response.items()]
     await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
     await send({"type": "http.response.body", "body": response.content, "more_body": False})

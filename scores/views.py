@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Sequence
 from typing import Any, ClassVar, NoReturn, cast
 
 from django.http import HttpRequest, HttpResponse
+from django.views.decorators.csrf import csrf_exempt
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import MethodNotAllowed, NotFound, ParseError, ValidationError
 from rest_framework.negotiation import BaseContentNegotiation
@@ -177,6 +178,7 @@ class MeView(AsyncView):
         return standing_response(await selectors.standing(user_id), user_id)
 
 
+@csrf_exempt  # or Django's handler would answer a POST below auth/ with its page about cookies
 async def no_such_address(request: HttpRequest) -> HttpResponse:
     """What no other path under /api/ answers."""
     return problems.page(404, "not_found", "There is nothing at this address.")

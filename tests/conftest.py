@@ -16,6 +16,7 @@ import pytest
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.db import connection, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.test.utils import setup_databases, teardown_databases
 from django_redis import get_redis_connection
 from redis import Redis
@@ -71,6 +72,14 @@ def empty_board() -> None:
     get_redis_connection("bulk").flushdb()
     leaderboard.breaker.succeeded()
     authentication._remembered.clear()
+
+
+@pytest.fixture
+def rival(board: None) -> Iterator[BaseDatabaseWrapper]:
+    """A second connection to the database: another worker's, or an administrator's."""
+    other = connection.copy()
+    yield other
+    other.close()
 
 
 @pytest.fixture
