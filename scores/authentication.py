@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 from typing import Any
 
 from rest_framework.authentication import BaseAuthentication
-from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.exceptions import AuthenticationFailed, PermissionDenied
 from rest_framework.request import Request
 from rest_framework_simplejwt.exceptions import ExpiredTokenError, TokenError
 from rest_framework_simplejwt.tokens import AccessToken
@@ -14,8 +15,10 @@ from rest_framework_simplejwt.tokens import AccessToken
 from .identity import is_user_id
 
 REALM = "leaderboard"
+WRITE_ANY = "scores:write:any"  # the scope of whoever may score for others: a game server
 DATES = ("exp", "nbf", "iat")  # RFC 7519, section 2: numbers, while libraries take what int() takes, "7" and true too
 MOST_REMEMBERED = 20_000
+NO_SCOPES: frozenset[str] = frozenset()
 LONGEST_REMEMBERED = 2_048  # characters; longer ones are verified each time instead of filling the memory
 
 
@@ -29,17 +32,23 @@ class TokenInvalid(AuthenticationFailed):
     default_detail = "The token is not valid."
 
 
+class InsufficientScope(PermissionDenied):
+    default_code = "insufficient_scope"
+    default_detail = f"This needs a token with the scope {WRITE_ANY}."
+
+
 class Principal:
     """The user whom a verified token speaks for; there may be no row for them."""
 
     is_authenticated = True
     is_active = True
 
-    __slots__ = ("expires_at", "user_id")
+    __slots__ = ("expires_at", "scopes", "user_id")
 
-    def __init__(self, user_id: str, expires_at: float) -> None:
+    def __init__(self, user_id: str, expires_at: float, scopes: frozenset[str]) -> None:
         self.user_id = user_id
         self.expires_at = expires_at  # POSIX seconds
+        self.scopes = scopes
 
 
 class AuthenticatedRequest(Request):
@@ -101,4 +110,21 @@ def _verify(token: str) -> Principal:
         raise TokenInvalid("The access token names no valid user.")
     if any(type(claims.get(name, 0)) not in (int, float) for name in DATES):
         raise TokenInvalid("A date of the access token is no number.")
-    return Principal(user_id, expires_at)
+    return Principal(user_id, expires_at, scopes_of(claims))
+
+
+def scopes_of(claims: dict[str, Any]) -> frozenset[str]:
+    """What the claim `scope` lists: words parted by blanks, RFC 9068, section 2.2.3, and RFC 6749, section 3.3."""
+    scope = claims.get("scope", "")
+    if not isinstance(scope, str):
+        raise TokenInvalid("The scope of the access token is no text.")
+    return frozenset(scope.split(" ")) if scope else NO_SCOPES
+
+
+def issue(user_id: str, *, scope: str, lifetime: timedelta) -> str:
+    """An access token for whoever is to hold one longer than a player."""
+    token = AccessToken()
+    token.set_exp(lifetime=lifetime)
+    token["user_id"] = user_id
+    token["scope"] = scope
+    return str(token)

@@ -18,7 +18,7 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework_simplejwt.exceptions import ExpiredTokenError, InvalidToken
 
-from .authentication import REALM, TokenExpired, TokenInvalid
+from .authentication import REALM, WRITE_ANY, InsufficientScope, TokenExpired, TokenInvalid
 from .exceptions import AWAY, KeyReused, NoStoreAnswers, Refused, ScoreError, TotalOutOfRange, Unavailable, UserBlocked
 
 CONTENT_TYPE = "application/problem+json"
@@ -106,6 +106,8 @@ def _headers(exc: exceptions.APIException) -> dict[str, str]:
         if isinstance(exc, (TokenExpired, TokenInvalid)):  # RFC 6750, section 3: no error where no token was
             challenge += f', error="invalid_token", error_description="{exc.detail}"'
         return {"WWW-Authenticate": challenge}
+    if isinstance(exc, InsufficientScope):  # RFC 6750, section 3.1
+        return {"WWW-Authenticate": f'Bearer realm="{REALM}", error="insufficient_scope", scope="{WRITE_ANY}"'}
     return getattr(exc, "headers", {})
 
 

@@ -6,13 +6,13 @@ from . import writer
 from .ledger import Change, Kind, Recorded
 
 
-async def increment(*, user_id: str, points: int, idempotency_key: str | None = None) -> Recorded:
-    """Add `points` (at least 1) to a user's total.
+async def increment(*, user_id: str, points: int, idempotency_key: str | None = None, actor: str = "") -> Recorded:
+    """Add `points` (at least 1) to a user's total. `actor` is whoever does it in the user's place.
 
     With a key, the same call again is answered by the first one's record. Raises `TotalTooLarge`, `UserBlocked`,
     `KeyReused`, or `Unavailable`.
     """
-    return await writer.lane.ask(Change(Kind.INCREMENT, user_id, points, idempotency_key))
+    return await writer.lane.ask(Change(Kind.INCREMENT, user_id, points, idempotency_key, actor))
 
 
 def correct(*, user_id: str, total: int, actor: str, reason: str) -> Recorded:

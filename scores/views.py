@@ -18,7 +18,8 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from . import problems, selectors, services
-from .authentication import AuthenticatedRequest
+from .authentication import WRITE_ANY, AuthenticatedRequest, InsufficientScope
+from .identity import is_user_id
 from .parsers import StrictJSONParser
 from .selectors import Page, Standing
 from .serializers import IncrementSerializer, PageSerializer
@@ -113,15 +114,31 @@ def answer(body: dict[str, Any], headers: dict[str, str]) -> HttpResponse:
 
 class IncrementView(AsyncView):
     async def post(self, request: AuthenticatedRequest) -> HttpResponse:
-        recorded = await services.increment(
-            user_id=request.user.user_id,
-            points=INCREMENT.run_validation(request.data)["points"],
-            idempotency_key=idempotency_key(request),
-        )
-        headers = {"X-Leaderboard-Seq": str(recorded.seq)}
-        if recorded.replayed:
-            headers["Idempotency-Replayed"] = "true"
-        return answer({"success": True, "newScore": recorded.total}, headers)
+        return await increment(request, request.user.user_id)
+
+
+class UserIncrementView(AsyncView):
+    """For a game server, which scores for its players."""
+
+    async def post(self, request: AuthenticatedRequest, user_id: str) -> HttpResponse:
+        if WRITE_ANY not in request.user.scopes:
+            raise InsufficientScope
+        if not is_user_id(user_id):
+            raise ParseError("This cannot be a user id.", "user_id_invalid")
+        return await increment(request, user_id, actor=request.user.user_id)
+
+
+async def increment(request: AuthenticatedRequest, user_id: str, actor: str = "") -> HttpResponse:
+    recorded = await services.increment(
+        user_id=user_id,
+        points=INCREMENT.run_validation(request.data)["points"],
+        idempotency_key=idempotency_key(request),
+        actor=actor,
+    )
+    headers = {"X-Leaderboard-Seq": str(recorded.seq)}
+    if recorded.replayed:
+        headers["Idempotency-Replayed"] = "true"
+    return answer({"success": True, "newScore": recorded.total}, headers)
 
 
 def idempotency_key(request: Request) -> str | None:
