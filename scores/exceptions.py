@@ -6,6 +6,7 @@ ScoreError
 │   ├── TotalOutOfRange
 │   ├── KeyReused
 │   ├── UserBlocked
+│   ├── UserInactive
 │   ├── AlreadyBlocked
 │   └── NotBlocked
 └── Unavailable             try again, with the same Idempotency-Key
@@ -56,6 +57,11 @@ class KeyReused(Refused):
 class UserBlocked(Refused):
     code = "user_blocked"
     message = "This user is blocked from the leaderboard."
+
+
+class UserInactive(Refused):
+    code = "user_inactive"
+    message = "The account of this user is deactivated."
 
 
 class AlreadyBlocked(Refused):

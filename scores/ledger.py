@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from .exceptions import AlreadyBlocked, KeyReused, NotBlocked, Refused, TotalOutOfRange, TotalTooLarge, UserBlocked
+from .exceptions import (
+    AlreadyBlocked,
+    KeyReused,
+    NotBlocked,
+    Refused,
+    TotalOutOfRange,
+    TotalTooLarge,
+    UserBlocked,
+    UserInactive,
+)
 from .models import MAX_TOTAL, ScoreEvent
 
 Kind = ScoreEvent.Kind
@@ -55,7 +64,8 @@ class Event(NamedTuple):
 class Ledger:
     """The touched part of the truth, as the lock on the log's head shows it, and the events added to it.
 
-    `totals`, `blocked` and `keyed` must hold all there is of the users and keys of every change to be recorded.
+    `totals`, `blocked`, `keyed` and `inactive` must hold all there is of the users, actors and keys of every change to be
+    recorded.
     """
 
     seq: int
@@ -63,6 +73,7 @@ class Ledger:
     totals: dict[str, int]
     blocked: set[str]
     keyed: dict[tuple[str, str], Keyed]
+    inactive: frozenset[str] = frozenset()  # those whose accounts are deactivated
     events: list[Event] = field(default_factory=list)
 
     def record(self, change: Change) -> Recorded:
@@ -92,7 +103,10 @@ class Ledger:
                 if earlier.points != change.points:
                     raise KeyReused
                 return Recorded(earlier.seq, earlier.total, replayed=True)
-        if change.user_id in self.blocked:
+        # The actor too: the end of a game server's account is the end of its tokens.
+        if change.user_id in self.inactive or change.actor in self.inactive:
+            raise UserInactive
+        if change.user_id in self.blocked or change.actor in self.blocked:
             raise UserBlocked
         total = self.totals.get(change.user_id, 0) + change.points
         if total > MAX_TOTAL:

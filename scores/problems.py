@@ -19,7 +19,17 @@ from rest_framework.response import Response
 from rest_framework_simplejwt.exceptions import ExpiredTokenError, InvalidToken
 
 from .authentication import REALM, WRITE_ANY, InsufficientScope, TokenExpired, TokenInvalid
-from .exceptions import AWAY, KeyReused, NoStoreAnswers, Refused, ScoreError, TotalOutOfRange, Unavailable, UserBlocked
+from .exceptions import (
+    AWAY,
+    KeyReused,
+    NoStoreAnswers,
+    Refused,
+    ScoreError,
+    TotalOutOfRange,
+    Unavailable,
+    UserBlocked,
+    UserInactive,
+)
 
 CONTENT_TYPE = "application/problem+json"
 RETRY_AFTER_S = 1
@@ -27,6 +37,7 @@ INTERNAL_ERROR = "Something went wrong here. It has been logged."
 
 STATUS: dict[type[ScoreError], HTTPStatus] = {
     UserBlocked: HTTPStatus.FORBIDDEN,
+    UserInactive: HTTPStatus.FORBIDDEN,
     KeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
     TotalOutOfRange: HTTPStatus.BAD_REQUEST,
     Refused: HTTPStatus.CONFLICT,

@@ -17,7 +17,7 @@ from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from . import problems, selectors, services
+from . import callers, problems, selectors, services
 from .authentication import WRITE_ANY, AuthenticatedRequest, InsufficientScope
 from .identity import is_user_id
 from .parsers import StrictJSONParser
@@ -192,6 +192,7 @@ class UserView(AsyncView):
 class MeView(AsyncView):
     async def get(self, request: AuthenticatedRequest) -> HttpResponse:
         user_id = request.user.user_id
+        await callers.admit(user_id)
         return standing_response(await selectors.standing(user_id), user_id)
 
 

@@ -11,7 +11,7 @@ import psycopg
 from django.db import Error as DatabaseError
 from django.db import connection, transaction
 
-from . import log, signals
+from . import callers, log, signals
 from .exceptions import AWAY, OutcomeUnknown
 from .lane import Lane
 from .ledger import Change, Event, Keyed, Ledger, Recorded
@@ -27,7 +27,6 @@ SESSION_SQL = """
 """
 LOCK_SQL = f"{log.HEAD_SQL} FOR UPDATE OF b"
 TOTALS_SQL = "SELECT user_id, score FROM user_scores WHERE user_id = ANY(%s)"
-BLOCKED_SQL = "SELECT user_id FROM blocks WHERE user_id = ANY(%s)"
 KEYED_SQL = """
     SELECT e.user_id, e.idempotency_key, e.seq, e.points, e.total
     FROM unnest(%s::text[], %s::text[]) AS asked (user_id, idempotency_key)
@@ -98,11 +97,14 @@ def _lock_and_read(cursor: psycopg.Cursor[Any], changes: Sequence[Change]) -> tu
     everything that was committed before the lock was granted.
     """
     users = sorted({change.user_id for change in changes})
+    # Most have no actor but the user.
+    actors = {change.actor for change in changes if change.actor and change.kind == ScoreEvent.Kind.INCREMENT}
+    asking = sorted(actors.union(users)) if actors else users
     keys = [(c.user_id, c.idempotency_key) for c in changes if c.idempotency_key is not None]
-    head, totals, blocked, keyed = (psycopg.Cursor(cursor.connection) for _ in range(4))
+    head, totals, refused, keyed = (psycopg.Cursor(cursor.connection) for _ in range(4))
     head.execute(LOCK_SQL)
     totals.execute(TOTALS_SQL, [users])
-    blocked.execute(BLOCKED_SQL, [users])
+    refused.execute(callers.REFUSED_SQL, [asking, asking])
     if keys:
         keyed.execute(KEYED_SQL, [[user for user, _ in keys], [key for _, key in keys]])
     row = head.fetchone()
@@ -110,11 +112,13 @@ def _lock_and_read(cursor: psycopg.Cursor[Any], changes: Sequence[Change]) -> tu
         log.start()
         return _lock_and_read(cursor, changes)
     origin, seq, members = row
+    blocked, inactive = callers.split(refused.fetchall())
     return origin, Ledger(
         seq=seq,
         members=members,
         totals=dict(totals.fetchall()),
-        blocked={user for (user,) in blocked.fetchall()},
+        blocked=blocked,
+        inactive=inactive,
         keyed={(user, key): Keyed(*event) for user, key, *event in keyed.fetchall()} if keys else {},
     )
 

@@ -24,7 +24,7 @@ from rest_framework_simplejwt.token_blacklist.models import OutstandingToken
 from rest_framework_simplejwt.tokens import AccessToken
 from websockets.sync.client import connect
 
-from scores import authentication, leaderboard, log, selectors, writer
+from scores import authentication, callers, leaderboard, log, selectors, writer
 
 from .servers import Server
 
@@ -47,6 +47,7 @@ def _stores(django_db_blocker: Any) -> Iterator[None]:
         # The lanes' connections would keep the database from being dropped.
         writer.lane.close()
         selectors.lane.close()
+        callers.lane.close()
         teardown_databases(databases, verbosity=0)
 
 
@@ -71,6 +72,7 @@ def empty_board() -> None:
         get_user_model().objects.all().delete()
     get_redis_connection("bulk").flushdb()
     leaderboard.breaker.succeeded()
+    callers.breaker.succeeded()
     authentication._remembered.clear()
 
 
