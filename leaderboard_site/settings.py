@@ -134,6 +134,7 @@ CHANNEL_LAYERS = {
 # The leaderboard
 
 MAX_POINTS = read.integer("MAX_POINTS", 1_000_000, least=1, most=2**53 - 1)  # of one increment
+ACTIONS_ONLY = read.choice("ACTIONS_ONLY", "false", ("true", "false")) == "true"  # players name actions, not points
 FRAME_INTERVAL_MS = read.integer("FRAME_INTERVAL_MS", 50, least=10, most=10_000)  # between two frames of one socket
 SOCKET_ORIGINS = read.names("SOCKET_ORIGINS", "")  # besides the request's own host
 CORS_ALLOWED_ORIGINS = CORS_ORIGINS = read.names("CORS_ORIGINS", "")

@@ -16,7 +16,10 @@ from django.utils.functional import cached_property
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from . import selectors
+from . import (
+    action_admin,  # noqa: F401  registers the catalogue
+    selectors,
+)
 from .exceptions import NoStoreAnswers
 from .models import Block, ScoreEvent, UserScore
 

@@ -7,6 +7,10 @@ ScoreError
 │   ├── KeyReused
 │   ├── UserBlocked
 │   ├── UserInactive
+│   ├── UnknownAction
+│   ├── NotYet              refused for now; it says for how long
+│   │   ├── ActionCoolingDown
+│   │   └── ActionCapReached
 │   ├── AlreadyBlocked
 │   └── NotBlocked
 └── Unavailable             try again, with the same Idempotency-Key
@@ -51,7 +55,7 @@ class TotalOutOfRange(Refused):
 
 class KeyReused(Refused):
     code = "idempotency_key_reused"
-    message = "This Idempotency-Key was used before with other points."
+    message = "This Idempotency-Key was used before with other points or another action."
 
 
 class UserBlocked(Refused):
@@ -62,6 +66,27 @@ class UserBlocked(Refused):
 class UserInactive(Refused):
     code = "user_inactive"
     message = "The account of this user is deactivated."
+
+
+class UnknownAction(Refused):
+    code = "unknown_action"
+    message = "There is no such action."
+
+
+class NotYet(Refused):
+    def __init__(self, retry_after_s: int) -> None:
+        super().__init__()
+        self.retry_after_s = retry_after_s  # whole seconds, at least 1
+
+
+class ActionCoolingDown(NotYet):
+    code = "action_cooling_down"
+    message = "This action was taken a moment ago."
+
+
+class ActionCapReached(NotYet):
+    code = "action_cap_reached"
+    message = "This action was taken as often as it may be in one day."
 
 
 class AlreadyBlocked(Refused):

@@ -23,10 +23,12 @@ from .exceptions import (
     AWAY,
     KeyReused,
     NoStoreAnswers,
+    NotYet,
     Refused,
     ScoreError,
     TotalOutOfRange,
     Unavailable,
+    UnknownAction,
     UserBlocked,
     UserInactive,
 )
@@ -40,6 +42,8 @@ STATUS: dict[type[ScoreError], HTTPStatus] = {
     UserInactive: HTTPStatus.FORBIDDEN,
     KeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
     TotalOutOfRange: HTTPStatus.BAD_REQUEST,
+    UnknownAction: HTTPStatus.BAD_REQUEST,
+    NotYet: HTTPStatus.TOO_MANY_REQUESTS,
     Refused: HTTPStatus.CONFLICT,
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
@@ -78,7 +82,11 @@ def handle_exception(exc: Exception, context: dict[str, Any]) -> Response | None
         exc = NoStoreAnswers()
     if isinstance(exc, ScoreError):
         status = next(status for kind, status in STATUS.items() if isinstance(exc, kind))
-        headers = {"Retry-After": str(RETRY_AFTER_S)} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
+        headers = {}
+        if isinstance(exc, Unavailable):
+            headers["Retry-After"] = str(RETRY_AFTER_S)
+        elif isinstance(exc, NotYet):
+            headers["Retry-After"] = str(exc.retry_after_s)
         return _response(problem(status, exc.code, str(exc)), headers)
     if isinstance(exc, Http404):
         exc = exceptions.NotFound()

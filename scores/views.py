@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Awaitable, Sequence
 from typing import Any, ClassVar, NoReturn, cast
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 from rest_framework.authentication import BaseAuthentication
-from rest_framework.exceptions import MethodNotAllowed, NotFound, ParseError, ValidationError
+from rest_framework.exceptions import MethodNotAllowed, NotFound, ParseError, PermissionDenied, ValidationError
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.parsers import BaseParser
 from rest_framework.permissions import AllowAny
@@ -20,6 +22,7 @@ from rest_framework.views import APIView
 from . import callers, problems, selectors, services
 from .authentication import WRITE_ANY, AuthenticatedRequest, InsufficientScope
 from .identity import is_user_id
+from .models import ACTION_NAME
 from .parsers import StrictJSONParser
 from .selectors import Page, Standing
 from .serializers import IncrementSerializer, PageSerializer
@@ -47,6 +50,7 @@ NEGOTIATOR = OnlyJSON()
 # Their fields are copied with each serializer that is made, and validating leaves no trace in one.
 INCREMENT = IncrementSerializer()
 PAGE = PageSerializer()
+ACTION = re.compile(ACTION_NAME)
 
 
 class AsyncView(APIView):
@@ -129,16 +133,33 @@ class UserIncrementView(AsyncView):
 
 
 async def increment(request: AuthenticatedRequest, user_id: str, actor: str = "") -> HttpResponse:
+    points, action = award(request.data)
+    if action is None and settings.ACTIONS_ONLY and WRITE_ANY not in request.user.scopes:
+        raise PointsNotAllowed
     recorded = await services.increment(
-        user_id=user_id,
-        points=INCREMENT.run_validation(request.data)["points"],
-        idempotency_key=idempotency_key(request),
-        actor=actor,
+        user_id=user_id, points=points, action=action, idempotency_key=idempotency_key(request), actor=actor
     )
     headers = {"X-Leaderboard-Seq": str(recorded.seq)}
     if recorded.replayed:
         headers["Idempotency-Replayed"] = "true"
     return answer({"success": True, "newScore": recorded.total}, headers)
+
+
+def award(body: Any) -> tuple[int, str | None]:
+    """The `points` of a body, or its `action` and no points."""
+    if not isinstance(body, dict) or "action" not in body:
+        return INCREMENT.run_validation(body)["points"], None
+    if "points" in body:
+        raise ParseError("An increment has points or an action, not both.", "points_and_action")
+    action = body["action"]
+    if not isinstance(action, str) or not ACTION.fullmatch(action):
+        raise ParseError("An action has 1 to 64 of a-z, A-Z, 0-9 and _ . : -", "action_invalid")
+    return 0, action
+
+
+class PointsNotAllowed(PermissionDenied):
+    default_code = "points_not_allowed"
+    default_detail = "Here points are given for actions only."
 
 
 def idempotency_key(request: Request) -> str | None:
