@@ -16,6 +16,7 @@ ScoreError
 └── Unavailable             try again, with the same Idempotency-Key
     ├── Overloaded          nothing happened
     ├── OutcomeUnknown      it may have happened: the commit was under way when the connection or the patience ended
+    ├── KeyAwaited          a token that nobody can verify before its issuer's keys are here
     └── NoStoreAnswers      a read that neither Redis nor the database could answer
 """
 
@@ -112,6 +113,10 @@ class Overloaded(Unavailable):
 class OutcomeUnknown(Unavailable):
     code = "outcome_unknown"
     message = "The database did not confirm in time. Retry with the same Idempotency-Key to be exact."
+
+
+class KeyAwaited(Unavailable):
+    message = "The keys of the identity provider are on their way."
 
 
 class NoStoreAnswers(Unavailable):

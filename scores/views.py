@@ -20,7 +20,8 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from . import callers, problems, selectors, services
-from .authentication import WRITE_ANY, AuthenticatedRequest, InsufficientScope
+from .authentication import WRITE_ANY, AuthenticatedRequest, InsufficientScope, key_fetched
+from .exceptions import KeyAwaited
 from .identity import is_user_id
 from .models import ACTION_NAME
 from .parsers import StrictJSONParser
@@ -76,7 +77,11 @@ class AsyncView(APIView):
         self.request = wrapped = self.initialize_request(request, *args, **kwargs)
         self.headers: dict[str, str] = {}
         try:
-            self.initial(wrapped, *args, **kwargs)
+            try:
+                self.initial(wrapped, *args, **kwargs)
+            except KeyAwaited:  # once in a while: see docs/adr/0015
+                await key_fetched()
+                self.initial(wrapped, *args, **kwargs)
             method = (request.method or "").lower()
             known = method in self.http_method_names
             handler = getattr(self, method, self.http_method_not_allowed) if known else self.http_method_not_allowed
