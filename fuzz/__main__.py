@@ -26,7 +26,7 @@ from .run import Report, run
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make fuzz", description=__doc__)
-    parser.add_argument("--cases", type=int, default=10_000, help="of increments, and by the schema for each operation")
+    parser.add_argument("--cases", type=int, default=10_000, help="of increments, and as many by the schema")
     parser.add_argument("--seed", type=int, default=secrets.randbits(32), help="to meet the same ones again")
     parser.add_argument("--schema", type=Path, default=ROOT / "docs" / "openapi.yaml")
     options = parser.parse_args()
@@ -39,7 +39,7 @@ def main() -> int:
         bent = islice(cases(Random(options.seed), tokens), options.cases)
         report = run(bent, target.server.port, target.workers(), lambda: events(target))
         show(report, console)
-        status = schema.run(options.schema, target.server.url, tokens[1], cases=options.cases)
+        status = schema.run(options.schema, target.server.url, tokens[1], cases=options.cases, seed=options.seed)
         if status is None:
             console.print(f"There is no {options.schema.name}: the part by the schema was left out.")
     return 1 if report.faults or status else 0

@@ -12,7 +12,7 @@ from fuzz.run import run
 from scores import services
 from scores.models import ScoreEvent
 from tests.conftest import TokenFor
-from tests.servers import Server
+from tests.servers import ROOT, Server
 
 MANY = 600
 
@@ -45,5 +45,26 @@ def test_the_same_seed_makes_the_same_cases() -> None:
     assert one == other
 
 
+SMALL = """
+openapi: 3.1.0
+info: {title: The increment, version: "1"}
+paths:
+  /api/v1/scores/increment:
+    post:
+      requestBody:
+        content: {application/json: {schema: {type: object, properties: {points: {type: integer}}, required: [points]}}}
+      responses: {"200": {description: The new total.}}
+"""
+
+
+def test_requests_by_the_schema_are_answered(server: Server, token_for: TokenFor, tmp_path: Path) -> None:
+    path = ROOT / "docs" / "openapi.yaml"
+    if not path.exists():
+        path = tmp_path / "small.yaml"
+        path.write_text(SMALL)
+
+    assert schema.run(path, server.url, token_for("ann"), cases=60, seed=1) == 0
+
+
 def test_without_a_schema_there_is_nothing_to_go_by(tmp_path: Path) -> None:
-    assert schema.run(tmp_path / "openapi.yaml", "http://127.0.0.1:1", "token", cases=1) is None
+    assert schema.run(tmp_path / "openapi.yaml", "http://127.0.0.1:1", "token", cases=1, seed=1) is None
