@@ -34,6 +34,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # as by Ctrl-C: nothing that was started stays
     console = Console()
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder, service(Path(folder)) as target:
+        with target.postgresql.open() as database:
+            database.execute("INSERT INTO actions VALUES ('quest', 5, 0, NULL, true)")
         tokens = [token(target, "ann"), token(target, "arena", "scores:write:any")]
         console.print(f"{options.cases} cases, --seed {options.seed}")
         bent = islice(cases(Random(options.seed), tokens), options.cases)

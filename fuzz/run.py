@@ -137,6 +137,6 @@ class Meter:
             for task in Path(f"/proc/{pid}/task").iterdir():
                 try:
                     total += int((task / "schedstat").read_text().split()[0])
-                except FileNotFoundError:  # the thread has ended
+                except (FileNotFoundError, ProcessLookupError):  # the thread has ended
                     pass
         return total
