@@ -4,7 +4,7 @@
 # .venv/stores. A stamp file says that a part is complete; `.unfinished` in its place that somebody was interrupted.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test serve migrate superuser check chaos bench format schema lock FORCE
+.PHONY: help run test serve migrate superuser check chaos bench fuzz format schema lock FORCE
 MAKEFLAGS += --no-print-directory
 export PIP_ROOT_USER_ACTION := ignore
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -51,6 +51,7 @@ check: .venv/.dev .venv/.stores  ## all that must hold before a commit: format, 
 	@$(python) .venv/bin/lint-imports
 	@$(deployed) $(python) manage.py makemigrations --check --dry-run
 	@$(deployed) $(python) manage.py check --deploy --fail-level WARNING
+	@$(python) -m audit
 	@$(MAKE) test
 
 chaos: .venv/.dev .venv/.stores  ## kill, stop and deceive everything under load, and count what was lost (ARGS="--only redis")
@@ -58,6 +59,9 @@ chaos: .venv/.dev .venv/.stores  ## kill, stop and deceive everything under load
 
 bench: .venv/.dev .venv/.stores  ## measure increments, reads, frames and growth, and keep it in docs/performance.md (ARGS="--only writes")
 	@$(python) -m bench $(ARGS)
+
+fuzz: .venv/.dev .venv/.stores  ## bend 10,000 requests and look at what comes of them (ARGS="--cases 1000 --seed 1")
+	@$(python) -m fuzz $(ARGS)
 
 format: .venv/.dev  ## format the code and mend what the linter can
 	@$(in_venv) ruff format .

@@ -17,18 +17,19 @@ from realtime.routing import websocket_urlpatterns  # noqa: E402
 
 from . import health, lifespan  # noqa: E402
 from .deadline import Deadline  # noqa: E402
-from .handlers import BodyLimit, LeanHandler  # noqa: E402
+from .handlers import MOST_OF_A_FORM, BodyLimit, LeanHandler  # noqa: E402
 from .interface import Application, Receive, Scope, Send  # noqa: E402
 from .shortcut import BoardShortcut  # noqa: E402
 
 REFERENCE = ("/api/docs/", "/api/schema/")  # plain pages, which the handler of the API does not serve
 scores_application = BoardShortcut(BodyLimit(LeanHandler()))
 tokens_application = BodyLimit(Deadline(django_application))
+pages_application = BodyLimit(django_application, most=MOST_OF_A_FORM)  # Django itself spools any length to the disk
 
 
 async def http(scope: Scope, receive: Receive, send: Send) -> None:
     path = scope["path"]
-    application: Application = django_application
+    application: Application = pages_application
     if path.startswith("/api/") and path not in REFERENCE:
         # Tokens are handed out by sync views: they hash passwords and write rows.
         application = tokens_application if path.startswith("/api/v1/auth/") else scores_application

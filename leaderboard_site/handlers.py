@@ -26,7 +26,8 @@ from .interface import Application, Receive, Scope, Send
 
 logger = logging.getLogger(__name__)
 
-MOST_BYTES = 16 * 1024
+MOST_BYTES = 16 * 1024  # of a body for the API
+MOST_OF_A_FORM = 1024 * 1024  # of the admin, whose longest pages send a line per row
 RECEIVE_S = 10.0  # for a whole body: whoever needs longer for 16 KiB holds a connection and not a conversation
 
 
@@ -57,7 +58,7 @@ class LeanHandler(ASGIHandler):
             response = problems.page(400, "bad_request", "The address is not UTF-8.")
         except Exception:
             logger.exception("%s %s failed", scope["method"], scope["path"])
-            response = problems.page(500, "internal_error", "Something went wrong here. It has been logged.")
+            response = problems.page(500, "internal_error", problems.INTERNAL_ERROR)
         response["X-Content-Type-Options"] = "nosniff"
         if response.status_code not in (204, 304):  # RFC 9110, section 8.6: it would be that of a body they do not have
             response["Content-Length"] = str(len(response.content))
@@ -73,22 +74,23 @@ class LeanHandler(ASGIHandler):
 class BodyLimit:
     """Reads a request's whole body before `app` sees the request, and answers itself when it is too large or too slow."""
 
-    def __init__(self, app: Application) -> None:
+    def __init__(self, app: Application, *, most: int = MOST_BYTES) -> None:
         self.app = app
+        self.most = most
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         length = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-        if length.isdigit() and int(length) > MOST_BYTES:
-            return await _refuse_large(send)
+        if length.isdigit() and int(length) > self.most:
+            return await self._refuse_large(send)
         try:
             async with asyncio.timeout(RECEIVE_S):
-                body = await _read(receive)
+                body = await _read(receive, self.most)
         except TimeoutError:
             return await _refuse(send, 408, "body_too_slow", f"The body did not arrive within {RECEIVE_S:g} s.")
         if body is None:
             return None  # hung up
-        if len(body) > MOST_BYTES:
-            return await _refuse_large(send)
+        if len(body) > self.most:
+            return await self._refuse_large(send)
         whole = {"type": "http.request", "body": body, "more_body": False}
         unread = True
 
@@ -101,21 +103,22 @@ class BodyLimit:
 
         return await self.app(scope, replay, send)
 
+    async def _refuse_large(self, send: Send) -> None:
+        await _refuse(send, 413, "body_too_large", f"A body has at most {self.most} bytes.")
 
-async def _read(receive: Receive) -> bytes | None:
+
+async def _read(receive: Receive, most: int) -> bytes | None:
     """The body, or as much of it as shows that it is too large; `None` from a client that hung up."""
-    body = b""
-    while True:
+    message = await receive()
+    if message["type"] == "http.request" and not message.get("more_body", False):
+        return bytes(message.get("body", b""))  # nearly always
+    body = bytearray()
+    while message["type"] == "http.request":
+        body += message.get("body", b"")
+        if not message.get("more_body", False) or len(body) > most:
+            return bytes(body)
         message = await receive()
-        if message["type"] != "http.request":
-            return None
-        body += bytes(message.get("body", b""))
-        if not message.get("more_body", False) or len(body) > MOST_BYTES:
-            return body
-
-
-async def _refuse_large(send: Send) -> None:
-    await _refuse(send, 413, "body_too_large", f"A body has at most {MOST_BYTES} bytes.")
+    return None
 
 
 async def _refuse(send: Send, status: int, code: str, detail: str) -> None:

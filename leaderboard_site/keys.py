@@ -1,6 +1,8 @@
-"""Key pairs for signing tokens: which algorithm a pair is for, and whether its halves belong together."""
+"""Keys for tokens: which algorithm a pair is for, whether its halves belong together, and where others may come from."""
 
 from __future__ import annotations
+
+from urllib.parse import urlsplit
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -24,3 +26,15 @@ def algorithm_of_pair(private_pem: str, public_pem: str) -> str:
     if isinstance(private, RSAPrivateKey) and private.key_size >= 2048:
         return "RS256"
     raise ValueError("expected an Ed25519 key or an RSA key of at least 2048 bits")
+
+
+def is_confidential(url: str) -> bool:
+    """Whether nobody on the way could put other keys in the place of those at `url`: HTTPS, or this machine's loopback."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return False
+    return bool(host) and (
+        parts.scheme == "https" or (parts.scheme == "http" and host in ("127.0.0.1", "::1", "localhost"))
+    )

@@ -1,4 +1,4 @@
-"""What runs beside the requests of a server process: the tail, the hub, the herald and the two lanes; started once, ended in order."""
+"""What runs beside the requests of a server process: the tail, the hub, the herald and the lanes; started once, ended in order."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import logging
 import os
 
 from realtime.hub import hub
-from scores import selectors, writer
+from scores import callers, selectors, writer
 from scores.tail import tail
 
 from . import processes
@@ -41,6 +41,7 @@ async def stop() -> None:
     """Work off the waiting increments, then end everything else. No request may be running any more."""
     await asyncio.to_thread(writer.lane.close)
     await hub.stop()
+    await asyncio.to_thread(callers.lane.close)
     await asyncio.to_thread(selectors.lane.close)
     await asyncio.to_thread(tail.stop)
     await asyncio.to_thread(processes.herald.stop)

@@ -15,6 +15,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from .env import Reader
+from .keys import algorithm_of_pair, is_confidential
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 RANDOM_HINT = 'Make one: python3 -c "import secrets; print(secrets.token_urlsafe(48))"'
@@ -138,6 +139,7 @@ CHANNEL_LAYERS = {
 # The leaderboard
 
 MAX_POINTS = read.integer("MAX_POINTS", 1_000_000, least=1, most=2**53 - 1)  # of one increment
+ACTIONS_ONLY = read.choice("ACTIONS_ONLY", "false", ("true", "false")) == "true"  # players name actions, not points
 FRAME_INTERVAL_MS = read.integer("FRAME_INTERVAL_MS", 50, least=10, most=10_000)  # between two frames of one socket
 SOCKET_ORIGINS = read.names("SOCKET_ORIGINS", "")  # besides the request's own host
 CORS_ALLOWED_ORIGINS = CORS_ORIGINS = read.names("CORS_ORIGINS", "")
@@ -164,7 +166,21 @@ if JWT_PRIVATE_KEY or JWT_PUBLIC_KEY:
 else:
     JWT_SIGNING_KEY = read.secret("JWT_SIGNING_KEY", least=32, hint=RANDOM_HINT)
 
+# Once set, every token has to say them, ours as well, which are issued with them.
+JWT_ISSUER = read.text("JWT_ISSUER", "") or None
+JWT_AUDIENCE = read.text("JWT_AUDIENCE", "") or None
+JWKS_URL = read.text("JWKS_URL", "")  # of an identity provider whose tokens are taken beside ours
+if JWKS_URL:
+    if not is_confidential(JWKS_URL):
+        read.problems.append(f"JWKS_URL={JWKS_URL!r}: expected https://…, or http://… on this machine's loopback.")
+    if not (JWT_ISSUER and JWT_AUDIENCE):
+        read.problems.append(
+            "JWKS_URL needs JWT_ISSUER and JWT_AUDIENCE, or tokens that the provider made for others would do here."
+        )
+
 SIMPLE_JWT: dict[str, Any] = {
+    "ISSUER": JWT_ISSUER,
+    "AUDIENCE": JWT_AUDIENCE,
     "ALGORITHM": "HS256",
     "SIGNING_KEY": JWT_SIGNING_KEY,
     "ACCESS_TOKEN_LIFETIME": timedelta(minutes=15),
@@ -175,8 +191,6 @@ SIMPLE_JWT: dict[str, Any] = {
     "USER_ID_CLAIM": "user_id",
 }
 if JWT_PRIVATE_KEY and JWT_PUBLIC_KEY:
-    from .keys import algorithm_of_pair
-
     try:
         SIMPLE_JWT["ALGORITHM"] = algorithm_of_pair(JWT_PRIVATE_KEY, JWT_PUBLIC_KEY)
     except ValueError as error:

@@ -16,3 +16,5 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("", board),
 ]
+handler400 = "leaderboard_site.errors.bad_request"
+handler500 = "leaderboard_site.errors.server_error"

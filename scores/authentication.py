@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 from typing import Any
 
+import jwt
+from django.conf import settings
 from rest_framework.authentication import BaseAuthentication
-from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.exceptions import AuthenticationFailed, PermissionDenied
 from rest_framework.request import Request
 from rest_framework_simplejwt.exceptions import ExpiredTokenError, TokenError
 from rest_framework_simplejwt.tokens import AccessToken
 
 from .identity import is_user_id
+from .provider import Provider
 
 REALM = "leaderboard"
+WRITE_ANY = "scores:write:any"  # the scope of whoever may score for others: a game server
+DATES = ("exp", "nbf", "iat")  # RFC 7519, section 2: numbers, while libraries take what int() takes, "7" and true too
+CLOCKS_DIFFER_S = 10  # ours and the provider's
 MOST_REMEMBERED = 20_000
+NO_SCOPES: frozenset[str] = frozenset()
 LONGEST_REMEMBERED = 2_048  # characters; longer ones are verified each time instead of filling the memory
 
 
@@ -28,17 +36,23 @@ class TokenInvalid(AuthenticationFailed):
     default_detail = "The token is not valid."
 
 
+class InsufficientScope(PermissionDenied):
+    default_code = "insufficient_scope"
+    default_detail = f"This needs a token with the scope {WRITE_ANY}."
+
+
 class Principal:
     """The user whom a verified token speaks for; there may be no row for them."""
 
     is_authenticated = True
     is_active = True
 
-    __slots__ = ("expires_at", "user_id")
+    __slots__ = ("expires_at", "scopes", "user_id")
 
-    def __init__(self, user_id: str, expires_at: float) -> None:
+    def __init__(self, user_id: str, expires_at: float, scopes: frozenset[str]) -> None:
         self.user_id = user_id
         self.expires_at = expires_at  # POSIX seconds
+        self.scopes = scopes
 
 
 class AuthenticatedRequest(Request):
@@ -66,11 +80,16 @@ class TokenAuthentication(BaseAuthentication):
         return f'Bearer realm="{REALM}"'
 
 
+# Tokens of an external identity provider name the key that they are signed with; ours do not.
+provider = Provider(settings.JWKS_URL, changed=_remembered.clear) if settings.JWKS_URL else None
+
+
 def verified(token: str) -> Principal:
-    """The principal of an access token; raises `TokenExpired` or `TokenInvalid`."""
+    """The principal of an access token; raises `TokenExpired` or `TokenInvalid`, or `KeyAwaited` (see `provider`)."""
     principal = _remembered.get(token)
     if principal is None:
-        principal = _verify(token)
+        kid = _kid(token) if provider is not None else None
+        principal = _verify(token) if kid is None else _verify_foreign(token, kid)
         if len(token) <= LONGEST_REMEMBERED:
             if len(_remembered) >= MOST_REMEMBERED:
                 del _remembered[next(iter(_remembered))]
@@ -81,9 +100,48 @@ def verified(token: str) -> Principal:
     return principal
 
 
+def _kid(token: str) -> str | None:
+    """The name of its key that the token claims. Nothing else of its header is read: not where keys are, nor what kind."""
+    try:
+        kid = jwt.get_unverified_header(token).get("kid")
+    except (jwt.PyJWTError, ValueError, RecursionError) as error:
+        raise TokenInvalid from error
+    return kid if isinstance(kid, str) else None
+
+
+def _verify_foreign(token: str, kid: str) -> Principal:
+    """The principal of a provider's token. The algorithm is that of the key, and asymmetric."""
+    assert provider is not None
+    key = provider.key(kid)
+    if key is None:
+        raise TokenInvalid
+    try:
+        claims = jwt.decode(
+            token,
+            key,
+            algorithms=[key.algorithm_name],
+            audience=settings.JWT_AUDIENCE,
+            issuer=settings.JWT_ISSUER,
+            leeway=CLOCKS_DIFFER_S,
+            options={"require": ["exp", "iss", "aud", "sub"]},
+        )
+        expires_at = float(claims["exp"]) + CLOCKS_DIFFER_S
+    except jwt.ExpiredSignatureError as error:
+        raise TokenExpired from error
+    except (jwt.PyJWTError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise TokenInvalid from error
+    return _principal(claims.get("sub"), expires_at, claims)
+
+
+async def key_fetched() -> None:
+    """Return when the keys that `KeyAwaited` spoke of may be here, or after a bounded time."""
+    assert provider is not None  # or it would not have been raised
+    await provider.fetched()
+
+
 def _verify(token: str) -> Principal:
     try:
-        claims: Any = AccessToken(token)  # type: ignore[arg-type]  # the stubs want a Token, the library takes text
+        claims: Any = AccessToken(token).payload  # type: ignore[arg-type]  # the stubs want a Token, the library takes text
         user_id, expires_at = claims.get("user_id"), float(claims["exp"])
     except ExpiredTokenError as error:
         raise TokenExpired from error
@@ -96,6 +154,29 @@ def _verify(token: str) -> Principal:
         KeyError,
     ) as error:  # claims of odd types, signed by somebody careless
         raise TokenInvalid from error
+    return _principal(user_id, expires_at, claims)
+
+
+def _principal(user_id: object, expires_at: float, claims: dict[str, Any]) -> Principal:
     if not is_user_id(user_id):
         raise TokenInvalid("The access token names no valid user.")
-    return Principal(user_id, expires_at)
+    if any(type(claims.get(name, 0)) not in (int, float) for name in DATES):
+        raise TokenInvalid("A date of the access token is no number.")
+    return Principal(user_id, expires_at, scopes_of(claims))
+
+
+def scopes_of(claims: dict[str, Any]) -> frozenset[str]:
+    """What the claim `scope` lists: words parted by blanks, RFC 9068, section 2.2.3, and RFC 6749, section 3.3."""
+    scope = claims.get("scope", "")
+    if not isinstance(scope, str):
+        raise TokenInvalid("The scope of the access token is no text.")
+    return frozenset(scope.split(" ")) if scope else NO_SCOPES
+
+
+def issue(user_id: str, *, scope: str, lifetime: timedelta) -> str:
+    """An access token for whoever is to hold one longer than a player."""
+    token = AccessToken()
+    token.set_exp(lifetime=lifetime)
+    token["user_id"] = user_id
+    token["scope"] = scope
+    return str(token)

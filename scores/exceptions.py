@@ -6,11 +6,17 @@ ScoreError
 │   ├── TotalOutOfRange
 │   ├── KeyReused
 │   ├── UserBlocked
+│   ├── UserInactive
+│   ├── UnknownAction
+│   ├── NotYet              refused for now; it says for how long
+│   │   ├── ActionCoolingDown
+│   │   └── ActionCapReached
 │   ├── AlreadyBlocked
 │   └── NotBlocked
 └── Unavailable             try again, with the same Idempotency-Key
     ├── Overloaded          nothing happened
     ├── OutcomeUnknown      it may have happened: the commit was under way when the connection or the patience ended
+    ├── KeyAwaited          a token that nobody can verify before its issuer's keys are here
     └── NoStoreAnswers      a read that neither Redis nor the database could answer
 """
 
@@ -50,12 +56,38 @@ class TotalOutOfRange(Refused):
 
 class KeyReused(Refused):
     code = "idempotency_key_reused"
-    message = "This Idempotency-Key was used before with other points."
+    message = "This Idempotency-Key was used before with other points or another action."
 
 
 class UserBlocked(Refused):
     code = "user_blocked"
     message = "This user is blocked from the leaderboard."
+
+
+class UserInactive(Refused):
+    code = "user_inactive"
+    message = "The account of this user is deactivated."
+
+
+class UnknownAction(Refused):
+    code = "unknown_action"
+    message = "There is no such action."
+
+
+class NotYet(Refused):
+    def __init__(self, retry_after_s: int) -> None:
+        super().__init__()
+        self.retry_after_s = retry_after_s  # whole seconds, at least 1
+
+
+class ActionCoolingDown(NotYet):
+    code = "action_cooling_down"
+    message = "This action was taken a moment ago."
+
+
+class ActionCapReached(NotYet):
+    code = "action_cap_reached"
+    message = "This action was taken as often as it may be in one day."
 
 
 class AlreadyBlocked(Refused):
@@ -81,6 +113,10 @@ class Overloaded(Unavailable):
 class OutcomeUnknown(Unavailable):
     code = "outcome_unknown"
     message = "The database did not confirm in time. Retry with the same Idempotency-Key to be exact."
+
+
+class KeyAwaited(Unavailable):
+    message = "The keys of the identity provider are on their way."
 
 
 class NoStoreAnswers(Unavailable):

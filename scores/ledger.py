@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import ceil
 from typing import NamedTuple
 
-from .exceptions import AlreadyBlocked, KeyReused, NotBlocked, Refused, TotalOutOfRange, TotalTooLarge, UserBlocked
+from .exceptions import (
+    ActionCapReached,
+    ActionCoolingDown,
+    AlreadyBlocked,
+    KeyReused,
+    NotBlocked,
+    Refused,
+    TotalOutOfRange,
+    TotalTooLarge,
+    UnknownAction,
+    UserBlocked,
+    UserInactive,
+)
 from .models import MAX_TOTAL, ScoreEvent
 
 Kind = ScoreEvent.Kind
@@ -16,10 +29,11 @@ class Change(NamedTuple):
 
     kind: ScoreEvent.Kind
     user_id: str
-    points: int = 0  # to add; of a correction: the new total
+    points: int = 0  # to add; of a correction: the new total; of an increment that names an action: not read
     idempotency_key: str | None = None
     actor: str = ""
     reason: str = ""
+    action: str | None = None
 
 
 class Recorded(NamedTuple):
@@ -36,6 +50,23 @@ class Keyed(NamedTuple):
     seq: int
     points: int
     total: int
+    action: str | None = None
+
+
+class Rule(NamedTuple):
+    """What an action is worth, and how often."""
+
+    points: int
+    cooldown_s: int
+    daily_cap: int | None
+
+
+class Taken(NamedTuple):
+    """How a user has taken an action up to now, by the database's clock."""
+
+    ago_s: float | None  # since the last time; `None`: never
+    today: int  # times in this day of UTC
+    day_left_s: float  # until the next one
 
 
 class Event(NamedTuple):
@@ -49,13 +80,14 @@ class Event(NamedTuple):
     idempotency_key: str | None
     actor: str
     reason: str
+    action: str | None
 
 
 @dataclass
 class Ledger:
     """The touched part of the truth, as the lock on the log's head shows it, and the events added to it.
 
-    `totals`, `blocked` and `keyed` must hold all there is of the users and keys of every change to be recorded.
+    All of them but the last must hold what there is of the users, actors, keys and actions of every change to be recorded.
     """
 
     seq: int
@@ -63,6 +95,9 @@ class Ledger:
     totals: dict[str, int]
     blocked: set[str]
     keyed: dict[tuple[str, str], Keyed]
+    inactive: frozenset[str] = frozenset()  # those whose accounts are deactivated
+    rules: dict[str, Rule] = field(default_factory=dict)  # of the actions that are enabled
+    taken: dict[tuple[str, str], Taken] = field(default_factory=dict)  # by user and action
     events: list[Event] = field(default_factory=list)
 
     def record(self, change: Change) -> Recorded:
@@ -89,15 +124,34 @@ class Ledger:
         if change.idempotency_key is not None:
             earlier = self.keyed.get((change.user_id, change.idempotency_key))
             if earlier is not None:
-                if earlier.points != change.points:
+                if earlier.action != change.action or (change.action is None and earlier.points != change.points):
                     raise KeyReused
                 return Recorded(earlier.seq, earlier.total, replayed=True)
-        if change.user_id in self.blocked:
+        # The actor too: the end of a game server's account is the end of its tokens.
+        if change.user_id in self.inactive or change.actor in self.inactive:
+            raise UserInactive
+        if change.user_id in self.blocked or change.actor in self.blocked:
             raise UserBlocked
-        total = self.totals.get(change.user_id, 0) + change.points
+        points = change.points if change.action is None else self._worth(change.user_id, change.action)
+        total = self.totals.get(change.user_id, 0) + points
         if total > MAX_TOTAL:
             raise TotalTooLarge
+        if change.action is not None:
+            taken = self.taken[change.user_id, change.action]
+            self.taken[change.user_id, change.action] = taken._replace(ago_s=0.0, today=taken.today + 1)
         return self._append(change, total)
+
+    def _worth(self, user_id: str, action: str) -> int:
+        """The points of an action that this user may take now."""
+        rule = self.rules.get(action)
+        if rule is None:
+            raise UnknownAction
+        taken = self.taken[user_id, action]
+        if rule.daily_cap is not None and taken.today >= rule.daily_cap:
+            raise ActionCapReached(max(1, ceil(taken.day_left_s)))
+        if taken.ago_s is not None and taken.ago_s < rule.cooldown_s:
+            raise ActionCoolingDown(max(1, ceil(rule.cooldown_s - taken.ago_s)))
+        return rule.points
 
     def _correct(self, change: Change) -> Recorded:
         # A hidden total is not corrected: the log would have to say of each event whether it shows.
@@ -137,8 +191,11 @@ class Ledger:
                 idempotency_key=change.idempotency_key,
                 actor=change.actor,
                 reason=change.reason,
+                action=change.action,
             )
         )
         if change.idempotency_key is not None:
-            self.keyed[change.user_id, change.idempotency_key] = Keyed(self.seq, change.points, total)
+            self.keyed[change.user_id, change.idempotency_key] = Keyed(
+                self.seq, total - (before or 0), total, change.action
+            )
         return Recorded(self.seq, total)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import uuid
 
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models.functions import Now
 
 # A ZSET score is an IEEE 754 double: beyond this, neighbouring integers become one.
 MAX_TOTAL = 2**53 - 1
+ACTION_NAME = "[A-Za-z0-9_.:-]{1,64}"
 
 
 class Leaderboard(models.Model):
@@ -71,6 +73,39 @@ class Block(models.Model):
         return self.user_id
 
 
+class Action(models.Model):
+    """Something a player may do for points: what a client names in the place of a number it could choose.
+
+    Read by each transaction that needs it, so a change holds from the next one on. Events keep the name; nothing refers to
+    the row.
+    """
+
+    name = models.CharField(
+        max_length=64,
+        primary_key=True,
+        db_collation="C",
+        validators=[RegexValidator(rf"\A{ACTION_NAME}\Z", "1 to 64 of a-z, A-Z, 0-9 and _ . : -")],
+        help_text="What clients send.",
+    )
+    points = models.BigIntegerField(validators=[MinValueValidator(1), MaxValueValidator(MAX_TOTAL)])
+    cooldown_s = models.PositiveIntegerField(
+        "cooldown", default=0, help_text="Seconds from one to the next of the same user."
+    )
+    daily_cap = models.PositiveIntegerField(
+        null=True, blank=True, help_text="How often a user may in a day of UTC. Empty: as often as they like."
+    )
+    enabled = models.BooleanField(default=True)
+
+    class Meta:
+        db_table = "actions"
+        constraints = [
+            models.CheckConstraint(condition=models.Q(points__range=(1, MAX_TOTAL)), name="actions_points_range")
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class ScoreEvent(models.Model):
     """One change of one score. Appended, never updated or deleted; the totals and Redis are folds of these rows."""
 
@@ -90,6 +125,7 @@ class ScoreEvent(models.Model):
     idempotency_key = models.CharField(max_length=255, null=True, db_collation="C")  # noqa: DJ001  NULL is never equal
     actor = models.CharField(max_length=255, default="", db_default="")  # who, when it was not the user
     reason = models.TextField(default="", db_default="")
+    action = models.CharField(max_length=64, null=True, db_collation="C")  # noqa: DJ001  of an increment that names one
     created_at = models.DateTimeField(db_default=Now())  # for people; the order is `seq`, since clocks go back
 
     class Meta:
@@ -103,7 +139,15 @@ class ScoreEvent(models.Model):
                 name="score_events_idempotency_key",
             )
         ]
-        indexes = [models.Index(fields=["user", "-seq"], name="score_events_of_user")]
+        indexes = [
+            models.Index(fields=["user", "-seq"], name="score_events_of_user"),
+            # Partial as well: increments of mere points do not pay for cooldowns and caps.
+            models.Index(
+                fields=["user", "action", "created_at"],
+                condition=models.Q(action__isnull=False),
+                name="score_events_of_action",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.seq}: {self.kind} {self.points:+d} for {self.user_id}"

@@ -37,12 +37,17 @@ def loads(body: bytes) -> Any:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ParseError("The body is not UTF-8.", "invalid_utf8") from error
+    if text.startswith("\ufeff"):  # RFC 8259, section 8.1: nobody may send one, and readers differ on what it means
+        raise ParseError("The body begins with a byte order mark.", "byte_order_mark")
     # Before the decoder, which recurses: a thousand brackets would end as a RecursionError.
     if text.count("[") + text.count("{") > DEEPEST and _depth(text) > DEEPEST:
         raise ParseError(f"The JSON is nested deeper than {DEEPEST} levels.", "json_too_deep")
     try:
         return _decoder.decode(text)
     except json.JSONDecodeError as error:
+        if error.msg == "Extra data":
+            detail = f"The body goes on after its JSON, at character {error.pos}."
+            raise ParseError(detail, "trailing_text") from error
         raise ParseError(f"The body is not JSON: {error.msg} at character {error.pos}.", "invalid_json") from error
     except ValueError as error:  # an integer of more than 4,300 digits
         raise ParseError("The JSON holds a number that is too long.", "number_too_long") from error

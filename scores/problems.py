@@ -1,6 +1,6 @@
 """Errors as RFC 9457 problem details. Raised where they are known, rendered here and nowhere else.
 
-    {"type": "about:blank", "title": "Bad Request", "status": 400, "detail": "…", "code": "points_not_integer"}
+    {"type": "about:blank", "title": "Bad Request", "status": 400, "detail": "…", "code": "points_is_text"}
 
 `detail` is DRF's, for people; `code` is stable, for programs; `errors` maps fields to messages where there are fields.
 """
@@ -18,16 +18,32 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework_simplejwt.exceptions import ExpiredTokenError, InvalidToken
 
-from .authentication import REALM, TokenExpired, TokenInvalid
-from .exceptions import AWAY, KeyReused, NoStoreAnswers, Refused, ScoreError, TotalOutOfRange, Unavailable, UserBlocked
+from .authentication import REALM, WRITE_ANY, InsufficientScope, TokenExpired, TokenInvalid
+from .exceptions import (
+    AWAY,
+    KeyReused,
+    NoStoreAnswers,
+    NotYet,
+    Refused,
+    ScoreError,
+    TotalOutOfRange,
+    Unavailable,
+    UnknownAction,
+    UserBlocked,
+    UserInactive,
+)
 
 CONTENT_TYPE = "application/problem+json"
 RETRY_AFTER_S = 1
+INTERNAL_ERROR = "Something went wrong here. It has been logged."
 
 STATUS: dict[type[ScoreError], HTTPStatus] = {
     UserBlocked: HTTPStatus.FORBIDDEN,
+    UserInactive: HTTPStatus.FORBIDDEN,
     KeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
     TotalOutOfRange: HTTPStatus.BAD_REQUEST,
+    UnknownAction: HTTPStatus.BAD_REQUEST,
+    NotYet: HTTPStatus.TOO_MANY_REQUESTS,
     Refused: HTTPStatus.CONFLICT,
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
@@ -54,6 +70,7 @@ def page(status: int, code: str, detail: str, *, headers: Mapping[str, str] | No
 
 async def answer(response: HttpResponse, send: Callable[[Mapping[str, Any]], Awaitable[None]]) -> None:
     """Answer an ASGI request with a `page`, from outside of Django."""
+    response["Content-Length"] = str(len(response.content))
     headers = [(name.lower().encode(), value.encode()) for name, value in response.items()]
     await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
     await send({"type": "http.response.body", "body": response.content, "more_body": False})
@@ -65,7 +82,11 @@ def handle_exception(exc: Exception, context: dict[str, Any]) -> Response | None
         exc = NoStoreAnswers()
     if isinstance(exc, ScoreError):
         status = next(status for kind, status in STATUS.items() if isinstance(exc, kind))
-        headers = {"Retry-After": str(RETRY_AFTER_S)} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
+        headers = {}
+        if isinstance(exc, Unavailable):
+            headers["Retry-After"] = str(RETRY_AFTER_S)
+        elif isinstance(exc, NotYet):
+            headers["Retry-After"] = str(exc.retry_after_s)
         return _response(problem(status, exc.code, str(exc)), headers)
     if isinstance(exc, Http404):
         exc = exceptions.NotFound()
@@ -104,6 +125,8 @@ def _headers(exc: exceptions.APIException) -> dict[str, str]:
         if isinstance(exc, (TokenExpired, TokenInvalid)):  # RFC 6750, section 3: no error where no token was
             challenge += f', error="invalid_token", error_description="{exc.detail}"'
         return {"WWW-Authenticate": challenge}
+    if isinstance(exc, InsufficientScope):  # RFC 6750, section 3.1
+        return {"WWW-Authenticate": f'Bearer realm="{REALM}", error="insufficient_scope", scope="{WRITE_ANY}"'}
     return getattr(exc, "headers", {})
 
 

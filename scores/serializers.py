@@ -15,6 +15,9 @@ from rest_framework.exceptions import APIException
 
 from .identity import is_user_id
 
+# What a client most likely meant as a number, by the type it came as.
+KINDS: dict[type, str] = {bool: "is_boolean", float: "is_float", str: "is_text"}
+
 
 class StrictIntegerField(serializers.Field[int, Any, int, Any]):
     """A JSON integer and nothing that could be taken for one: no `10.0`, `"10"` or `true`."""
@@ -22,6 +25,9 @@ class StrictIntegerField(serializers.Field[int, Any, int, Any]):
     default_error_messages = {
         "required": "This field is required.",
         "null": "Expected a whole number.",
+        "is_boolean": "Expected a whole number, not true or false.",
+        "is_float": "Expected a whole number without a fraction and an exponent.",
+        "is_text": "Expected a whole number without quotes.",
         "not_integer": "Expected a whole number.",
         "too_small": "Expected at least {least}.",
         "too_large": "Expected at most {most}.",
@@ -33,7 +39,7 @@ class StrictIntegerField(serializers.Field[int, Any, int, Any]):
 
     def to_internal_value(self, data: Any) -> int:
         if type(data) is not int:
-            self.fail("not_integer")
+            self.fail(KINDS.get(type(data), "not_integer"))
         if data < self.least:
             self.fail("too_small", least=self.least)
         if data > self.most:

@@ -6,13 +6,20 @@ from . import writer
 from .ledger import Change, Kind, Recorded
 
 
-async def increment(*, user_id: str, points: int, idempotency_key: str | None = None) -> Recorded:
-    """Add `points` (at least 1) to a user's total.
+async def increment(
+    *,
+    user_id: str,
+    points: int = 0,
+    action: str | None = None,
+    idempotency_key: str | None = None,
+    actor: str = "",
+) -> Recorded:
+    """Add `points` (at least 1), or what `action` is worth, to a user's total. `actor` does it in the user's place.
 
     With a key, the same call again is answered by the first one's record. Raises `TotalTooLarge`, `UserBlocked`,
-    `KeyReused`, or `Unavailable`.
+    `UserInactive`, `UnknownAction`, `NotYet`, `KeyReused`, or `Unavailable`.
     """
-    return await writer.lane.ask(Change(Kind.INCREMENT, user_id, points, idempotency_key))
+    return await writer.lane.ask(Change(Kind.INCREMENT, user_id, points, idempotency_key, actor, action=action))
 
 
 def correct(*, user_id: str, total: int, actor: str, reason: str) -> Recorded:

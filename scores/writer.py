@@ -11,10 +11,10 @@ import psycopg
 from django.db import Error as DatabaseError
 from django.db import connection, transaction
 
-from . import log, signals
+from . import callers, log, signals
 from .exceptions import AWAY, OutcomeUnknown
 from .lane import Lane
-from .ledger import Change, Event, Keyed, Ledger, Recorded
+from .ledger import Change, Event, Keyed, Ledger, Recorded, Rule, Taken
 from .models import ScoreEvent
 
 MOST_PER_TRANSACTION = 512
@@ -27,11 +27,24 @@ SESSION_SQL = """
 """
 LOCK_SQL = f"{log.HEAD_SQL} FOR UPDATE OF b"
 TOTALS_SQL = "SELECT user_id, score FROM user_scores WHERE user_id = ANY(%s)"
-BLOCKED_SQL = "SELECT user_id FROM blocks WHERE user_id = ANY(%s)"
 KEYED_SQL = """
-    SELECT e.user_id, e.idempotency_key, e.seq, e.points, e.total
+    SELECT e.user_id, e.idempotency_key, e.seq, e.points, e.total, e.action
     FROM unnest(%s::text[], %s::text[]) AS asked (user_id, idempotency_key)
     JOIN score_events e USING (user_id, idempotency_key)
+"""
+RULES_SQL = "SELECT name, points, cooldown_s, daily_cap FROM actions WHERE name = ANY(%s) AND enabled"
+# By `now()` on both sides, which is what `created_at` is: so of any two events of a user and action the log itself shows
+# that the cooldown and the cap were kept. It may go back a little from one transaction to the next, which only adds to the
+# wait. Both look-ups are ranges of the index `score_events_of_action`, the second no longer than the cap.
+TAKEN_SQL = """
+    SELECT asked.user_id, asked.action,
+        (SELECT extract(epoch FROM now() - max(e.created_at))::float8 FROM score_events e
+         WHERE e.user_id = asked.user_id AND e.action = asked.action),
+        (SELECT count(*) FROM score_events e
+         WHERE e.user_id = asked.user_id AND e.action = asked.action AND e.created_at >= day.start),
+        extract(epoch FROM day.start + interval '1 day' - now())::float8
+    FROM unnest(%s::text[], %s::text[]) AS asked (user_id, action),
+        (SELECT date_trunc('day', now(), 'UTC') AS start) AS day
 """
 # Sorted by user id, so that a reader of the write-ahead log and the index see neighbours together. `ORDER BY` is not
 # needed against deadlocks: the lock above already puts writers in one line.
@@ -41,9 +54,9 @@ SAVE_TOTALS_SQL = """
     ON CONFLICT (user_id) DO UPDATE SET score = excluded.score, updated_at = excluded.updated_at
 """
 SAVE_EVENTS_SQL = """
-    INSERT INTO score_events (seq, user_id, kind, points, total, idempotency_key, actor, reason, created_at)
+    INSERT INTO score_events (seq, user_id, kind, points, total, idempotency_key, actor, reason, action, created_at)
     SELECT e.*, now() FROM unnest(
-        %s::bigint[], %s::text[], %s::text[], %s::bigint[], %s::bigint[], %s::text[], %s::text[], %s::text[]
+        %s::bigint[], %s::text[], %s::text[], %s::bigint[], %s::bigint[], %s::text[], %s::text[], %s::text[], %s::text[]
     ) AS e
 """
 SAVE_HEAD_SQL = "UPDATE leaderboards SET seq = %s, members = %s WHERE name = %s"
@@ -98,23 +111,34 @@ def _lock_and_read(cursor: psycopg.Cursor[Any], changes: Sequence[Change]) -> tu
     everything that was committed before the lock was granted.
     """
     users = sorted({change.user_id for change in changes})
+    # Most have no actor but the user.
+    actors = {change.actor for change in changes if change.actor and change.kind == ScoreEvent.Kind.INCREMENT}
+    asking = sorted(actors.union(users)) if actors else users
     keys = [(c.user_id, c.idempotency_key) for c in changes if c.idempotency_key is not None]
-    head, totals, blocked, keyed = (psycopg.Cursor(cursor.connection) for _ in range(4))
+    actions = sorted({(c.user_id, c.action) for c in changes if c.action is not None})
+    head, totals, refused, keyed, rules, taken = (psycopg.Cursor(cursor.connection) for _ in range(6))
     head.execute(LOCK_SQL)
     totals.execute(TOTALS_SQL, [users])
-    blocked.execute(BLOCKED_SQL, [users])
+    refused.execute(callers.REFUSED_SQL, [asking, asking])
     if keys:
         keyed.execute(KEYED_SQL, [[user for user, _ in keys], [key for _, key in keys]])
+    if actions:
+        rules.execute(RULES_SQL, [sorted({action for _, action in actions})])
+        taken.execute(TAKEN_SQL, [[user for user, _ in actions], [action for _, action in actions]])
     row = head.fetchone()
     if row is None:
         log.start()
         return _lock_and_read(cursor, changes)
     origin, seq, members = row
+    blocked, inactive = callers.split(refused.fetchall())
     return origin, Ledger(
         seq=seq,
         members=members,
         totals=dict(totals.fetchall()),
-        blocked={user for (user,) in blocked.fetchall()},
+        blocked=blocked,
+        inactive=inactive,
+        rules={name: Rule(*rule) for name, *rule in rules.fetchall()} if actions else {},
+        taken={(user, action): Taken(*how) for user, action, *how in taken.fetchall()} if actions else {},
         keyed={(user, key): Keyed(*event) for user, key, *event in keyed.fetchall()} if keys else {},
     )
 

@@ -18,6 +18,7 @@ import pytest
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.db import connection, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.test.utils import setup_databases, teardown_databases
 from django_redis import get_redis_connection
 from redis import Redis
@@ -25,7 +26,7 @@ from rest_framework_simplejwt.token_blacklist.models import OutstandingToken
 from rest_framework_simplejwt.tokens import AccessToken
 from websockets.sync.client import connect
 
-from scores import authentication, leaderboard, log, selectors, writer
+from scores import authentication, callers, leaderboard, log, selectors, writer
 
 from .realtime import silence
 from .realtime.silence import Minute
@@ -50,6 +51,7 @@ def _stores(django_db_blocker: Any) -> Iterator[None]:
         # The lanes' connections would keep the database from being dropped.
         writer.lane.close()
         selectors.lane.close()
+        callers.lane.close()
         teardown_databases(databases, verbosity=0)
 
 
@@ -68,13 +70,22 @@ def empty_board() -> None:
     tests share, and costs 70 ms.
     """
     with transaction.atomic(), connection.cursor() as cursor:
-        for table in ("leaderboards", "blocks", "score_events", "user_scores"):
+        for table in ("leaderboards", "blocks", "score_events", "user_scores", "actions"):
             cursor.execute(f"DELETE FROM {table}")
         OutstandingToken.objects.all().delete()
         get_user_model().objects.all().delete()
     get_redis_connection("bulk").flushdb()
     leaderboard.breaker.succeeded()
+    callers.breaker.succeeded()
     authentication._remembered.clear()
+
+
+@pytest.fixture
+def rival(board: None) -> Iterator[BaseDatabaseWrapper]:
+    """A second connection to the database: another worker's, or an administrator's."""
+    other = connection.copy()
+    yield other
+    other.close()
 
 
 @pytest.fixture

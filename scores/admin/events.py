@@ -18,10 +18,10 @@ from .readonly import NOTHING, ReadOnly
 
 @admin.register(ScoreEvent)
 class ScoreEventAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # generic in its stubs only
-    list_display = ["seq", "player", "kind", "points", "total", "actor", "reason", "created_at"]
+    list_display = ["seq", "player", "kind", "action", "points", "total", "actor", "reason", "created_at"]
     list_filter = ["kind"]
     list_per_page = 50
-    fields = ["seq", "player", "kind", "points", "total", "idempotency_key", "actor", "reason", "created_at"]
+    fields = ["seq", "player", "kind", "action", "points", "total", "idempotency_key", "actor", "reason", "created_at"]
     ordering = ["-seq"]
     sortable_by = ["seq"]
     search_fields = ["user"]  # shows the box; see `get_search_results`

@@ -12,6 +12,7 @@ ROLES = [
             ("scores", "leaderboard", "view_leaderboard", "Can view leaderboard"),
             ("scores", "userscore", "view_userscore", "Can view user score"),
             ("scores", "scoreevent", "view_scoreevent", "Can view score event"),
+            ("scores", "action", "view_action", "Can view action"),
         ],
     ),
     (
@@ -26,6 +27,9 @@ ROLES = [
         "Admins",
         [
             ("scores", "leaderboard", "rebuild_leaderboard", "Can rebuild the copy in Redis"),
+            ("scores", "action", "add_action", "Can add action"),
+            ("scores", "action", "change_action", "Can change action"),
+            ("scores", "action", "delete_action", "Can delete action"),
             ("auth", "user", "add_user", "Can add user"),
             ("auth", "user", "change_user", "Can change user"),
             ("auth", "user", "delete_user", "Can delete user"),

@@ -9,8 +9,6 @@ from typing import Any
 
 import httpx
 import pytest
-from django.db import connection
-from django.db.backends.base.base import BaseDatabaseWrapper
 from redis import Redis
 
 from scores import leaderboard, log
@@ -48,14 +46,6 @@ def copy(redis: Redis) -> Redis:
     """A whole copy of the empty board."""
     leaderboard.rebuild()
     return redis
-
-
-@pytest.fixture
-def rival(board: None) -> Iterator[BaseDatabaseWrapper]:
-    """A second connection to the database: another worker's, or an administrator's."""
-    other = connection.copy()
-    yield other
-    other.close()
 
 
 def until(condition: Callable[[], object], timeout_s: float = 5.0) -> None:

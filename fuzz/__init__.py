@@ -1,0 +1,1 @@
+"""Requests that no honest client makes, by the thousand; `make fuzz` runs them."""

@@ -1,0 +1,24 @@
+"""What Django's own handler says when no view answered: a problem below /api/, and the page that Django has elsewhere."""
+
+from __future__ import annotations
+
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.views import defaults
+
+from scores import problems
+
+API = "/api/"
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
+    """A Host that is not ours, for one."""
+    if request.path_info.startswith(API):
+        return problems.page(400, "bad_request", str(exception))
+    return defaults.bad_request(request, exception)
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """Django has logged it by now."""
+    if request.path_info.startswith(API):
+        return problems.page(500, "internal_error", problems.INTERNAL_ERROR)
+    return defaults.server_error(request)

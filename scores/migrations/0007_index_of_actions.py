@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+from django.contrib.postgres.operations import AddIndexConcurrently
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+    """Beside the writers: it has to look at every event there is, and to find that none has an action."""
+
+    atomic = False
+
+    dependencies = [("scores", "0006_actions")]
+
+    operations = [
+        AddIndexConcurrently(
+            model_name="scoreevent",
+            index=models.Index(
+                fields=["user", "action", "created_at"],
+                condition=models.Q(("action__isnull", False)),
+                name="score_events_of_action",
+            ),
+        )
+    ]
