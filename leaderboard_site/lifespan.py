@@ -1,4 +1,4 @@
-"""What runs beside the requests of a server process: the tail, the hub and the two lanes; started once, ended in order."""
+"""What runs beside the requests of a server process: the tail, the hub and the lanes; started once, ended in order."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import logging
 import os
 
 from realtime.hub import hub
-from scores import selectors, writer
+from scores import limiter, selectors, writer
 from scores.tail import tail
 
 from .interface import Receive, Scope, Send
@@ -40,6 +40,7 @@ async def stop() -> None:
     await asyncio.to_thread(writer.lane.close)
     await hub.stop()
     await asyncio.to_thread(selectors.lane.close)
+    await asyncio.to_thread(limiter.lane.close)
     await asyncio.to_thread(tail.stop)
 
 

@@ -138,7 +138,7 @@ FRAME_INTERVAL_MS = read.integer("FRAME_INTERVAL_MS", 50, least=10, most=10_000)
 SOCKET_ORIGINS = read.names("SOCKET_ORIGINS", "")  # besides the request's own host
 CORS_ALLOWED_ORIGINS = CORS_ORIGINS = read.names("CORS_ORIGINS", "")
 CORS_ALLOW_HEADERS = ["Authorization", "Content-Type", "Idempotency-Key", "If-None-Match"]
-CORS_EXPOSE_HEADERS = ["ETag", "Idempotency-Replayed", "Retry-After"]
+CORS_EXPOSE_HEADERS = ["ETag", "Idempotency-Replayed", "RateLimit", "RateLimit-Policy", "Retry-After"]
 CORS_EXPOSE_HEADERS += ["X-Leaderboard-Age", "X-Leaderboard-Seq", "X-Leaderboard-Source"]
 for name, origins in (("SOCKET_ORIGINS", SOCKET_ORIGINS), ("CORS_ORIGINS", CORS_ORIGINS)):
     for origin in origins:
@@ -191,6 +191,16 @@ REST_FRAMEWORK = {
     "EXCEPTION_HANDLER": "scores.problems.handle_exception",
     "UNAUTHENTICATED_USER": None,
 }
+
+# Limits
+
+RATE_LIMIT = read.rate("RATE_LIMIT", "120/minute")  # increments of a user
+# Whoever turns the first one off means all that they do not name.
+READ_RATE_LIMIT = read.rate("READ_RATE_LIMIT", "1200/minute", off=RATE_LIMIT is None)  # of an address
+TOKEN_RATE_LIMIT = read.rate("TOKEN_RATE_LIMIT", "30/minute", off=RATE_LIMIT is None)  # of an address
+HANDSHAKE_RATE_LIMIT = read.rate("HANDSHAKE_RATE_LIMIT", "120/minute", off=RATE_LIMIT is None)  # of an address
+MAX_SOCKETS_PER_ADDRESS = read.cap("MAX_SOCKETS_PER_ADDRESS", 100, off=RATE_LIMIT is None)  # of one process
+MAX_SOCKETS = read.cap("MAX_SOCKETS", 20_000)  # of one process: about half a gigabyte
 
 # Serving
 

@@ -1,4 +1,4 @@
-"""The copy in Redis: a sorted set, and how far in the log it is. The only file with Redis commands.
+"""The copy in Redis: a sorted set, and how far in the log it is. The only file with Redis commands beside `limiter`.
 
 `leaderboard` is the ZSET: member = user id, score = total. `leaderboard:state` is a hash of `origin` (which log),
 `seq` (the event that the set is the state after) and `members` (how many it must hold). One script changes all of them
@@ -255,20 +255,20 @@ _newest = _Newest()
 
 
 @cache
-def _redis(alias: str = "default") -> Redis:
+def client(alias: str = "default") -> Redis:
     # The raw client: django-redis's own sorted-set methods encode the members and prefix the key.
     return cast("Redis", get_redis_connection(alias))
 
 
 @cache
 def _script(body: str) -> Script:
-    return _redis().register_script(body)
+    return client().register_script(body)
 
 
 Reply = TypeVar("Reply")
 
 
-def _guarded(command: Callable[[], Reply], *, probe: bool = False) -> Reply:
+def guarded(command: Callable[[], Reply], *, probe: bool = False) -> Reply:
     """The answer of Redis, or `RedisAway` at once while it is known not to answer, unless this is to find out."""
     if not probe and not breaker.admits():
         raise RedisAway
@@ -289,8 +289,8 @@ def _run(
     body: str, argv: Iterable[str | int | bytes], *, side_key: str = "", alias: str = "default", probe: bool = False
 ) -> list[Any]:
     keys = [KEY, STATE_KEY, side_key] if side_key else [KEY, STATE_KEY]
-    ask = partial(_script(body), keys=keys, args=list(argv), client=_redis(alias))
-    return cast("list[Any]", _guarded(ask, probe=probe))
+    ask = partial(_script(body), keys=keys, args=list(argv), client=client(alias))
+    return cast("list[Any]", guarded(ask, probe=probe))
 
 
 def apply(*, origin: str, first: int, last: int, totals: dict[str, int | None], alias: str = "default") -> bool:
@@ -397,9 +397,9 @@ def rebuild(*, force: bool = False, progress: Callable[[int, int], None] = lambd
         done = 0
         rows = log.visible_totals(chunk=REBUILD_MEMBERS)
         while chunk := list(islice(rows, REBUILD_MEMBERS)):
-            _guarded(lambda chunk=chunk: _redis(BULK).zadd(side_key, dict(chunk)))  # type: ignore[misc]
+            guarded(lambda chunk=chunk: client(BULK).zadd(side_key, dict(chunk)))  # type: ignore[misc]
             if done == 0:
-                _guarded(lambda: _redis(BULK).expire(side_key, SIDE_KEY_TTL_S))
+                guarded(lambda: client(BULK).expire(side_key, SIDE_KEY_TTL_S))
             done += len(chunk)
             progress(done, head.members)
     (outcome,) = _run(_SWAP, [head.origin, head.seq, done, int(force)], side_key=side_key, alias=BULK)
@@ -448,9 +448,9 @@ def members(*, chunk: int) -> Iterator[list[str]]:
     cursor = 0
     while True:
         position = cursor
-        cursor, rows = _guarded(
+        cursor, rows = guarded(
             lambda position=position: cast(
-                "tuple[int, list[tuple[bytes, float]]]", _redis(BULK).zscan(KEY, position, count=chunk)
+                "tuple[int, list[tuple[bytes, float]]]", client(BULK).zscan(KEY, position, count=chunk)
             )  # type: ignore[misc]
         )
         yield [member.decode(errors="surrogateescape") for member, _ in rows]

@@ -21,6 +21,7 @@ from .authentication import AuthenticatedRequest
 from .parsers import StrictJSONParser
 from .selectors import Page, Standing
 from .serializers import IncrementSerializer, PageSerializer
+from .throttling import IncrementThrottle, ReadThrottle, Throttle
 
 MOST_PER_PAGE = 100
 
@@ -59,6 +60,7 @@ class AsyncView(APIView):
     format_kwarg = None
     authenticators: ClassVar[list[BaseAuthentication]]
     permissions: ClassVar[list[Any]]  # the stubs have a private name for what they are
+    throttle: ClassVar[Throttle] = ReadThrottle()
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -71,14 +73,19 @@ class AsyncView(APIView):
         self.headers: dict[str, str] = {}
         try:
             self.initial(wrapped, *args, **kwargs)
+            if (rate := self.throttle.rate) is not None:
+                self.headers = await self.throttle.admit(wrapped, rate)
             method = (request.method or "").lower()
             known = method in self.http_method_names
             handler = getattr(self, method, self.http_method_not_allowed) if known else self.http_method_not_allowed
-            return await cast("Awaitable[HttpResponse]", handler(wrapped, *args, **kwargs))
+            response = await cast("Awaitable[HttpResponse]", handler(wrapped, *args, **kwargs))
         except Exception as error:
             problem = self.handle_exception(error)
             self.finalize_response(wrapped, problem, *args, **kwargs)
             return cast("HttpResponse", problem.render())
+        for name, value in self.headers.items():
+            response.headers[name] = value
+        return response
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """DRF's, without versions and formats, of which there is one each."""
@@ -111,6 +118,8 @@ def answer(body: dict[str, Any], headers: dict[str, str]) -> HttpResponse:
 
 
 class IncrementView(AsyncView):
+    throttle = IncrementThrottle()
+
     async def post(self, request: AuthenticatedRequest) -> HttpResponse:
         recorded = await services.increment(
             user_id=request.user.user_id,

@@ -23,7 +23,7 @@ from rest_framework_simplejwt.token_blacklist.models import OutstandingToken
 from rest_framework_simplejwt.tokens import AccessToken
 from websockets.sync.client import connect
 
-from scores import authentication, leaderboard, log, selectors, writer
+from scores import authentication, leaderboard, limiter, log, selectors, writer
 
 from .servers import Server
 
@@ -46,6 +46,7 @@ def _stores(django_db_blocker: Any) -> Iterator[None]:
         # The lanes' connections would keep the database from being dropped.
         writer.lane.close()
         selectors.lane.close()
+        limiter.lane.close()
         teardown_databases(databases, verbosity=0)
 
 
