@@ -18,6 +18,7 @@ from realtime.routing import websocket_urlpatterns  # noqa: E402
 from . import health, lifespan  # noqa: E402
 from .deadline import Deadline  # noqa: E402
 from .handlers import BodyLimit, LeanHandler  # noqa: E402
+from .handshakes import HandshakeLimit  # noqa: E402
 from .interface import Application, Receive, Scope, Send  # noqa: E402
 
 scores_application = BodyLimit(LeanHandler())
@@ -35,9 +36,8 @@ async def http(scope: Scope, receive: Receive, send: Send) -> None:
     await application(scope, receive, send)
 
 
-protocols: Any = ProtocolTypeRouter(
-    {"http": http, "websocket": OriginCheck(URLRouter(websocket_urlpatterns)), "lifespan": lifespan.lifespan}
-)
+sockets: Any = OriginCheck(URLRouter(websocket_urlpatterns))
+protocols: Any = ProtocolTypeRouter({"http": http, "websocket": HandshakeLimit(sockets), "lifespan": lifespan.lifespan})
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:

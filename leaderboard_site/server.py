@@ -70,11 +70,11 @@ def config() -> uvicorn.Config:
         workers=settings.WORKERS,
         backlog=4096,
         loop="uvloop",
-        http="httptools",
+        http="leaderboard_site.protocol:HttpProtocol",
         # Deflate would cost each socket 34 KiB, and each frame more than sending it; nobody has a long frame to send us.
         ws="leaderboard_site.protocol:SocketProtocol",
         ws_per_message_deflate=False,
-        ws_max_size=4096,
+        ws_max_size=1024,
         ws_ping_interval=15,
         ws_ping_timeout=15,  # together: whoever reads nothing for 30 s is closed
         lifespan="on",
