@@ -15,7 +15,7 @@ from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 from realtime.origins import OriginCheck  # noqa: E402
 from realtime.routing import websocket_urlpatterns  # noqa: E402
 
-from . import health, lifespan  # noqa: E402
+from . import exposition, health, lifespan  # noqa: E402
 from .deadline import Deadline  # noqa: E402
 from .handlers import BodyLimit, LeanHandler  # noqa: E402
 from .handshakes import HandshakeLimit  # noqa: E402
@@ -33,6 +33,8 @@ async def http(scope: Scope, receive: Receive, send: Send) -> None:
         application = tokens_application if path.startswith("/api/v1/auth/") else scores_application
     elif path.startswith(health.PREFIX):
         application = health.health
+    elif path == exposition.PATH:
+        application = exposition.exposition
     await application(scope, receive, send)
 
 

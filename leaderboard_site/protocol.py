@@ -14,6 +14,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import Frame
 from websockets.http11 import Request
 
+from realtime import metrics
 from realtime.outlet import FRAMES
 
 HEAD_S = 5.0  # for the head of a request, a handshake's too; a half one costs its sender nothing
@@ -131,6 +132,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             self._heard, self._heard_since = 0, now
         self._heard += 1
         if self._heard > MOST_FRAMES and not self.close_sent:
+            metrics.talkers_closed.inc()
             self._end(TOO_MANY_FRAMES, f"more than {MOST_FRAMES} frames in a second")
         return not self._deaf
 
@@ -161,7 +163,11 @@ class SocketProtocol(WebSocketsSansIOProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._stuck = self.loop.call_later(READS_NOTHING_S, self.transport.abort)
+        self._stuck = self.loop.call_later(READS_NOTHING_S, self._give_up)
+
+    def _give_up(self) -> None:
+        metrics.slow_closes.inc()
+        self.transport.abort()
 
     def resume_writing(self) -> None:
         super().resume_writing()

@@ -202,6 +202,12 @@ HANDSHAKE_RATE_LIMIT = read.rate("HANDSHAKE_RATE_LIMIT", "120/minute", off=RATE_
 MAX_SOCKETS_PER_ADDRESS = read.cap("MAX_SOCKETS_PER_ADDRESS", 100, off=RATE_LIMIT is None)  # of one process
 MAX_SOCKETS = read.cap("MAX_SOCKETS", 20_000)  # of one process: about half a gigabyte
 
+# Eyes
+
+METRICS_TOKEN = read.text("METRICS_TOKEN", "")  # whoever sends it as a bearer may read /metrics; empty: nobody
+if METRICS_TOKEN and len(METRICS_TOKEN) < 16:
+    read.problems.append(f"METRICS_TOKEN has {len(METRICS_TOKEN)} characters; it needs at least 16. {RANDOM_HINT}")
+
 # Serving
 
 HOST = read.text("HOST", "127.0.0.1")  # the address to listen on; a container needs 0.0.0.0

@@ -11,6 +11,7 @@ from channels.exceptions import StopConsumer
 
 from scores.address import household
 
+from . import metrics
 from .hub import hub
 from .outlet import Outlet
 from .room import room
@@ -41,6 +42,7 @@ class LeaderboardConsumer(AsyncConsumer):
         client = self.scope["client"]
         self.household = household(client[0] if client else "")
         if reason := room.enter(self.household):
+            metrics.sockets_refused.inc()
             # After the handshake: a browser tells its script nothing of one that was refused.
             await self.base_send({"type": "websocket.close", "code": TRY_AGAIN_LATER, "reason": reason})
             raise StopConsumer

@@ -11,6 +11,7 @@ from rest_framework.request import Request
 from rest_framework_simplejwt.exceptions import ExpiredTokenError, TokenError
 from rest_framework_simplejwt.tokens import AccessToken
 
+from . import metrics
 from .identity import is_user_id
 
 REALM = "leaderboard"
@@ -82,6 +83,7 @@ def verified(token: str) -> Principal:
 
 
 def _verify(token: str) -> Principal:
+    metrics.tokens_verified.inc()
     try:
         claims: Any = AccessToken(token)  # type: ignore[arg-type]  # the stubs want a Token, the library takes text
         user_id, expires_at = claims.get("user_id"), float(claims["exp"])

@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache, partial
 from itertools import islice
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 from django_redis import get_redis_connection
 from redis.exceptions import RedisError
 
-from . import log
+from . import log, metrics
 from .breaker import Breaker
 
 if TYPE_CHECKING:
@@ -272,15 +273,19 @@ def guarded(command: Callable[[], Reply], *, probe: bool = False) -> Reply:
     """The answer of Redis, or `RedisAway` at once while it is known not to answer, unless this is to find out."""
     if not probe and not breaker.admits():
         raise RedisAway
+    begun = time.perf_counter()
     try:
         reply = command()
     except (RedisError, OSError) as error:
+        metrics.redis_away.set(1)
         if not breaker.is_open:
             logger.warning("Redis does not answer: %s", error)
         breaker.failed()
         raise RedisAway from error
     if breaker.is_open:
         logger.info("Redis answers again")
+        metrics.redis_away.set(0)
+    metrics.redis_seconds.observe(time.perf_counter() - begun)
     breaker.succeeded()
     return reply
 

@@ -18,7 +18,7 @@ from limits.storage import MemoryStorage, RedisStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 from redis.exceptions import NoScriptError
 
-from . import leaderboard
+from . import leaderboard, metrics
 from .lane import Lane
 from .leaderboard import RedisAway
 
@@ -111,9 +111,14 @@ def judge(hits: Sequence[Hit]) -> list[Verdict]:
     global _here
     try:
         counted = leaderboard.guarded(lambda: _counted_in_redis().hit(hits))
+        metrics.counted.labels("redis").inc(len(hits))
     except RedisAway:
         _here = _here or CountedHere()
         counted = _here.hit(hits)
+        metrics.counted.labels("process").inc(len(hits))
+    metrics.add_each(
+        metrics.limited, [hit.name for hit, (admitted, _) in zip(hits, counted, strict=True) if not admitted]
+    )
     return [verdict(hit.rate, admitted, window) for hit, (admitted, window) in zip(hits, counted, strict=True)]
 
 

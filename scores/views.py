@@ -16,7 +16,7 @@ from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from . import problems, selectors, services
+from . import metrics, problems, selectors, services
 from .authentication import AuthenticatedRequest
 from .parsers import StrictJSONParser
 from .selectors import Page, Standing
@@ -153,6 +153,7 @@ class LeaderboardView(AsyncView):
             "Cache-Control": "no-cache",
         }
         if is_had(headers["ETag"], request.META.get("HTTP_IF_NONE_MATCH", "")):
+            metrics.reads_not_modified.inc()
             return HttpResponse(status=304, headers=headers)
         rows = [{"rank": e.rank, "userId": e.user_id, "score": e.score} for e in page.entries]
         return answer({"leaderboard": rows, "total": page.total, "seq": page.seq}, headers)
