@@ -20,9 +20,12 @@ from .deadline import Deadline  # noqa: E402
 from .handlers import BodyLimit, LeanHandler  # noqa: E402
 from .handshakes import HandshakeLimit  # noqa: E402
 from .interface import Application, Receive, Scope, Send  # noqa: E402
+from .tracing import Tracing  # noqa: E402
 
 scores_application = BodyLimit(LeanHandler())
 tokens_application = BodyLimit(Deadline(django_application))
+checkup_application = Deadline(django_application)
+CHECKUP = "/healthz/deep"
 
 
 async def http(scope: Scope, receive: Receive, send: Send) -> None:
@@ -31,6 +34,8 @@ async def http(scope: Scope, receive: Receive, send: Send) -> None:
     if path.startswith("/api/"):
         # Tokens are handed out by sync views: they hash passwords and write rows.
         application = tokens_application if path.startswith("/api/v1/auth/") else scores_application
+    elif path == CHECKUP:
+        application = checkup_application
     elif path.startswith(health.PREFIX):
         application = health.health
     elif path == exposition.PATH:
@@ -39,7 +44,9 @@ async def http(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 sockets: Any = OriginCheck(URLRouter(websocket_urlpatterns))
-protocols: Any = ProtocolTypeRouter({"http": http, "websocket": HandshakeLimit(sockets), "lifespan": lifespan.lifespan})
+protocols: Any = ProtocolTypeRouter(
+    {"http": Tracing(http), "websocket": HandshakeLimit(sockets), "lifespan": lifespan.lifespan}
+)
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:

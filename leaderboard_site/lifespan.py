@@ -11,6 +11,7 @@ from realtime.hub import hub
 from scores import limiter, selectors, writer
 from scores.tail import tail
 
+from .drain import drain
 from .interface import Receive, Scope, Send
 
 logger = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
         message = await receive()
         if message["type"] == "lifespan.startup":
             start()
+            drain.watch()
             logger.info("Process %d is ready", os.getpid())
             await send({"type": "lifespan.startup.complete"})
         elif message["type"] == "lifespan.shutdown":

@@ -15,6 +15,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from .env import Reader
+from .logs import formatter
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 RANDOM_HINT = 'Make one: python3 -c "import secrets; print(secrets.token_urlsafe(48))"'
@@ -29,6 +30,7 @@ ALLOWED_HOSTS = read.names(
 )
 HTTPS = read.choice("HTTPS", "on", ("on", "off")) == "on"
 LOG_LEVEL = read.choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR"))
+LOG_FORMAT = read.choice("LOG_FORMAT", "json", ("json", "console"))
 
 INSTALLED_APPS = [
     "daphne",  # first: it replaces `runserver`
@@ -52,6 +54,7 @@ ASGI_APPLICATION = "leaderboard_site.asgi.application"
 
 # What Django's own handler runs: the admin, the page and the token endpoints.
 MIDDLEWARE = [
+    "leaderboard_site.tracing.TracingMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "corsheaders.middleware.CorsMiddleware",
@@ -139,7 +142,7 @@ SOCKET_ORIGINS = read.names("SOCKET_ORIGINS", "")  # besides the request's own h
 CORS_ALLOWED_ORIGINS = CORS_ORIGINS = read.names("CORS_ORIGINS", "")
 CORS_ALLOW_HEADERS = ["Authorization", "Content-Type", "Idempotency-Key", "If-None-Match"]
 CORS_EXPOSE_HEADERS = ["ETag", "Idempotency-Replayed", "RateLimit", "RateLimit-Policy", "Retry-After"]
-CORS_EXPOSE_HEADERS += ["X-Leaderboard-Age", "X-Leaderboard-Seq", "X-Leaderboard-Source"]
+CORS_EXPOSE_HEADERS += ["X-Leaderboard-Age", "X-Leaderboard-Seq", "X-Leaderboard-Source", "X-Request-ID"]
 for name, origins in (("SOCKET_ORIGINS", SOCKET_ORIGINS), ("CORS_ORIGINS", CORS_ORIGINS)):
     for origin in origins:
         if urlsplit(origin).scheme not in ("http", "https") or not urlsplit(origin).netloc or urlsplit(origin).path:
@@ -213,6 +216,7 @@ if METRICS_TOKEN and len(METRICS_TOKEN) < 16:
 HOST = read.text("HOST", "127.0.0.1")  # the address to listen on; a container needs 0.0.0.0
 PORT = read.integer("PORT", 8000, least=1, most=65535)
 WORKERS = read.integer("WORKERS", 1, least=1, most=64)
+DRAIN_S = read.integer("DRAIN_S", 0, least=0, most=300)  # between SIGTERM and the end
 TRUSTED_PROXIES = read.names("TRUSTED_PROXIES", "")  # addresses whose X-Forwarded-* headers are believed
 
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
@@ -236,7 +240,7 @@ USE_TZ = True
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "{asctime} {levelname:<7} {name}: {message}", "style": "{"}},
+    "formatters": {"line": formatter(LOG_FORMAT)},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
     "loggers": {

@@ -24,6 +24,7 @@ LOCAL_SETTINGS = {
     "ALLOWED_HOSTS": "127.0.0.1,localhost,[::1]",
     "REGISTRATION": "open",
     "HTTPS": "off",
+    "LOG_FORMAT": "console",
     "RATE_LIMIT": "off",  # everybody who tries it comes from one address, and quickly
 }
 
