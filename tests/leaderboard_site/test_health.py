@@ -76,13 +76,13 @@ def test_a_server_before_its_migrations_is_not_ready(server: Server, tmp_path: P
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_server_that_is_to_end_says_so_and_goes_on_for_a_while(workers: str, server: Server, tmp_path: Path) -> None:
-    env = {"DATABASE_URL": server.env["DATABASE_URL"], "DRAIN_S": "2", "WORKERS": workers}
+    env = {"DATABASE_URL": server.env["DATABASE_URL"], "DRAIN_S": "4", "WORKERS": workers}
     ending = Server(log=tmp_path / "log", env=env).start()
     becomes(ending, (200, "ok"))
 
     ending.process.terminate()
 
-    becomes(ending, (503, "draining"), within_s=2)
+    becomes(ending, (503, "draining"), within_s=4)
     assert httpx.get(f"{ending.url}/api/v1/leaderboard").status_code == 200
     assert ending.process.wait(15) == 0
 
