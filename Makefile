@@ -4,7 +4,7 @@
 # .venv/stores. A stamp file says that a part is complete; `.unfinished` in its place that somebody was interrupted.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test serve migrate superuser check chaos format lock FORCE
+.PHONY: help run test serve migrate superuser check chaos abuse format lock FORCE
 MAKEFLAGS += --no-print-directory
 export PIP_ROOT_USER_ACTION := ignore
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -55,6 +55,9 @@ check: .venv/.dev .venv/.stores  ## all that must hold before a commit: format, 
 
 chaos: .venv/.dev .venv/.stores  ## kill, stop and deceive everything under load, and count what was lost (ARGS="--only redis")
 	@$(python) -m chaos $(ARGS)
+
+abuse: .venv/.dev .venv/.stores  ## hold, flood and crowd the server, and tell what that cost it and others
+	@$(python) -m chaos.abuse $(ARGS)
 
 format: .venv/.dev  ## format the code and mend what the linter can
 	@$(in_venv) ruff format .

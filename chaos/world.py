@@ -51,7 +51,7 @@ class World(Service):
 
 
 @contextmanager
-def service(folder: Path) -> Iterator[Service]:
+def service(folder: Path, settings: dict[str, str] | None = None) -> Iterator[Service]:
     """All of it running, and all of it ended again."""
     postgresql = PostgreSQL(DataDirectory(folder / "data"))
     redis = Redis(folder / "redis")
@@ -65,7 +65,9 @@ def service(folder: Path) -> Iterator[Service]:
         "ALLOWED_HOSTS": "127.0.0.1",
         "WORKERS": str(WORKERS),
         "LOG_LEVEL": "INFO",
-    }
+        "LOG_FORMAT": "console",
+        "RATE_LIMIT": "off",  # the load is all from here
+    } | (settings or {})
     server = Server(log=folder / "server.log", env=env)
     try:
         postgresql.boot()
