@@ -60,6 +60,7 @@ class HttpProtocol(HttpToolsProtocol):
     def handle_websocket_upgrade(self) -> None:
         self._head_is_there()
         super().handle_websocket_upgrade()
+        self.parser = None  # type: ignore[assignment]  # as uvicorn does at the end of a connection, which this is for us
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_is_there()
@@ -176,6 +177,10 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._free()
         super().connection_lost(exc)
+        # What holds each other would wait for a full collection, which is rare here (`lifespan`): 20 KiB for each socket
+        # that there ever was. A test counts what is left.
+        self.conn.parser = self.conn.reader = None  # type: ignore[assignment]
+        self.scope = {}  # type: ignore[typeddict-item]  # holds `write_frame`
 
     def keepalive_timeout(self) -> None:
         super().keepalive_timeout()
