@@ -4,7 +4,7 @@
 # .venv/stores. A stamp file says that a part is complete; `.unfinished` in its place that somebody was interrupted.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test serve migrate superuser check chaos bench fuzz format schema lock FORCE
+.PHONY: help run test serve migrate superuser check chaos abuse bench fuzz format schema lock FORCE
 MAKEFLAGS += --no-print-directory
 export PIP_ROOT_USER_ACTION := ignore
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -62,6 +62,9 @@ bench: .venv/.dev .venv/.stores  ## measure increments, reads, frames and growth
 
 fuzz: .venv/.dev .venv/.stores  ## bend 10,000 requests and look at what comes of them (ARGS="--cases 1000 --seed 1")
 	@$(python) -m fuzz $(ARGS)
+
+abuse: .venv/.dev .venv/.stores  ## hold, flood and crowd the server, and tell what that cost it and others
+	@$(python) -m chaos.abuse $(ARGS)
 
 format: .venv/.dev  ## format the code and mend what the linter can
 	@$(in_venv) ruff format .

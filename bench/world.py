@@ -95,6 +95,6 @@ class Served:
 @contextmanager
 def world(folder: Path) -> Iterator[World]:
     with stores(folder) as (postgresql, redis):
-        env = environment(postgresql, redis.port, RATE_LIMIT="off")
+        env = environment(postgresql, redis.port)
         make_tables(env)
         yield World(folder, postgresql, redis, env)

@@ -80,15 +80,17 @@ def environment(postgresql: PostgreSQL, redis_port: int, **more: str) -> dict[st
         "JWT_SIGNING_KEY": key,
         "ALLOWED_HOSTS": "127.0.0.1",
         "LOG_LEVEL": "INFO",
+        "LOG_FORMAT": "console",
+        "RATE_LIMIT": "off",  # the load is all from here
     } | more
 
 
 @contextmanager
-def service(folder: Path) -> Iterator[Service]:
+def service(folder: Path, settings: dict[str, str] | None = None) -> Iterator[Service]:
     """All of it running, and all of it ended again."""
     with stores(folder) as (postgresql, redis):
         proxy = Proxy(free_port(), redis.port)
-        env = environment(postgresql, proxy.port, WORKERS=str(WORKERS))
+        env = environment(postgresql, proxy.port, WORKERS=str(WORKERS)) | (settings or {})
         server = Server(log=folder / "server.log", env=env)
         try:
             make_tables(env)

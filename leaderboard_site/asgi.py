@@ -15,16 +15,20 @@ from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 from realtime.origins import OriginCheck  # noqa: E402
 from realtime.routing import websocket_urlpatterns  # noqa: E402
 
-from . import health, lifespan  # noqa: E402
+from . import exposition, health, lifespan  # noqa: E402
 from .deadline import Deadline  # noqa: E402
 from .handlers import MOST_OF_A_FORM, BodyLimit, LeanHandler  # noqa: E402
+from .handshakes import HandshakeLimit  # noqa: E402
 from .interface import Application, Receive, Scope, Send  # noqa: E402
 from .shortcut import BoardShortcut  # noqa: E402
+from .tracing import Tracing  # noqa: E402
 
 REFERENCE = ("/api/docs/", "/api/schema/")  # plain pages, which the handler of the API does not serve
 scores_application = BoardShortcut(BodyLimit(LeanHandler()))
 tokens_application = BodyLimit(Deadline(django_application))
 pages_application = BodyLimit(django_application, most=MOST_OF_A_FORM)  # Django itself spools any length to the disk
+checkup_application = Deadline(pages_application)
+CHECKUP = "/healthz/deep"
 
 
 async def http(scope: Scope, receive: Receive, send: Send) -> None:
@@ -33,13 +37,18 @@ async def http(scope: Scope, receive: Receive, send: Send) -> None:
     if path.startswith("/api/") and path not in REFERENCE:
         # Tokens are handed out by sync views: they hash passwords and write rows.
         application = tokens_application if path.startswith("/api/v1/auth/") else scores_application
+    elif path == CHECKUP:
+        application = checkup_application
     elif path.startswith(health.PREFIX):
         application = health.health
+    elif path == exposition.PATH:
+        application = exposition.exposition
     await application(scope, receive, send)
 
 
+sockets: Any = OriginCheck(URLRouter(websocket_urlpatterns))
 protocols: Any = ProtocolTypeRouter(
-    {"http": http, "websocket": OriginCheck(URLRouter(websocket_urlpatterns)), "lifespan": lifespan.lifespan}
+    {"http": Tracing(http), "websocket": HandshakeLimit(sockets), "lifespan": lifespan.lifespan}
 )
 
 

@@ -6,6 +6,9 @@ import os
 from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
+from limits import RateLimitItem, parse_many
+
+MOST_AT_ONCE = 1_000_000
 
 
 class _Required:
@@ -59,6 +62,30 @@ class Reader:
             return value
         self.problems.append(f"{name}={value!r}: expected one of {', '.join(options)}.")
         return default
+
+    def rate(self, name: str, default: str, *, off: bool = False) -> RateLimitItem | None:
+        """How often, such as `60/minute` or `10/5 seconds`; `None` for `off`, and with `off` also if it is not set."""
+        value = self.text(name, "off" if off else default)
+        if value == "off":
+            return None
+        try:
+            (rate,) = parse_many(value)
+            if rate.amount < 1 or rate.get_expiry() < 1:
+                raise ValueError
+        except ValueError:
+            self.problems.append(f"{name}={value!r}: expected such as 60/minute, 10/5 seconds, or off.")
+            return None
+        return rate
+
+    def cap(self, name: str, default: int, *, off: bool = False) -> int | None:
+        """How many at once; `None` for `off`, and with `off` also if it is not set."""
+        value = self.text(name, "off" if off else str(default))
+        if value == "off":
+            return None
+        if value.isascii() and value.isdecimal() and 1 <= int(value) <= MOST_AT_ONCE:
+            return int(value)
+        self.problems.append(f"{name}={value!r}: expected a whole number from 1 to {MOST_AT_ONCE}, or off.")
+        return None
 
     def names(self, name: str, default: str | _Required = REQUIRED, *, hint: str = "") -> list[str]:
         """A list of texts separated by commas."""

@@ -23,6 +23,7 @@ from django.urls import get_resolver
 from scores import problems
 
 from .interface import Application, Receive, Scope, Send
+from .tracing import REQUEST
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ class LeanHandler(ASGIHandler):
         if message["type"] != "http.request":
             return
         try:
-            request = ASGIRequest(scope, BytesIO(message["body"]))
+            request = scope[REQUEST] = ASGIRequest(scope, BytesIO(message["body"]))
             # A body sent in chunks has no length, which DRF takes for no body.
             request.META["CONTENT_LENGTH"] = str(len(message["body"]))
             request.get_host()

@@ -1,4 +1,4 @@
-"""Answers for whoever restarts or routes around this process. Outside of Django: any Host may ask, nothing is touched."""
+"""Answers for whoever restarts or routes around this process. Outside of Django: any Host may ask, and often."""
 
 from __future__ import annotations
 
@@ -7,26 +7,29 @@ import json
 from scores import leaderboard
 from scores.tail import tail
 
+from .drain import drain
 from .interface import Receive, Scope, Send
+from .schema import schema
 
 PREFIX = "/healthz/"
 DATABASE_MAY_BE_AWAY_S = 5.0
 
 
 async def health(scope: Scope, receive: Receive, send: Send) -> None:
-    """`/healthz/live`: the process answers. `/healthz/ready`: it can serve; 503 when the database has been away for 5 s."""
-    status, word = _answer(scope["path"].removeprefix(PREFIX))
+    """`/healthz/live`: the process answers, and touches nothing for it. `/healthz/ready`: it can serve, or 503 and why not."""
+    name = scope["path"].removeprefix(PREFIX)
+    status, word = (200, "ok") if name == "live" else await readiness() if name == "ready" else (404, "unknown")
     body = json.dumps({"status": word}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
-def _answer(name: str) -> tuple[int, str]:
-    if name == "live":
-        return 200, "ok"
-    if name != "ready":
-        return 404, "unknown"
-    if tail.age_s > DATABASE_MAY_BE_AWAY_S:
+async def readiness() -> tuple[int, str]:
+    if drain.begun:
+        return 503, "draining"
+    if (current := await schema.is_current()) is False:
+        return 503, "migrations missing"
+    if current is None or tail.age_s > DATABASE_MAY_BE_AWAY_S:
         return 503, "database away"
     return 200, "degraded" if leaderboard.breaker.is_open else "ok"

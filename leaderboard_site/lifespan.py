@@ -8,10 +8,11 @@ import logging
 import os
 
 from realtime.hub import hub
-from scores import callers, selectors, writer
+from scores import callers, limiter, selectors, writer
 from scores.tail import tail
 
 from . import processes
+from .drain import drain
 from .interface import Receive, Scope, Send
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ async def stop() -> None:
     await hub.stop()
     await asyncio.to_thread(callers.lane.close)
     await asyncio.to_thread(selectors.lane.close)
+    await asyncio.to_thread(limiter.lane.close)
     await asyncio.to_thread(tail.stop)
     await asyncio.to_thread(processes.herald.stop)
 
@@ -53,6 +55,7 @@ async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
         message = await receive()
         if message["type"] == "lifespan.startup":
             start()
+            drain.watch()
             logger.info("Process %d is ready", os.getpid())
             await send({"type": "lifespan.startup.complete"})
         elif message["type"] == "lifespan.shutdown":

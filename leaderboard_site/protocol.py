@@ -1,26 +1,39 @@
 """uvicorn's protocols, with what they lack.
 
-HTTP: an answer leaves as one write. WebSocket: a short way for ready-made frames, an end for those who do not read, and a
-slow goodbye.
+HTTP: an answer leaves as one write, and an end for those who do not finish their sentence. WebSocket: a short way for
+ready-made frames, ends for those who do not read or talk too much, and a slow goodbye.
 """
 
 from __future__ import annotations
 
 import asyncio
+from codecs import IncrementalDecoder, getincrementaldecoder
 from itertools import count
 from typing import Any, cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame
 from websockets.http11 import Request
 
+from realtime import metrics
 from realtime.outlet import FRAMES
 
+HEAD_S = 5.0  # for the head of a request, a handshake's too; a half one costs its sender nothing
+MOST_HEAD_BYTES = 64 * 1024
+
 READS_NOTHING_S = 30.0
+# Nothing that a client says is for us. A pong now and then, a message of a library that wants to be sure.
+MOST_FRAMES = 10
+IN_S = 1.0
+TOO_MANY_FRAMES = 4429
+BITE = 512  # bytes looked at between two looks at whether that was too much; a frame has 6 at least
+LINGER_S = 1.0  # for a close frame to be read; data that nobody took would else turn it into a reset
 # A restart closes every socket of the process, and each client that hears of it comes back: in waves of this size.
 CLOSED_AT_ONCE = 200
 BETWEEN_CLOSINGS_S = 0.05
 
+_utf8 = getincrementaldecoder("utf-8")
 _closings = count()  # of this process, which ends after them
 MOST_HELD = 64 * 1024  # bytes
 
@@ -57,24 +70,126 @@ class JoinedWrites:
             self.transport.write(held)
 
 
-class AnswerProtocol(HttpToolsProtocol):
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in its base
+class HttpProtocol(HttpToolsProtocol):
+    """Joins writes, and cuts a connection whose next head has begun, or is the first, and does not end in time or in size."""
+
+    _head: asyncio.TimerHandle | None = None  # while one is awaited
+    _head_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(cast("asyncio.Transport", JoinedWrites(transport, self.loop)))
+        self._await_head()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and not cycle.response_complete:  # the usual: a request is being answered
+            self._head_is_there()
+        elif not self.transport.is_closing() and self.transport.get_protocol() is self:
+            if self._head is None:
+                self._await_head()
+            self._head_bytes += len(data)
+            if self._head_bytes > MOST_HEAD_BYTES:
+                self.send_400_response(f"The head of a request has at most {MOST_HEAD_BYTES} bytes.")
 
     def handle_websocket_upgrade(self) -> None:
+        self._head_is_there()
         self.transport = cast("JoinedWrites", self.transport).transport
         super().handle_websocket_upgrade()
+        self.parser = None  # type: ignore[assignment]  # as uvicorn does at the end of a connection, which this is for us
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._head_is_there()
+        super().connection_lost(exc)
+
+    def _await_head(self) -> None:
+        self._head_bytes = 0
+        self._head = self.loop.call_later(HEAD_S, self.transport.close)
+
+    def _head_is_there(self) -> None:
+        if self._head is not None:
+            self._head.cancel()
+            self._head = None
 
 
 class SocketProtocol(WebSocketsSansIOProtocol):
-    """What it adds: `transport.close()` waits until the peer has taken what is in the buffer, which this peer may never do."""
+    """Waits for no peer, and hands nothing to the application but that a socket opened and that it ended."""
 
+    # `transport.close()` waits until the peer has taken what is in the buffer, which this peer may never do.
     _stuck: asyncio.TimerHandle | None = None
+    _heard = 0  # frames, since
+    _heard_since = 0.0  # by the loop's clock
+    _text: IncrementalDecoder | None = None  # while a text is coming
+    _deaf = False
 
     def handle_connect(self, event: Request) -> None:
+        self.close_timeout = LINGER_S  # for the client's answer to a close frame of ours
         super().handle_connect(event)
         if not self.close_sent:  # the handshake was one; the application begins in a later turn of the loop
             self.scope["extensions"][FRAMES] = {"write": self.write_frame}
+
+    # What comes in
+
+    def data_received(self, data: bytes) -> None:
+        for start in range(0, len(data), BITE):
+            if not self._deaf:
+                super().data_received(data[start : start + BITE])
+
+    def handle_text(self, event: Frame) -> None:
+        self._text = _utf8()
+        self.handle_cont(event)
+
+    def handle_bytes(self, event: Frame) -> None:
+        self._text = None
+        self.handle_cont(event)
+
+    def handle_cont(self, event: Frame) -> None:
+        """Drop it, past the queue to the application. RFC 6455, section 8.1, still wants bad texts told."""
+        if not self._is_patient() or self._text is None:
+            return
+        try:
+            self._text.decode(bytes(event.data), event.fin)
+        except UnicodeDecodeError:
+            self._end(1007, "")
+
+    def handle_ping(self) -> None:
+        if self._is_patient():
+            super().handle_ping()
+
+    def handle_pong(self, event: Frame) -> None:
+        if self._is_patient():
+            super().handle_pong(event)
+
+    def _is_patient(self) -> bool:
+        """Whether the client may have said this as well; else its socket ends."""
+        if self._deaf:
+            return False
+        now = self.loop.time()
+        if now - self._heard_since > IN_S:
+            self._heard, self._heard_since = 0, now
+        self._heard += 1
+        if self._heard > MOST_FRAMES and not self.close_sent:
+            metrics.talkers_closed.inc()
+            self._end(TOO_MANY_FRAMES, f"more than {MOST_FRAMES} frames in a second")
+        return not self._deaf
+
+    def _end(self, code: int, reason: str) -> None:
+        self.conn.send_close(code, reason)
+        self.handle_parser_exception()
+
+    def handle_parser_exception(self) -> None:
+        """Say the close frame that is due, listen to nothing more, and be gone in a moment."""
+        self._deaf = True
+        if self.conn.close_sent is not None:
+            code, reason = self.conn.close_sent.code, self.conn.close_sent.reason
+            self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.close_sent = True
+        self.transport.pause_reading()
+        # uvicorn leaves the connection open for as long as this timer is set.
+        self.close_timer = self.loop.call_later(LINGER_S, self.transport.abort)
+
+    # What goes out
 
     def write_frame(self, frame: bytes) -> bool:
         """Write a frame as it is; `False`, and nothing is written, while the client has to take what it was sent before."""
@@ -85,7 +200,11 @@ class SocketProtocol(WebSocketsSansIOProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._stuck = self.loop.call_later(READS_NOTHING_S, self.transport.abort)
+        self._stuck = self.loop.call_later(READS_NOTHING_S, self._give_up)
+
+    def _give_up(self) -> None:
+        metrics.slow_closes.inc()
+        self.transport.abort()
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -94,6 +213,10 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._free()
         super().connection_lost(exc)
+        # What holds each other would wait for a full collection, which is rare here (`lifespan`): 20 KiB for each socket
+        # that there ever was. A test counts what is left.
+        self.conn.parser = self.conn.reader = None  # type: ignore[assignment]
+        self.scope = {}  # type: ignore[typeddict-item]  # holds `write_frame`
 
     def keepalive_timeout(self) -> None:
         super().keepalive_timeout()

@@ -5,11 +5,14 @@ All configuration is in the environment; what is missing or wrong is told in one
 
 from __future__ import annotations
 
+import atexit
 import os
 import resource
+import shutil
 import signal
 import socket
 import sys
+import tempfile
 from collections.abc import Callable
 from types import FrameType
 
@@ -18,6 +21,8 @@ import uvicorn
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from uvicorn.supervisors import Multiprocess
+
+from .env import Reader
 
 
 def main() -> None:
@@ -29,10 +34,22 @@ def main() -> None:
 def set_up() -> None:
     """Load settings and apps, or end with status 1 and the list of what is wrong with the environment."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "leaderboard_site.settings")
+    make_room_for_metrics()
     try:
         django.setup()
     except ImproperlyConfigured as error:
         sys.exit(str(error))
+
+
+def make_room_for_metrics() -> None:
+    """A folder in which the processes keep their counts, for any of them to add up; if somebody may ask for them.
+
+    Before the settings are read: prometheus_client looks for it once, when it is imported, and the workers inherit it.
+    """
+    if not Reader().text("METRICS_TOKEN", "") or "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        return
+    folder = os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="leaderboard-metrics-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
 
 def refuse_taken_port(host: str, port: int) -> None:
@@ -70,11 +87,11 @@ def config() -> uvicorn.Config:
         workers=settings.WORKERS,
         backlog=4096,
         loop="uvloop",
-        http="leaderboard_site.protocol:AnswerProtocol",  # httptools
+        http="leaderboard_site.protocol:HttpProtocol",
         # Deflate would cost each socket 34 KiB, and each frame more than sending it; nobody has a long frame to send us.
         ws="leaderboard_site.protocol:SocketProtocol",
         ws_per_message_deflate=False,
-        ws_max_size=4096,
+        ws_max_size=1024,
         ws_ping_interval=12,
         ws_ping_timeout=12,  # together with what is above it: whoever reads nothing is closed within 30 s
         lifespan="on",

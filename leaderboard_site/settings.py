@@ -16,6 +16,7 @@ from redis.retry import Retry
 
 from .env import Reader
 from .keys import algorithm_of_pair, is_confidential
+from .logs import formatter
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 RANDOM_HINT = 'Make one: python3 -c "import secrets; print(secrets.token_urlsafe(48))"'
@@ -30,6 +31,7 @@ ALLOWED_HOSTS = read.names(
 )
 HTTPS = read.choice("HTTPS", "on", ("on", "off")) == "on"
 LOG_LEVEL = read.choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR"))
+LOG_FORMAT = read.choice("LOG_FORMAT", "json", ("json", "console"))
 
 INSTALLED_APPS = [
     "daphne",  # first: it replaces `runserver`
@@ -55,6 +57,7 @@ ASGI_APPLICATION = "leaderboard_site.asgi.application"
 
 # What Django's own handler runs: the admin, the page and the token endpoints.
 MIDDLEWARE = [
+    "leaderboard_site.tracing.TracingMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "corsheaders.middleware.CorsMiddleware",
@@ -144,8 +147,8 @@ FRAME_INTERVAL_MS = read.integer("FRAME_INTERVAL_MS", 50, least=10, most=10_000)
 SOCKET_ORIGINS = read.names("SOCKET_ORIGINS", "")  # besides the request's own host
 CORS_ALLOWED_ORIGINS = CORS_ORIGINS = read.names("CORS_ORIGINS", "")
 CORS_ALLOW_HEADERS = ["Authorization", "Content-Type", "Idempotency-Key", "If-None-Match"]
-CORS_EXPOSE_HEADERS = ["ETag", "Idempotency-Replayed", "Retry-After"]
-CORS_EXPOSE_HEADERS += ["X-Leaderboard-Age", "X-Leaderboard-Seq", "X-Leaderboard-Source"]
+CORS_EXPOSE_HEADERS = ["ETag", "Idempotency-Replayed", "RateLimit", "RateLimit-Policy", "Retry-After"]
+CORS_EXPOSE_HEADERS += ["X-Leaderboard-Age", "X-Leaderboard-Seq", "X-Leaderboard-Source", "X-Request-ID"]
 for name, origins in (("SOCKET_ORIGINS", SOCKET_ORIGINS), ("CORS_ORIGINS", CORS_ORIGINS)):
     for origin in origins:
         if urlsplit(origin).scheme not in ("http", "https") or not urlsplit(origin).netloc or urlsplit(origin).path:
@@ -223,11 +226,28 @@ SPECTACULAR_SETTINGS = {
     "POSTPROCESSING_HOOKS": ["scores.schema.complete"],
 }
 
+# Limits
+
+RATE_LIMIT = read.rate("RATE_LIMIT", "120/minute")  # increments of a user
+# Whoever turns the first one off means all that they do not name.
+READ_RATE_LIMIT = read.rate("READ_RATE_LIMIT", "1200/minute", off=RATE_LIMIT is None)  # of an address
+TOKEN_RATE_LIMIT = read.rate("TOKEN_RATE_LIMIT", "30/minute", off=RATE_LIMIT is None)  # of an address
+HANDSHAKE_RATE_LIMIT = read.rate("HANDSHAKE_RATE_LIMIT", "120/minute", off=RATE_LIMIT is None)  # of an address
+MAX_SOCKETS_PER_ADDRESS = read.cap("MAX_SOCKETS_PER_ADDRESS", 100, off=RATE_LIMIT is None)  # of one process
+MAX_SOCKETS = read.cap("MAX_SOCKETS", 20_000)  # of one process: about half a gigabyte
+
+# Eyes
+
+METRICS_TOKEN = read.text("METRICS_TOKEN", "")  # whoever sends it as a bearer may read /metrics; empty: nobody
+if METRICS_TOKEN and len(METRICS_TOKEN) < 16:
+    read.problems.append(f"METRICS_TOKEN has {len(METRICS_TOKEN)} characters; it needs at least 16. {RANDOM_HINT}")
+
 # Serving
 
 HOST = read.text("HOST", "127.0.0.1")  # the address to listen on; a container needs 0.0.0.0
 PORT = read.integer("PORT", 8000, least=1, most=65535)
 WORKERS = read.integer("WORKERS", 1, least=1, most=64)
+DRAIN_S = read.integer("DRAIN_S", 0, least=0, most=300)  # between SIGTERM and the end
 TRUSTED_PROXIES = read.names("TRUSTED_PROXIES", "")  # addresses whose X-Forwarded-* headers are believed
 
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
@@ -251,7 +271,7 @@ USE_TZ = True
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "{asctime} {levelname:<7} {name}: {message}", "style": "{"}},
+    "formatters": {"line": formatter(LOG_FORMAT)},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
     "loggers": {

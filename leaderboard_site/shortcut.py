@@ -9,11 +9,14 @@ from django.conf import settings
 from django.http.request import split_domain_port, validate_host
 
 from scores import selectors
+from scores.address import household
 from scores.exceptions import Unavailable
+from scores.throttling import RateLimited, ReadThrottle
 from scores.views import MOST_PER_PAGE, board_answer
 
 from .interface import Application, Receive, Scope, Send
 
+READS = ReadThrottle()
 BOARD = "/api/v1/leaderboard"
 QUERY = re.compile(rb"(?:limit=(\d{1,3}))?(?:^|&|$)(?:offset=(\d{1,9}))?")
 
@@ -34,13 +37,22 @@ class BoardShortcut:
         if page is None:
             return await self.app(scope, receive, send)
         try:
+            limits = await limits_of(scope)
             found = await selectors.top(*page)
-        except Unavailable:
+        except (RateLimited, Unavailable):
             return await self.app(scope, receive, send)
         response = board_answer(found, *page, headers.get(b"if-none-match", b"").decode("latin-1"))
-        fields = [(name.encode(), value.encode()) for name, value in response.headers.items()]
+        fields = [(name.encode(), value.encode()) for name, value in (response.headers | limits).items()]
         await send({"type": "http.response.start", "status": response.status, "headers": fields})
         await send({"type": "http.response.body", "body": response.body})
+
+
+async def limits_of(scope: Scope) -> dict[str, str]:
+    """The headers of READ_RATE_LIMIT; raises `RateLimited`, which the view will find too and then say."""
+    if settings.READ_RATE_LIMIT is None:
+        return {}
+    client = scope["client"]
+    return await READS.admit_of(household(client[0] if client else ""), settings.READ_RATE_LIMIT)
 
 
 def page_asked(scope: Scope) -> tuple[int, int] | None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from django.contrib import admin
 from django.urls import include, path
 
+from .checkup import CheckupView
 from .page import board
 from .reference import docs, schema
 from .status import rebuild, status
@@ -14,6 +15,7 @@ urlpatterns = [
     path("admin/status/", status, name="status"),
     path("admin/status/rebuild/", rebuild, name="rebuild"),
     path("admin/", admin.site.urls),
+    path("healthz/deep", CheckupView.as_view()),
     path("", board),
 ]
 handler400 = "leaderboard_site.errors.bad_request"

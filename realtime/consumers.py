@@ -9,10 +9,16 @@ from asgiref.typing import WebSocketConnectEvent, WebSocketDisconnectEvent, WebS
 from channels.consumer import AsyncConsumer, get_handler_name
 from channels.exceptions import StopConsumer
 
+from scores.address import household
+
+from . import metrics
 from .hub import hub
 from .outlet import Outlet
+from .room import room
 
 logger = logging.getLogger(__name__)
+
+TRY_AGAIN_LATER = 1013
 
 
 class LeaderboardConsumer(AsyncConsumer):
@@ -33,6 +39,13 @@ class LeaderboardConsumer(AsyncConsumer):
 
     async def websocket_connect(self, message: WebSocketConnectEvent) -> None:
         await self.base_send({"type": "websocket.accept", "subprotocol": None, "headers": []})
+        client = self.scope["client"]
+        self.household = household(client[0] if client else "")
+        if reason := room.enter(self.household):
+            metrics.sockets_refused.inc()
+            # After the handshake: a browser tells its script nothing of one that was refused.
+            await self.base_send({"type": "websocket.close", "code": TRY_AGAIN_LATER, "reason": reason})
+            raise StopConsumer
         self.outlet = Outlet(self.scope, self.base_send)
         hub.join(self.outlet)
         logger.debug("Socket of %s opened", self.scope["client"])
@@ -42,5 +55,6 @@ class LeaderboardConsumer(AsyncConsumer):
 
     async def websocket_disconnect(self, message: WebSocketDisconnectEvent) -> None:
         hub.leave(self.outlet)
+        room.leave(self.household)
         logger.debug("Socket of %s closed with %s", self.scope["client"], message["code"])
         raise StopConsumer

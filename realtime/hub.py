@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 from scores import selectors
 from scores.exceptions import Unavailable
 
+from . import metrics
 from .frames import Frame, is_stale, leaderboard_update, prepared
 from .outlet import Outlet
 
@@ -54,6 +55,7 @@ class Hub:
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
         self._to_publish = asyncio.Event()
+        metrics.sockets_cap.set(settings.MAX_SOCKETS or 0)
         self._tasks = [self._loop.create_task(work()) for work in (self._listen, self._publish, self._push)]
 
     async def stop(self) -> None:
@@ -124,6 +126,8 @@ class Hub:
                 if await self._refresh() or (self._page is not None and started - pushed_at >= HEARTBEAT_S):
                     await self._fan_out()
                     pushed_at = started
+                if self._page is not None:
+                    metrics.shown(self._page.seq, open_sockets=len(self._outlets), sent=pushed_at == started)
             except Exception:
                 logger.exception("The hub stumbled and goes on")
             interval_s = max(settings.FRAME_INTERVAL_MS / 1000, STRETCH * (loop.time() - started))
@@ -158,6 +162,7 @@ class Hub:
     async def _fan_out(self) -> None:
         frame = self._frame
         assert frame is not None  # set by the refresh before
+        metrics.frames_sent.inc(len(self._outlets))
         for count, outlet in enumerate(tuple(self._outlets), start=1):
             outlet.offer(frame)
             if count % SLICE == 0:

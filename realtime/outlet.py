@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from asgiref.typing import ASGISendCallable, WebSocketScope
 
+from . import metrics
+
 if TYPE_CHECKING:  # uvicorn loads its protocol, and so this, before there is a Django
     from .frames import Frame
 
@@ -37,6 +39,8 @@ class Outlet:
         if self.closed:
             return
         if self._sending is not None:
+            if self._newest is not None:
+                metrics.frames_dropped.inc()  # for the one in its place
             self._newest = frame
             return
         if self._write is not None and self._write(frame.wire):

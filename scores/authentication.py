@@ -14,6 +14,7 @@ from rest_framework.request import Request
 from rest_framework_simplejwt.exceptions import ExpiredTokenError, TokenError
 from rest_framework_simplejwt.tokens import AccessToken
 
+from . import metrics
 from .identity import is_user_id
 from .provider import Provider
 
@@ -140,6 +141,7 @@ async def key_fetched() -> None:
 
 
 def _verify(token: str) -> Principal:
+    metrics.tokens_verified.inc()
     try:
         claims: Any = AccessToken(token).payload  # type: ignore[arg-type]  # the stubs want a Token, the library takes text
         user_id, expires_at = claims.get("user_id"), float(claims["exp"])

@@ -53,7 +53,7 @@ class Lane(Generic[Item, Answer]):
     one that `work` raises itself is raised for all of them.
 
     With `share`, for work that only looks, callers who ask the same wait for one answer: of work that begins after all
-    of them have asked.
+    of them have asked. It is called for each who joins another.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Lane(Generic[Item, Answer]):
         most: int,
         room: int,
         patience_s: float,
-        share: bool = False,
+        share: Callable[[], object] | None = None,
     ) -> None:
         self._name = name
         self._work = work
@@ -81,12 +81,13 @@ class Lane(Generic[Item, Answer]):
         """The answer to `item`; raises `Overloaded`, or `OutcomeUnknown` after `patience_s` without one."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Answer] = loop.create_future()
-        ticket = self._shared.get(item) if self._share else None
+        ticket = self._shared.get(item)
         if ticket is not None and not ticket.begun and ticket.loop is loop:
             ticket.futures.append(future)
+            self._share()  # type: ignore[misc]  # or there were no such ticket
         else:
             self._put(ticket := _Ticket(item, future, loop))
-            if self._share:
+            if self._share is not None:
                 self._shared[item] = ticket
         # A bare timer instead of `asyncio.timeout`: this is on the path of every request.
         timer = loop.call_later(self._patience_s, _give_up, future)
@@ -94,7 +95,7 @@ class Lane(Generic[Item, Answer]):
             return await future
         finally:
             timer.cancel()
-            if self._share and self._shared.get(item) is ticket:
+            if self._shared.get(item) is ticket:
                 del self._shared[item]
 
     def ask_and_wait(self, item: Item) -> Answer:

@@ -1,4 +1,4 @@
-"""The copy in Redis: a sorted set, and how far in the log it is. The only file with Redis commands.
+"""The copy in Redis: a sorted set, and how far in the log it is. The only file with Redis commands beside `limiter`.
 
 `leaderboard` is the ZSET: member = user id, score = total. `leaderboard:state` is a hash of `origin` (which log),
 `seq` (the event that the set is the state after) and `members` (how many it must hold). One script changes all of them
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 from django_redis import get_redis_connection
 from redis.exceptions import RedisError
 
-from . import log
+from . import log, metrics
 from .breaker import Breaker
 
 if TYPE_CHECKING:
@@ -268,32 +268,36 @@ _newest = _Newest()
 
 
 @cache
-def _redis(alias: str = "default") -> Redis:
+def client(alias: str = "default") -> Redis:
     # The raw client: django-redis's own sorted-set methods encode the members and prefix the key.
     return cast("Redis", get_redis_connection(alias))
 
 
 @cache
 def _script(body: str) -> Script:
-    return _redis().register_script(body)
+    return client().register_script(body)
 
 
 Reply = TypeVar("Reply")
 
 
-def _guarded(command: Callable[[], Reply], *, probe: bool = False) -> Reply:
+def guarded(command: Callable[[], Reply], *, probe: bool = False) -> Reply:
     """The answer of Redis, or `RedisAway` at once while it is known not to answer, unless this is to find out."""
     if not probe and not breaker.admits():
         raise RedisAway
+    begun = time.perf_counter()
     try:
         reply = command()
     except (RedisError, OSError) as error:
+        metrics.redis_away.set(1)
         if not breaker.is_open:
             logger.warning("Redis does not answer: %s", error)
         breaker.failed()
         raise RedisAway from error
     if breaker.is_open:
         logger.info("Redis answers again")
+        metrics.redis_away.set(0)
+    metrics.redis_seconds.observe(time.perf_counter() - begun)
     breaker.succeeded()
     return reply
 
@@ -302,8 +306,8 @@ def _run(
     body: str, argv: Iterable[str | int | bytes], *, side_key: str = "", alias: str = "default", probe: bool = False
 ) -> list[Any]:
     keys = [KEY, STATE_KEY, side_key] if side_key else [KEY, STATE_KEY]
-    ask = partial(_script(body), keys=keys, args=list(argv), client=_redis(alias))
-    return cast("list[Any]", _guarded(ask, probe=probe))
+    ask = partial(_script(body), keys=keys, args=list(argv), client=client(alias))
+    return cast("list[Any]", guarded(ask, probe=probe))
 
 
 def apply(*, origin: str, first: int, last: int, totals: dict[str, int | None], alias: str = "default") -> bool:
@@ -413,9 +417,9 @@ def rebuild(
         done = 0
         rows = log.visible_totals(chunk=REBUILD_MEMBERS)
         while chunk := list(islice(rows, REBUILD_MEMBERS)):
-            _guarded(lambda chunk=chunk: _redis(BULK).zadd(side_key, dict(chunk)))  # type: ignore[misc]
+            guarded(lambda chunk=chunk: client(BULK).zadd(side_key, dict(chunk)))  # type: ignore[misc]
             if done == 0:
-                _guarded(lambda: _redis(BULK).expire(side_key, SIDE_KEY_TTL_S))
+                guarded(lambda: client(BULK).expire(side_key, SIDE_KEY_TTL_S))
             done += len(chunk)
             progress(done, head.members)
     (outcome,) = _run(_SWAP, [head.origin, head.seq, done, int(force)], side_key=side_key, alias=BULK)
@@ -429,14 +433,14 @@ def rebuild(
 
 def _remember(rebuilt: Rebuilt) -> None:
     try:
-        _guarded(lambda: _redis(BULK).set(REBUILT_KEY, json.dumps(rebuilt)))
+        guarded(lambda: client(BULK).set(REBUILT_KEY, json.dumps(rebuilt)))
     except RedisAway:
         pass  # the copy is what counts
 
 
 def last_rebuild() -> Rebuilt | None:
     """The last rebuild of this Redis's copy, by whichever process; `None` when it knows of none. Raises `RedisAway`."""
-    told = cast("bytes | None", _guarded(lambda: _redis().get(REBUILT_KEY)))
+    told = cast("bytes | None", guarded(lambda: client().get(REBUILT_KEY)))
     return Rebuilt(*json.loads(told)) if told else None
 
 
@@ -478,9 +482,9 @@ def members(*, chunk: int) -> Iterator[list[str]]:
     cursor = 0
     while True:
         position = cursor
-        cursor, rows = _guarded(
+        cursor, rows = guarded(
             lambda position=position: cast(
-                "tuple[int, list[tuple[bytes, float]]]", _redis(BULK).zscan(KEY, position, count=chunk)
+                "tuple[int, list[tuple[bytes, float]]]", client(BULK).zscan(KEY, position, count=chunk)
             )  # type: ignore[misc]
         )
         yield [member.decode(errors="surrogateescape") for member, _ in rows]

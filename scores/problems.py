@@ -68,12 +68,14 @@ def page(status: int, code: str, detail: str, *, headers: Mapping[str, str] | No
     return HttpResponse(body, status=status, content_type=CONTENT_TYPE, headers=headers)
 
 
-async def answer(response: HttpResponse, send: Callable[[Mapping[str, Any]], Awaitable[None]]) -> None:
-    """Answer an ASGI request with a `page`, from outside of Django."""
+async def answer(
+    response: HttpResponse, send: Callable[[Mapping[str, Any]], Awaitable[None]], *, kind: str = "http.response"
+) -> None:
+    """Answer an ASGI request, or a handshake by its `kind` of event, with a `page`, from outside of Django."""
     response["Content-Length"] = str(len(response.content))
     headers = [(name.lower().encode(), value.encode()) for name, value in response.items()]
-    await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
-    await send({"type": "http.response.body", "body": response.content, "more_body": False})
+    await send({"type": f"{kind}.start", "status": response.status_code, "headers": headers})
+    await send({"type": f"{kind}.body", "body": response.content, "more_body": False})
 
 
 def handle_exception(exc: Exception, context: dict[str, Any]) -> Response | None:

@@ -9,7 +9,7 @@ from typing import NamedTuple, cast
 from django.db import Error as DatabaseError
 from django.db import connection
 
-from . import leaderboard, log
+from . import leaderboard, log, metrics
 from .exceptions import NoStoreAnswers
 from .identity import is_user_id
 from .lane import Lane
@@ -70,6 +70,8 @@ def answer(questions: Sequence[Question]) -> list[Page | Standing]:
     except DatabaseError as error:
         connection.close()
         raise NoStoreAnswers from error
+    metrics.reads.labels(source.value).inc(len(questions))
+    metrics.reads_shared.inc(len(questions) - len(asked))
     age_s = tail.age_s if source is Source.REDIS else 0.0
     shape = snapshot.members, snapshot.origin, snapshot.seq, source, age_s
     known = {
@@ -131,5 +133,5 @@ def _read_database(questions: list[Question]) -> Snapshot:
 
 
 lane: Lane[Question, Page | Standing] = Lane(
-    "reader", answer, most=MOST_PER_ROUND_TRIP, room=20_000, patience_s=1.8, share=True
+    "reader", answer, most=MOST_PER_ROUND_TRIP, room=20_000, patience_s=1.8, share=metrics.reads_shared.inc
 )

@@ -10,7 +10,7 @@ from collections.abc import Collection
 
 from django.db import transaction
 
-from . import leaderboard, log
+from . import leaderboard, log, metrics
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +44,8 @@ class Sweep:
                 mended = mend(suspects)
         self.compared += len(rows)
         self.repaired += mended
+        metrics.sweep_compared.inc(len(rows))
+        metrics.sweep_repaired.inc(mended)
         if len(rows) < MEMBERS_PER_STEP:
             self.rounds += 1
             self._after = ""

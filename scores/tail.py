@@ -10,7 +10,7 @@ import uuid
 from django.db import Error as DatabaseError
 from django.db import connection
 
-from . import leaderboard, log, signals
+from . import leaderboard, log, metrics, signals
 from .leaderboard import CopyUnusable, Damaged, RedisAway
 from .models import Leaderboard
 from .sweep import Sweep
@@ -74,6 +74,7 @@ class Tail:
                 if not self._database_away:  # once per outage, not four times a second
                     logger.warning("The tail cannot read the log: %s", str(error).strip())
                 self._database_away = True
+                metrics.database_away.set(1)
                 connection.close()
             except Exception:
                 logger.exception("The tail stumbled and goes on")
@@ -101,11 +102,16 @@ class Tail:
             # First: the log only grows, so an honest copy cannot be ahead of a later look at it.
             state = leaderboard.state()
         finally:
+            asked_at = time.monotonic()
             self._head = head = log.head()
             self._seen_at = time.monotonic()
+            metrics.database_seconds.observe(self._seen_at - asked_at)
+            metrics.log_seq.set(head.seq)
             if self._database_away:
                 logger.info("The tail reads the log again")
+                metrics.database_away.set(0)
             self._database_away = False
+        metrics.copy_seq.set(0 if state is None else state.seq)
         return state, head
 
     def _sweep(self, head: log.Head) -> None:
@@ -118,6 +124,7 @@ class Tail:
     def _catch_up(self, head: log.Head) -> None:
         try:
             if leaderboard.catch_up(head):
+                metrics.catch_ups.inc()
                 self._announce(head)
         except Damaged:
             self._rebuild(CUT_OFF)
@@ -129,6 +136,7 @@ class Tail:
             state, head = self._compare()
             if fault != CUT_OFF and not fault_of(state, head):
                 return  # another process just did
+            metrics.rebuilds.labels(fault).inc()
             logger.log(level, "The copy in Redis is %s: rebuilding it from the database", fault)
             if fault == "ahead":
                 self._begin_epoch(state)

@@ -25,6 +25,7 @@ from rest_framework_simplejwt.tokens import RefreshToken
 from rest_framework_simplejwt.views import TokenBlacklistView, TokenObtainPairView, TokenRefreshView
 
 from .serializers import RegistrationSerializer, TextField
+from .throttling import TokenThrottle
 
 
 class RegistrationClosed(PermissionDenied):
@@ -37,6 +38,7 @@ class RegisterView(APIView):
 
     authentication_classes = ()
     permission_classes = (AllowAny,)
+    throttle_classes = (TokenThrottle,)
 
     def post(self, request: Request) -> Response:
         if settings.REGISTRATION != "open":
@@ -65,6 +67,7 @@ class SignInView(TokenObtainPairView):
     """A pair of tokens for a name and a password."""
 
     serializer_class = SignInSerializer
+    throttle_classes = (TokenThrottle,)
 
 
 class SingleUseToken(RefreshToken):
@@ -100,6 +103,7 @@ class RefreshView(TokenRefreshView):
     """A new pair for a refresh token, which is used up by it."""
 
     serializer_class = RefreshSerializer
+    throttle_classes = (TokenThrottle,)
 
     def post(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         with odd_claims_refused():
@@ -110,6 +114,7 @@ class LogoutView(TokenBlacklistView):
     """Uses up a refresh token; the access token lives on until it expires, within minutes."""
 
     serializer_class = LogoutSerializer
+    throttle_classes = (TokenThrottle,)
 
     def post(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         with odd_claims_refused():

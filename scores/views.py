@@ -19,7 +19,7 @@ from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from . import callers, problems, selectors, services
+from . import callers, metrics, problems, selectors, services
 from .authentication import WRITE_ANY, AuthenticatedRequest, InsufficientScope, key_fetched
 from .exceptions import KeyAwaited
 from .identity import is_user_id
@@ -27,6 +27,7 @@ from .models import ACTION_NAME
 from .parsers import StrictJSONParser
 from .selectors import Page, Standing
 from .serializers import IncrementSerializer, PageSerializer
+from .throttling import IncrementThrottle, PlayerThrottle, ReadThrottle, Throttle
 
 MOST_PER_PAGE = 100
 
@@ -66,6 +67,7 @@ class AsyncView(APIView):
     format_kwarg = None
     authenticators: ClassVar[list[BaseAuthentication]]
     permissions: ClassVar[list[Any]]  # the stubs have a private name for what they are
+    throttle: ClassVar[Throttle] = ReadThrottle()
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -82,14 +84,19 @@ class AsyncView(APIView):
             except KeyAwaited:  # once in a while: see docs/adr/0015
                 await key_fetched()
                 self.initial(wrapped, *args, **kwargs)
+            if (rate := self.throttle.rate) is not None:
+                self.headers = await self.throttle.admit(wrapped, rate)
             method = (request.method or "").lower()
             known = method in self.http_method_names
             handler = getattr(self, method, self.http_method_not_allowed) if known else self.http_method_not_allowed
-            return await cast("Awaitable[HttpResponse]", handler(wrapped, *args, **kwargs))
+            response = await cast("Awaitable[HttpResponse]", handler(wrapped, *args, **kwargs))
         except Exception as error:
             problem = self.handle_exception(error)
             self.finalize_response(wrapped, problem, *args, **kwargs)
             return cast("HttpResponse", problem.render())
+        for name, value in self.headers.items():
+            response.headers[name] = value
+        return response
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """DRF's, without versions and formats, of which there is one each."""
@@ -122,12 +129,16 @@ def answer(body: dict[str, Any], headers: dict[str, str]) -> HttpResponse:
 
 
 class IncrementView(AsyncView):
+    throttle = IncrementThrottle()
+
     async def post(self, request: AuthenticatedRequest) -> HttpResponse:
         return await increment(request, request.user.user_id)
 
 
 class UserIncrementView(AsyncView):
     """For a game server, which scores for its players."""
+
+    throttle = PlayerThrottle()
 
     async def post(self, request: AuthenticatedRequest, user_id: str) -> HttpResponse:
         if WRITE_ANY not in request.user.scopes:
@@ -201,6 +212,7 @@ def board_answer(page: Page, limit: int, offset: int, if_none_match: str) -> Boa
     tag = f'"{page.epoch}-{page.seq}-{limit}-{offset}"'
     headers = freshness(page) | {"ETag": tag, "Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
     if is_had(tag, if_none_match):
+        metrics.reads_not_modified.inc()
         return BoardAnswer(304, headers, b"")
     body = encoded(page)
     return BoardAnswer(200, headers | {"Content-Type": "application/json", "Content-Length": str(len(body))}, body)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import select
+import time
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -11,10 +12,10 @@ import psycopg
 from django.db import Error as DatabaseError
 from django.db import connection, transaction
 
-from . import callers, log, signals
-from .exceptions import AWAY, OutcomeUnknown
+from . import callers, log, metrics, signals
+from .exceptions import AWAY, OutcomeUnknown, ScoreError
 from .lane import Lane
-from .ledger import Change, Event, Keyed, Ledger, Recorded, Rule, Taken
+from .ledger import Change, Event, Keyed, Kind, Ledger, Recorded, Rule, Taken
 from .models import ScoreEvent
 
 MOST_PER_TRANSACTION = 512
@@ -70,11 +71,12 @@ def record(changes: Sequence[Change]) -> list[Recorded | Exception]:
     Two round trips: the lock with the reads, then the writes with the commit. One refused change is an answer among the
     others. Any failure of the database is `OutcomeUnknown` for all: the commit may have been on its way.
     """
+    begun = time.perf_counter()
     try:
         raw = _connected()
         # The pipeline is outside, so that COMMIT travels with the writes.
         with connection.wrap_database_errors, raw.pipeline(), transaction.atomic():
-            return _record(psycopg.Cursor(raw), changes)
+            return _record(psycopg.Cursor(raw), changes, begun)
     except AWAY as error:
         connection.close()
         raise OutcomeUnknown from error
@@ -83,12 +85,13 @@ def record(changes: Sequence[Change]) -> list[Recorded | Exception]:
         raise
 
 
-def _record(cursor: psycopg.Cursor[Any], changes: Sequence[Change]) -> list[Recorded | Exception]:
+def _record(cursor: psycopg.Cursor[Any], changes: Sequence[Change], begun: float) -> list[Recorded | Exception]:
     origin, ledger = _lock_and_read(cursor, changes)
     first = ledger.seq + 1
     outcomes: list[Recorded | Exception] = [ledger.try_record(change) for change in changes]
     if ledger.events:
         totals = _save(cursor, ledger)
+        transaction.on_commit(partial(metrics.committed, ledger.seq, len(changes), begun), robust=True)
         transaction.on_commit(
             partial(
                 signals.scores_committed.send_robust,
@@ -184,4 +187,21 @@ def _has_word(raw: psycopg.Connection[Any]) -> bool:
     return bool(look.poll(0))
 
 
-lane: Lane[Change, Recorded] = Lane("writer", record, most=MOST_PER_TRANSACTION, room=20_000, patience_s=1.8)
+def record_and_count(changes: Sequence[Change]) -> list[Recorded | Exception]:
+    outcomes: list[Recorded | Exception]
+    try:
+        outcomes = record(changes)
+    except Exception as error:
+        outcomes = [error] * len(changes)
+    results = [_result(o) for c, o in zip(changes, outcomes, strict=True) if c.kind is Kind.INCREMENT]
+    metrics.add_each(metrics.increments, results)
+    return outcomes
+
+
+def _result(outcome: Recorded | Exception) -> str:
+    if isinstance(outcome, Recorded):
+        return "replayed" if outcome.replayed else "recorded"
+    return outcome.code if isinstance(outcome, ScoreError) else "internal_error"
+
+
+lane: Lane[Change, Recorded] = Lane("writer", record_and_count, most=MOST_PER_TRANSACTION, room=20_000, patience_s=1.8)

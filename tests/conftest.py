@@ -26,7 +26,7 @@ from rest_framework_simplejwt.token_blacklist.models import OutstandingToken
 from rest_framework_simplejwt.tokens import AccessToken
 from websockets.sync.client import connect
 
-from scores import authentication, callers, leaderboard, log, selectors, writer
+from scores import authentication, callers, leaderboard, limiter, log, selectors, writer
 
 from .realtime import silence
 from .realtime.silence import Minute
@@ -52,6 +52,7 @@ def _stores(django_db_blocker: Any) -> Iterator[None]:
         writer.lane.close()
         selectors.lane.close()
         callers.lane.close()
+        limiter.lane.close()
         teardown_databases(databases, verbosity=0)
 
 

@@ -90,3 +90,48 @@ def test_every_problem_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert "COLOUR is not set. Red will do." in str(error.value)
     assert "WORKERS='many'" in str(error.value)
+
+
+@pytest.mark.parametrize("value", ["60", "0/minute", "sixty/minute", "60/minute;1/second", "60/fortnight"])
+def test_a_rate_is_a_number_in_a_time(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RATE", value)
+    read = Reader()
+
+    read.rate("RATE", "1/second")
+
+    assert read.problems == [f"RATE={value!r}: expected such as 60/minute, 10/5 seconds, or off."]
+
+
+@pytest.mark.parametrize(
+    ("value", "meant"), [("60/minute", (60, 60)), ("10/5 seconds", (10, 5)), ("7 per hour", (7, 3600))]
+)
+def test_a_rate_is_so_many_in_so_many_seconds(
+    value: str, meant: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RATE", value)
+
+    rate = Reader().rate("RATE", "1/second")
+
+    assert rate is not None
+    assert (rate.amount, rate.get_expiry()) == meant
+
+
+def test_limits_that_are_off_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RATE", "off")
+    monkeypatch.setenv("CAP", "off")
+
+    assert Reader().rate("RATE", "1/second") is None
+    assert Reader().cap("CAP", 5) is None
+    assert Reader().rate("UNSET", "1/second", off=True) is None
+    assert Reader().cap("UNSET", 5, off=True) is None
+    assert Reader().cap("UNSET", 5) == 5
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "many", "1000001"])
+def test_a_cap_is_a_number_from_one(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAP", value)
+    read = Reader()
+
+    read.cap("CAP", 5)
+
+    assert read.problems == [f"CAP={value!r}: expected a whole number from 1 to 1000000, or off."]

@@ -45,7 +45,9 @@ def desk() -> Desk:
 def make_lane(desk: Desk) -> Iterator[MakeLane]:
     lanes: list[Lane[int, int]] = []
 
-    def make(*, most: int = 100, room: int = 100, patience_s: float = 10.0, share: bool = False) -> Lane[int, int]:
+    def make(
+        *, most: int = 100, room: int = 100, patience_s: float = 10.0, share: Callable[[], object] | None = None
+    ) -> Lane[int, int]:
         lanes.append(Lane("test", desk.work, most=most, room=room, patience_s=patience_s, share=share))
         return lanes[-1]
 
@@ -72,7 +74,7 @@ def test_a_thread_may_ask_too(make_lane: MakeLane) -> None:
 
 
 async def test_who_asks_the_same_may_share_an_answer_that_is_still_to_come(desk: Desk, make_lane: MakeLane) -> None:
-    lane = make_lane(share=True)
+    lane = make_lane(share=list)
     first = await busy(lane, desk)
 
     rest = asyncio.gather(*(lane.ask(n) for n in [1, 2, 1, 0, 1]))
@@ -84,7 +86,7 @@ async def test_who_asks_the_same_may_share_an_answer_that_is_still_to_come(desk:
 
 
 async def test_one_of_those_who_share_may_leave(desk: Desk, make_lane: MakeLane) -> None:
-    lane = make_lane(share=True)
+    lane = make_lane(share=list)
     first = await busy(lane, desk)
     leaves, stays = asyncio.create_task(lane.ask(1)), asyncio.create_task(lane.ask(1))
     await asyncio.sleep(0)

@@ -219,7 +219,7 @@ def test_a_redis_that_is_silent_is_away_and_not_asked_again_at_once(origin: str,
 @pytest.mark.parametrize(("alias", "timeout_s"), [("default", 0.1 * MORE_PATIENT), ("bulk", 1.0 * MORE_PATIENT)])
 def test_requests_wait_for_redis_less_than_rebuilds_do(alias: str, timeout_s: float, origin: str) -> None:
     """Whichever of the two was the first to connect."""
-    kwargs = leaderboard._redis(alias).connection_pool.connection_kwargs
+    kwargs = leaderboard.client(alias).connection_pool.connection_kwargs
 
     assert (kwargs["socket_timeout"], kwargs["socket_connect_timeout"]) == (timeout_s, timeout_s)
 

@@ -1,0 +1,100 @@
+"""/healthz/deep, for administrators: asks every store, now, and says how long each took."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+from asgiref.sync import async_to_sync
+from channels.layers import get_channel_layer
+from django.contrib.auth import get_user_model
+from django.db import Error as DatabaseError
+from redis.exceptions import RedisError
+from rest_framework.authentication import SessionAuthentication
+from rest_framework.permissions import BasePermission
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from realtime.room import room
+from scores import leaderboard, log
+from scores.authentication import Principal, TokenAuthentication
+from scores.leaderboard import CopyUnusable
+from scores.tail import fault_of, tail
+
+from . import schema
+from .drain import drain
+
+FAILURES = (DatabaseError, RedisError, CopyUnusable, OSError)
+
+
+class IsStaff(BasePermission):
+    """A session of the admin's, or an access token of a user who may enter the admin."""
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        user: Any = request.user
+        if isinstance(user, Principal):
+            staff = get_user_model().objects.filter(username=user.user_id, is_active=True, is_staff=True)
+            return staff.exists()
+        return bool(user and user.is_staff)
+
+
+class CheckupView(APIView):
+    """200 if every store answers and the copy is whole, else 503; each part says what it found, and in how many ms."""
+
+    authentication_classes = (TokenAuthentication, SessionAuthentication)
+    permission_classes = (IsStaff,)
+
+    def get(self, request: Request) -> Response:
+        parts = {
+            "database": examined(database),
+            "redis": examined(redis),
+            "group": examined(group),
+            "copy": examined(copy),
+        }
+        process = {
+            "id": os.getpid(),
+            "draining": drain.begun,
+            "sockets": room.taken,
+            "tail_age_s": round(tail.age_s, 2),
+        }
+        well = all(part["status"] == "ok" for part in parts.values())
+        body = {"status": "ok" if well else "ill", **parts, "process": process}
+        return Response(body, status=200 if well else 503, headers={"Cache-Control": "no-store"})
+
+
+def examined(part: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    begun = time.perf_counter()
+    try:
+        found = {"status": "ok"} | part()
+    except FAILURES as error:
+        found = {"status": "ill", "error": type(error).__name__}
+    return found | {"ms": round((time.perf_counter() - begun) * 1000, 1)}
+
+
+def database() -> dict[str, Any]:
+    missing = schema.missing()
+    return {"status": "ill", "missing_migrations": missing} if missing else {}
+
+
+def redis() -> dict[str, Any]:
+    # By the client itself: the breaker's opinion is told beside it.
+    leaderboard.client().ping()
+    return {"breaker": "open" if leaderboard.breaker.is_open else "closed"}
+
+
+def group() -> dict[str, Any]:
+    layer: Any = get_channel_layer()
+    async_to_sync(layer.group_send)("checkup", {"type": "checkup"})  # a group that nobody is in
+    return {}
+
+
+def copy() -> dict[str, Any]:
+    state = leaderboard.state()
+    head = log.head()
+    fault = fault_of(state, head)
+    seqs = {"seq": state.seq if state else None, "log_seq": head.seq, "members": head.members}
+    sweep = {"compared": tail.sweep.compared, "repaired": tail.sweep.repaired, "rounds": tail.sweep.rounds}
+    return seqs | {"sweep": sweep} | ({"status": "ill", "fault": fault} if fault else {})

@@ -1,0 +1,60 @@
+"""/metrics, for whoever has METRICS_TOKEN: what every process of this server has counted, in Prometheus's text format."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from secrets import compare_digest
+
+from django.conf import settings
+from django.http import HttpResponse
+from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+from scores import problems
+
+from .interface import Receive, Scope, Send
+
+PATH = "/metrics"
+
+
+async def exposition(scope: Scope, receive: Receive, send: Send) -> None:
+    """404 while there is no METRICS_TOKEN, 401 without it. Outside of Django, as health is: any Host may ask."""
+    if not settings.METRICS_TOKEN:
+        return await problems.answer(problems.page(404, "not_found", "There is nothing at this address."), send)
+    if not _has_token(scope):
+        headers = {"WWW-Authenticate": 'Bearer realm="metrics"'}
+        detail = "Send METRICS_TOKEN as a bearer token."
+        return await problems.answer(problems.page(401, "not_authenticated", detail, headers=headers), send)
+    text = await asyncio.to_thread(render)  # reads a file per process and kind
+    await problems.answer(HttpResponse(text, content_type=CONTENT_TYPE_PLAIN_0_0_4), send)
+
+
+def _has_token(scope: Scope) -> bool:
+    sent = dict(scope["headers"]).get(b"authorization", b"")
+    return compare_digest(sent, b"Bearer " + settings.METRICS_TOKEN.encode())
+
+
+def render() -> bytes:
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    if folder is None:  # a server of another make, with one process
+        return generate_latest(REGISTRY)
+    for file in Path(folder).glob("gauge_live*_*.db"):
+        if not is_alive(process := int(file.stem.rpartition("_")[2])):
+            mark_process_dead(process, folder)  # type: ignore[no-untyped-call]  # published half typed
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]  # published half typed
+    return generate_latest(registry)
+
+
+def is_alive(process: int) -> bool:
+    """A worker that was killed cannot say so, and the supervisor, which is uvicorn's, has nobody to tell."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # it is somebody else's now, but the number is in use
+    return True

@@ -1,0 +1,34 @@
+"""How often an address may try to open a socket: a handshake costs a thousand times what a frame does."""
+
+from __future__ import annotations
+
+from django.conf import settings
+
+from scores import problems
+from scores.address import household
+from scores.limiter import Hit, lane
+from scores.throttling import told
+
+from .interface import Application, Receive, Scope, Send
+
+NAME = "handshakes"
+
+
+class HandshakeLimit:
+    """Answers 429 in the place of `app` beyond HANDSHAKE_RATE_LIMIT."""
+
+    def __init__(self, app: Application) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        rate = settings.HANDSHAKE_RATE_LIMIT
+        if rate is None:
+            return await self.app(scope, receive, send)
+        verdict = await lane.ask(Hit(NAME, household(scope["client"][0] if scope["client"] else ""), rate))
+        if verdict.admitted:
+            return await self.app(scope, receive, send)
+        detail = "Too many handshakes; try again after the seconds in Retry-After."
+        answer = problems.page(429, "rate_limited", detail, headers=told(NAME, rate, verdict))
+        if "websocket.http.response" not in (scope.get("extensions") or {}):
+            return await send({"type": "websocket.close"})  # a server that can only say 403
+        await problems.answer(answer, send, kind="websocket.http.response")

@@ -1,0 +1,35 @@
+"""How a line in the log looks: JSON for machines, or for people. Never with the variables of a traceback, which may hold a token."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import structlog
+from structlog.dev import ConsoleRenderer, plain_traceback
+from structlog.stdlib import ProcessorFormatter
+from structlog.types import Processor
+
+from .tracing import add_request
+
+EVERY_LINE: list[Processor] = [
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    add_request,
+]
+
+
+def formatter(form: str) -> dict[str, Any]:
+    """For LOGGING: `json`, or `console` (in colours, if standard error is a terminal)."""
+    ending: list[Processor]
+    if form == "json":
+        ending = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False)]
+    else:
+        # structlog's own choice shows each frame's variables where rich is installed, which it is here.
+        ending = [ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain_traceback, pad_event_to=0)]
+    return {
+        "()": ProcessorFormatter,
+        "foreign_pre_chain": EVERY_LINE,  # the code logs by `logging`, as its libraries do
+        "processors": [ProcessorFormatter.remove_processors_meta, *ending],
+    }

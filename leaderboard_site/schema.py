@@ -1,0 +1,50 @@
+"""Whether the database has all the migrations that this code was written for."""
+
+from __future__ import annotations
+
+import asyncio
+
+from django.db import Error as DatabaseError
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
+
+PATIENCE_S = 1.0
+
+
+class Schema:
+    """Asks until it is current; from then on it stays so, for migrations are not taken back under a running server."""
+
+    def __init__(self) -> None:
+        self._current = False
+        self._asking: asyncio.Task[bool | None] | None = None
+
+    async def is_current(self) -> bool | None:
+        """`None` if the database does not say within `PATIENCE_S`. However many ask, one thread does."""
+        if self._current:
+            return True
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(asyncio.to_thread(look))
+        done, _ = await asyncio.wait({self._asking}, timeout=PATIENCE_S)
+        answer = self._asking.result() if done else None
+        self._current = answer is True
+        return answer
+
+
+def look() -> bool | None:
+    """For a thread of its own. `None` if the database does not answer."""
+    try:
+        return not missing()
+    except DatabaseError:
+        return None
+    finally:
+        connection.close()
+
+
+def missing() -> list[str]:
+    """The migrations that are to be applied, by their names. Raises what the database raises."""
+    executor = MigrationExecutor(connection)
+    plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    return [f"{migration.app_label}.{migration.name}" for migration, _ in plan]
+
+
+schema = Schema()

@@ -1,0 +1,37 @@
+"""A short form of `make abuse`: whoever wants to cost much gets little, and nobody else notices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from chaos.abuse import ATTACKS, limited_service, suffer
+from chaos.world import Service
+
+SOME = {"half handshakes": 300, "frames, 1,000 a second": 3000, "sockets of one address": 300}
+ENDS = {
+    "half handshakes": {"cut": 2 * 300},
+    "sockets of one address": {"open": 2 * 100, "1013": 2 * 200},
+}
+
+
+@pytest.fixture(scope="module")
+def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with limited_service(tmp_path_factory.mktemp("abuse")) as service:
+        yield service
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+async def test_abuse_gets_little_and_costs_nobody_much(name: str, limited: Service) -> None:
+    attack, _ = ATTACKS[name]
+
+    figures = await suffer(name, attack, SOME[name], limited.server, limited.signing_key)
+
+    if name in ENDS:
+        assert figures.told == ENDS[name]
+    else:
+        assert figures.told["4429"] >= 2
+    assert max(figures.memory_most) - figures.memory_before < 24  # MiB
+    assert figures.memory_most[1] - figures.memory_most[0] < 8
+    assert figures.delay_during < figures.delay_before + 250  # ms, on a machine that may be busy with something else

@@ -1,0 +1,205 @@
+"""Who comes too often, in too great a number, or talks too much, is told so; nobody else notices."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from tests.servers import Server
+
+EMPTY_CONTINUATIONS = bytes([0x01, 0x80, 0, 0, 0, 0]) + bytes([0x00, 0x80, 0, 0, 0, 0]) * 1000
+
+
+@pytest.fixture(scope="module")
+def _crowded(_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    env = {
+        "DATABASE_URL": _server.env["DATABASE_URL"],
+        "TRUSTED_PROXIES": "127.0.0.1",  # so that a test may come from anywhere
+        "MAX_SOCKETS_PER_ADDRESS": "3",
+        "MAX_SOCKETS": "5",
+        "HANDSHAKE_RATE_LIMIT": "10/minute",
+    }
+    crowded = Server(log=tmp_path_factory.mktemp("crowded") / "log", env=env).start()
+    yield crowded
+    crowded.stop()
+
+
+@pytest.fixture
+def crowded(_crowded: Server, board: None) -> Server:
+    """Three sockets for an address, five in all, ten handshakes a minute, and nobody there yet."""
+    return _crowded
+
+
+def from_address(server: Server, address: str) -> connect:
+    return connect(server.ws_url, additional_headers={"X-Forwarded-For": address}, proxy=None)
+
+
+async def end_of(socket: ClientConnection) -> tuple[int | None, str | None]:
+    """The code and the reason of the close frame that comes, whatever comes before it."""
+    try:
+        while True:
+            await asyncio.wait_for(socket.recv(), 10)
+    except ConnectionClosed:
+        return socket.close_code, socket.close_reason
+
+
+async def leave(*sockets: ClientConnection) -> None:
+    for socket in sockets:
+        await socket.close()
+    await asyncio.sleep(0.1)  # the server hears of it
+
+
+# Too many
+
+
+async def test_an_address_has_so_many_sockets_and_no_more(crowded: Server) -> None:
+    sockets = [await from_address(crowded, "192.0.2.1") for _ in range(3)]
+
+    assert await end_of(await from_address(crowded, "192.0.2.1")) == (1013, "too many sockets from your address")
+
+    for socket in sockets:
+        assert json.loads(await socket.recv())["type"] == "leaderboard_update"
+    await leave(*sockets)
+
+
+async def test_whoever_leaves_makes_room(crowded: Server) -> None:
+    sockets = [await from_address(crowded, "192.0.2.2") for _ in range(3)]
+    await leave(sockets.pop())
+
+    sockets.append(await from_address(crowded, "192.0.2.2"))
+
+    assert json.loads(await sockets[-1].recv())["type"] == "leaderboard_update"
+    await leave(*sockets)
+
+
+async def test_a_process_has_so_many_sockets_and_no_more(crowded: Server) -> None:
+    sockets = [await from_address(crowded, f"192.0.2.{n}") for n in (3, 3, 3, 4, 4)]
+
+    assert await end_of(await from_address(crowded, "192.0.2.5")) == (1013, "too many sockets")
+
+    await leave(*sockets)
+
+
+async def test_an_address_has_so_many_handshakes_and_no_more(crowded: Server) -> None:
+    for _ in range(10):
+        await leave(await from_address(crowded, "2001:db8::1"))
+
+    with pytest.raises(InvalidStatus) as refused:
+        await from_address(crowded, "2001:db8::2")  # the same household
+
+    response: Any = refused.value.response
+    assert response.status_code == 429
+    assert json.loads(response.body)["code"] == "rate_limited"
+    assert 1 <= int(response.headers["Retry-After"]) <= 61
+    await leave(await from_address(crowded, "2001:db8:0:1::1"))
+
+
+# Too much
+
+
+@pytest.mark.parametrize("kind", ["text", "bytes", "ping", "empty continuations"])
+async def test_a_flood_of_frames_closes_the_socket_with_4429(kind: str, server: Server) -> None:
+    async with connect(server.ws_url, ping_interval=None) as socket, connect(server.ws_url) as another:
+        board = await socket.recv()
+        if kind == "empty continuations":
+            socket.transport.write(EMPTY_CONTINUATIONS)
+        else:
+            try:
+                for n in range(1000):
+                    if kind == "ping":
+                        await socket.ping(str(n))
+                    else:
+                        await socket.send("x" if kind == "text" else b"x")
+            except ConnectionClosed:
+                pass
+
+        assert await end_of(socket) == (4429, "more than 10 frames in a second")
+        assert await another.recv() == board
+
+
+async def test_a_few_messages_a_second_are_nobodys_business(server: Server) -> None:
+    async with connect(server.ws_url) as socket:
+        await socket.recv()
+        for _ in range(3):
+            for _ in range(4):
+                await socket.send("x" * 1024)
+            await (await socket.ping())
+            await asyncio.sleep(1.01)
+
+        assert socket.close_code is None
+
+
+async def test_a_long_message_in_many_parts_closes_the_socket_with_1009(server: Server) -> None:
+    async with connect(server.ws_url) as socket:
+        await socket.recv()
+        await socket.send(["x" * 300] * 5)
+
+        assert (await end_of(socket))[0] == 1009
+
+
+async def test_a_text_that_is_none_closes_the_socket_with_1007(server: Server) -> None:
+    async with connect(server.ws_url) as socket:
+        await socket.recv()
+        await socket.send(b"\xff\xfe", text=True)
+
+        assert (await end_of(socket))[0] == 1007
+
+
+# Too slow
+
+
+async def test_a_head_that_does_not_end_is_cut(server: Server) -> None:
+    beginnings = [
+        b"",
+        b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n",
+        b"GET /healthz/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\nGET /healthz/live HT",  # after a whole one
+    ]
+    connections = [await asyncio.open_connection("127.0.0.1", server.port) for _ in beginnings]
+    begun = time.monotonic()
+    for (_, writer), beginning in zip(connections, beginnings, strict=True):
+        writer.write(beginning[:40])
+        await asyncio.sleep(0.05)
+        writer.write(beginning[40:])
+    answered, *_ = await asyncio.gather(*(asyncio.wait_for(reader.read(), 20) for reader, _ in connections[:2]))
+    took = time.monotonic() - begun
+    for _, writer in connections:
+        writer.close()
+
+    assert answered == b""
+    assert 4 < took < 8
+
+
+async def test_a_head_of_any_size_is_cut(server: Server) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: ")
+    try:
+        for _ in range(1000):
+            writer.write(b"x" * 1024)
+            await writer.drain()
+    except ConnectionError:
+        pass
+
+    try:
+        answer = await asyncio.wait_for(reader.read(), 4)
+    except ConnectionResetError:  # by what was still on its way
+        answer = b"HTTP/1.1 400"
+    writer.close()
+
+    assert answer.startswith(b"HTTP/1.1 400")
+
+
+async def test_a_connection_that_waits_between_requests_is_not(server: Server) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    for pause in (5.5, 0):
+        writer.write(b"GET /healthz/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+
+        assert b"200 OK" in await asyncio.wait_for(reader.readuntil(b'{"status": "ok"}'), 4)
+        await asyncio.sleep(pause)
+    writer.close()
