@@ -91,6 +91,8 @@ JSON_CODES = (
     "duplicate_key",
     "invalid_number",
     "number_too_long",
+    "trailing_text",
+    "byte_order_mark",
     "invalid_body",
 )
 TEXT_CODES = (
@@ -106,6 +108,7 @@ NO_TOKEN = ("not_authenticated", "token_expired", "token_invalid")
 # What may happen to any request before a view has seen it, and when a view fails.
 ANY: Errors = {400: ["bad_request"], 408: ["body_too_slow"], 413: ["body_too_large"], 500: ["internal_error"]}
 WITH_BODY: Errors = {400: JSON_CODES, 415: ["unsupported_media_type"]}
+LIMITED: Errors = {429: ["rate_limited"]}
 
 
 # Not `HTTPStatus`, whose phrases are not the same in each Python.
@@ -120,6 +123,7 @@ MEANING = {
     413: "The body is too large",
     415: "The body is not JSON in UTF-8",
     422: "The key was used for something else",
+    429: "Too often",
     500: "A mistake of the service",
     503: "No answer right now",
 }
@@ -145,13 +149,6 @@ def refusals(*errors: Errors) -> Responses:
             description=MEANING[status],
         )
         for status, codes in merged(*errors).items()
-    }
-
-
-def html(*statuses: int) -> Responses:
-    """What Django's own handler answers when no view was asked."""
-    return {
-        (status, "text/html"): OpenApiResponse({"type": "string"}, description=MEANING[status]) for status in statuses
     }
 
 
@@ -183,8 +180,17 @@ def freshness(*statuses: int) -> list[OpenApiParameter]:
     ]
 
 
-RETRY_AFTER = header("Retry-After", "Seconds to wait.", {"type": "integer", "minimum": 0}, 503)
+RETRY_AFTER = header("Retry-After", "Seconds to wait.", {"type": "integer", "minimum": 0}, 429, 503)
 CHALLENGE = header("WWW-Authenticate", "As of RFC 6750.", {"type": "string"}, 401)
+
+
+def limits(*statuses: int) -> list[OpenApiParameter]:
+    """What is left of a limit, there while it is on: draft-ietf-httpapi-ratelimit-headers-10."""
+    return [
+        header("RateLimit-Policy", "The limit.", {"type": "string"}, *statuses, required=False),
+        header("RateLimit", "What is left of it.", {"type": "string"}, *statuses, required=False),
+    ]
+
 
 # Operations
 
@@ -199,49 +205,81 @@ def operation(target: str, method: str, **description: Any) -> None:
     type(target, (OpenApiViewExtension,), {"target_class": target, "view_replacement": view_replacement})
 
 
-operation(
+POINTS: Schema = {"type": "integer", "minimum": 1, "maximum": settings.MAX_POINTS}
+ACTION: Schema = {"type": "string", "pattern": "^[A-Za-z0-9_.:-]{1,64}$", "examples": ["quest_complete"]}
+INCREMENT_PARAMETERS = [
+    OpenApiParameter(
+        "Idempotency-Key",
+        {"type": "string", "pattern": "^[!-~]{1,255}$"},
+        OpenApiParameter.HEADER,
+        description="The same request again, under the same key, is answered by what the first one did.",
+    ),
+    header("X-Leaderboard-Seq", "Number of the event.", {"type": "integer", "minimum": 1}, 200),
+    header(
+        "Idempotency-Replayed",
+        "There if this is the answer of an earlier request with the same key.",
+        {"type": "string", "const": "true"},
+        200,
+        required=False,
+    ),
+    *limits(200, 429),
+    CHALLENGE,
+    RETRY_AFTER,
+]
+INCREMENT_ERRORS: Errors = {
+    400: (
+        *of_field(
+            "points",
+            *("required", "null", "is_float", "is_text", "is_boolean", "not_integer", "too_small", "too_large"),
+        ),
+        "points_and_action",
+        "action_invalid",
+        "unknown_action",
+        "idempotency_key_invalid",
+    ),
+    401: NO_TOKEN,
+    403: ["user_blocked", "user_inactive", "points_not_allowed"],
+    409: ["total_too_large"],
+    422: ["idempotency_key_reused"],
+    429: ["action_cooling_down", "action_cap_reached"],
+    503: UNANSWERED,
+}
+
+
+def increment(target: str, *errors: Errors, parameters: Sequence[OpenApiParameter] = (), **description: Any) -> None:
+    operation(
+        target,
+        "post",
+        tags=["scores"],
+        request={"application/json": {"oneOf": [shape(points=POINTS), shape(action=ACTION)]}},
+        parameters=[*parameters, *INCREMENT_PARAMETERS],
+        responses={200: OpenApiResponse(ref("Incremented"), description="The new total")}
+        | refusals(ANY, WITH_BODY, LIMITED, INCREMENT_ERRORS, *errors),
+        **description,
+    )
+
+
+increment(
     "scores.views.IncrementView",
-    "post",
     operation_id="increment",
-    tags=["scores"],
     summary="Add points to the score of the token's user",
-    description="200 means that the change is durable. After a 503 with another code than `overloaded` it may have been "
-    "made: retry with the same Idempotency-Key.",
-    request=body(points={"type": "integer", "minimum": 1, "maximum": settings.MAX_POINTS}),
+    description="Either points, or an action of the catalogue, which says what it is worth. 200 means that the change is "
+    "durable. After a 503 with another code than `overloaded` it may have been made: retry with the same Idempotency-Key.",
+)
+increment(
+    "scores.views.UserIncrementView",
+    {400: ["user_id_invalid"], 403: ["insufficient_scope"]},
+    operation_id="incrementUser",
+    summary="Add points to the score of a player, for a game server",
+    description="As `POST /api/v1/scores/increment`, for a token with the scope `scores:write:any`.",
     parameters=[
         OpenApiParameter(
-            "Idempotency-Key",
-            {"type": "string", "pattern": "^[!-~]{1,255}$"},
-            OpenApiParameter.HEADER,
-            description="The same request again, under the same key, is answered by what the first one did.",
-        ),
-        header("X-Leaderboard-Seq", "Number of the event.", {"type": "integer", "minimum": 1}, 200),
-        header(
-            "Idempotency-Replayed",
-            "There if this is the answer of an earlier request with the same key.",
-            {"type": "string", "const": "true"},
-            200,
-            required=False,
-        ),
-        CHALLENGE,
-        RETRY_AFTER,
+            "user_id",
+            USER_ID,
+            OpenApiParameter.PATH,
+            description="Percent-encoded; a slash may stand as it is.",
+        )
     ],
-    responses={200: OpenApiResponse(ref("Incremented"), description="The new total")}
-    | refusals(
-        ANY,
-        WITH_BODY,
-        {
-            400: (
-                *of_field("points", "required", "null", "not_integer", "too_small", "too_large"),
-                "idempotency_key_invalid",
-            ),
-            401: NO_TOKEN,
-            403: ["user_blocked"],
-            409: ["total_too_large"],
-            422: ["idempotency_key_reused"],
-            503: UNANSWERED,
-        },
-    ),
 )
 
 DIGITS = ("invalid", "null_characters_not_allowed")
@@ -266,6 +304,7 @@ operation(
         header("ETag", "Of epoch, seq, limit and offset.", {"type": "string"}, 200, 304),
         header("Cache-Control", "To be asked for again each time.", {"type": "string", "const": "no-cache"}, 200, 304),
         *freshness(200, 304),
+        *limits(200, 304, 429),
         RETRY_AFTER,
     ],
     responses={
@@ -274,6 +313,7 @@ operation(
     }
     | refusals(
         ANY,
+        LIMITED,
         {400: (*of_field("limit", *DIGITS, "out_of_range"), *of_field("offset", *DIGITS)), 503: UNANSWERED},
     ),
 )
@@ -292,10 +332,11 @@ operation(
             description="Percent-encoded; a slash may stand as it is.",
         ),
         *freshness(200, 404),
+        *limits(200, 404, 429),
         RETRY_AFTER,
     ],
     responses={200: OpenApiResponse(ref("Standing"), description="On the board")}
-    | refusals(ANY, {404: ["no_score"], 503: UNANSWERED}),
+    | refusals(ANY, LIMITED, {404: ["no_score"], 503: UNANSWERED}),
 )
 
 operation(
@@ -304,18 +345,17 @@ operation(
     operation_id="me",
     tags=["board"],
     summary="Score and rank of the token's user",
-    parameters=[*freshness(200, 404), CHALLENGE, RETRY_AFTER],
+    parameters=[*freshness(200, 404), *limits(200, 404, 429), CHALLENGE, RETRY_AFTER],
     responses={200: OpenApiResponse(ref("Standing"), description="On the board")}
-    | refusals(ANY, {401: NO_TOKEN, 404: ["no_score"], 503: UNANSWERED}),
+    | refusals(
+        ANY,
+        LIMITED,
+        {401: NO_TOKEN, 403: ["user_blocked", "user_inactive"], 404: ["no_score"], 503: UNANSWERED},
+    ),
 )
 
 # Below /api/v1/auth/, which Django's own handler serves.
-NEGOTIATED: Errors = {
-    408: ["body_too_slow"],
-    413: ["body_too_large"],
-    406: ["not_acceptable"],
-    503: ["unavailable"],
-}
+NEGOTIATED: Errors = {**ANY, **LIMITED, 406: ["not_acceptable"], 503: ["unavailable"]}
 TEXT: Schema = {"type": "string", "minLength": 1}
 
 operation(
@@ -329,7 +369,7 @@ operation(
         username=TEXT | {"maxLength": 150, "description": "Letters, digits and `@ . + - _`.", "examples": ["ada"]},
         password={"type": "string", "minLength": 8, "maxLength": 1024, "examples": ["notes on the engine"]},
     ),
-    parameters=[RETRY_AFTER],
+    parameters=[*limits(201, 429), RETRY_AFTER],
     responses={201: OpenApiResponse(ref("Registered"), description="Registered")}
     | refusals(
         NEGOTIATED,
@@ -342,8 +382,7 @@ operation(
             403: ["registration_closed"],
             409: ["username_taken"],
         },
-    )
-    | html(400, 500),
+    ),
 )
 
 operation(
@@ -353,14 +392,13 @@ operation(
     tags=["tokens"],
     summary="Tokens for a username and a password",
     request=body(username=TEXT | {"examples": ["ada"]}, password=TEXT | {"examples": ["notes on the engine"]}),
-    parameters=[CHALLENGE, RETRY_AFTER],
+    parameters=[*limits(200, 204, 429), CHALLENGE, RETRY_AFTER],
     responses={200: OpenApiResponse(ref("TokenPair"), description="Signed in")}
     | refusals(
         NEGOTIATED,
         WITH_BODY,
         {400: (*of_field("username", *TEXT_CODES), *of_field("password", *TEXT_CODES)), 401: ["no_active_account"]},
-    )
-    | html(400, 500),
+    ),
 )
 
 operation(
@@ -370,14 +408,13 @@ operation(
     tags=["tokens"],
     summary="A new pair of tokens for a refresh token, which is used up",
     request=body(refresh=TEXT),
-    parameters=[CHALLENGE, RETRY_AFTER],
+    parameters=[*limits(200, 204, 429), CHALLENGE, RETRY_AFTER],
     responses={200: OpenApiResponse(ref("TokenPair"), description="Refreshed")}
     | refusals(
         NEGOTIATED,
         WITH_BODY,
         {400: of_field("refresh", *TEXT_CODES), 401: ["token_expired", "token_invalid", "no_active_account"]},
-    )
-    | html(400, 500),
+    ),
 )
 
 operation(
@@ -388,10 +425,9 @@ operation(
     summary="Use up a refresh token",
     description="Access tokens cannot be taken back: they live until they expire, within minutes.",
     request=body(refresh=TEXT),
-    parameters=[CHALLENGE, RETRY_AFTER],
+    parameters=[*limits(200, 204, 429), CHALLENGE, RETRY_AFTER],
     responses={204: OpenApiResponse(description="Used up")}
-    | refusals(NEGOTIATED, WITH_BODY, {400: of_field("refresh", *TEXT_CODES), 401: ["token_expired", "token_invalid"]})
-    | html(400, 500),
+    | refusals(NEGOTIATED, WITH_BODY, {400: of_field("refresh", *TEXT_CODES), 401: ["token_expired", "token_invalid"]}),
 )
 
 
