@@ -28,8 +28,10 @@ help:  ## list the targets
 run: .venv/.run $(stores)  ## start everything on this machine (PORT=8000, DATA_DIR=.data)
 	@$(in_venv) leaderboard_site.run
 
+# All of them by two processes, each with stores of its own; some of them, as asked, by one. Development mode goes by
+# the environment, since the two are children; tests/stores.py keeps it from the servers, which are grandchildren.
 test: .venv/.dev .venv/.stores  ## run the tests (ARGS="-k hub -x")
-	@$(python) -X dev -m pytest --asyncio-debug $(ARGS)
+	@PYTHONDEVMODE=1 $(python) -m pytest --asyncio-debug $(or $(ARGS),-n 2 --dist loadfile)
 
 serve: .venv/.run  ## serve in production; the environment is the configuration
 	@exec $(in_venv) leaderboard_site.server

