@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from functools import lru_cache
 from io import BytesIO
 from typing import Any
 
@@ -18,7 +19,7 @@ from django.core.exceptions import SuspiciousOperation
 from django.core.handlers.asgi import ASGIHandler, ASGIRequest
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
-from django.urls import get_resolver
+from django.urls import ResolverMatch, get_resolver
 
 from scores import problems
 
@@ -66,10 +67,16 @@ class LeanHandler(ASGIHandler):
         await self.send_response(response, send)
 
     async def _call_view(self, request: HttpRequest) -> HttpResponseBase:
-        match = get_resolver().resolve(request.path_info)
+        match = _match(request.path_info)
         request.resolver_match = match
         response: HttpResponseBase = await match.func(request, *match.args, **match.kwargs)
         return response
+
+
+@lru_cache(maxsize=1024)
+def _match(path: str) -> ResolverMatch:
+    """The view of an address, of which most are asked for again and again."""
+    return get_resolver().resolve(path)
 
 
 class BodyLimit:

@@ -32,6 +32,8 @@ class BoardShortcut:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] != BOARD:
+            return await self.app(scope, receive, send)
         headers = dict(scope["headers"])
         page = page_asked(scope) if b"origin" not in headers and is_ours(headers.get(b"host", b"")) else None
         if page is None:
@@ -56,8 +58,8 @@ async def limits_of(scope: Scope) -> dict[str, str]:
 
 
 def page_asked(scope: Scope) -> tuple[int, int] | None:
-    """Limit and offset of a GET of the board, if they are written plainly."""
-    if scope["path"] != BOARD or scope["method"] != "GET":
+    """Limit and offset of a GET, if they are written plainly."""
+    if scope["method"] != "GET":
         return None
     found = QUERY.fullmatch(scope["query_string"])
     if found is None:

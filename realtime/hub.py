@@ -97,6 +97,8 @@ class Hub:
                 await group_send(self._unpublished)
             except (RedisError, OSError) as error:
                 logger.warning("The group could not be told; every hub looks by itself within a second: %s", error)
+            # At once after silence; but a hub sends no oftener than each interval, and needs not to be woken much oftener.
+            await asyncio.sleep(settings.FRAME_INTERVAL_MS / 2000)
 
     async def _listen(self) -> None:
         layer: Any = get_channel_layer()
