@@ -72,8 +72,13 @@ class Served:
 
     def open_sockets(self) -> int:
         """Of the server's first process, those to its stores among them."""
-        descriptors = Path(f"/proc/{self.server.process.pid}/fd").iterdir()
-        return sum(os.readlink(descriptor).startswith("socket:") for descriptor in descriptors)
+        number = 0
+        for descriptor in Path(f"/proc/{self.server.process.pid}/fd").iterdir():
+            try:
+                number += os.readlink(descriptor).startswith("socket:")
+            except FileNotFoundError:  # closed since it was listed
+                pass
+        return number
 
     def increment(self, user_id: str, points: int = 10) -> bytes:
         """The request."""
