@@ -180,6 +180,9 @@ def freshness(*statuses: int) -> list[OpenApiParameter]:
     ]
 
 
+USER_IN_PATH = OpenApiParameter(
+    "user_id", USER_ID, OpenApiParameter.PATH, description="Percent-encoded; a slash may stand as it is."
+)
 RETRY_AFTER = header("Retry-After", "Seconds to wait.", {"type": "integer", "minimum": 0}, 429, 503)
 CHALLENGE = header("WWW-Authenticate", "As of RFC 6750.", {"type": "string"}, 401)
 
@@ -272,14 +275,7 @@ increment(
     operation_id="incrementUser",
     summary="Add points to the score of a player, for a game server",
     description="As `POST /api/v1/scores/increment`, for a token with the scope `scores:write:any`.",
-    parameters=[
-        OpenApiParameter(
-            "user_id",
-            USER_ID,
-            OpenApiParameter.PATH,
-            description="Percent-encoded; a slash may stand as it is.",
-        )
-    ],
+    parameters=[USER_IN_PATH],
 )
 
 DIGITS = ("invalid", "null_characters_not_allowed")
@@ -325,12 +321,7 @@ operation(
     tags=["board"],
     summary="Score and rank of a user",
     parameters=[
-        OpenApiParameter(
-            "user_id",
-            USER_ID,
-            OpenApiParameter.PATH,
-            description="Percent-encoded; a slash may stand as it is.",
-        ),
+        USER_IN_PATH,
         *freshness(200, 404),
         *limits(200, 404, 429),
         RETRY_AFTER,
