@@ -53,7 +53,7 @@ def answer(line: socket.socket) -> tuple[int, bytes]:
     try:
         while part := line.recv(65_536):
             received += part
-    except ConnectionResetError:
+    except ConnectionError:
         pass
     head, _, body = received.partition(b"\r\n\r\n")
     return int(head.split()[1]) if head else 0, body
