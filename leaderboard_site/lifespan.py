@@ -9,6 +9,7 @@ import os
 
 from realtime.hub import hub
 from scores import callers, limiter, selectors, writer
+from scores.milestones import surveyor
 from scores.tail import tail
 
 from . import processes
@@ -45,6 +46,7 @@ async def stop() -> None:
     await asyncio.to_thread(callers.lane.close)
     await asyncio.to_thread(selectors.lane.close)
     await asyncio.to_thread(limiter.lane.close)
+    await asyncio.to_thread(surveyor.stop)
     await asyncio.to_thread(tail.stop)
     await asyncio.to_thread(processes.herald.stop)
 

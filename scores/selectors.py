@@ -8,12 +8,14 @@ from typing import NamedTuple, cast
 
 from django.db import Error as DatabaseError
 from django.db import connection
+from django.db.backends.utils import CursorWrapper
 
-from . import leaderboard, log, metrics
+from . import leaderboard, log, metrics, milestones
 from .exceptions import NoStoreAnswers
 from .identity import is_user_id
 from .lane import Lane
 from .leaderboard import CopyUnusable, Damaged, Entry, PageQuestion, Question, Snapshot, StandingQuestion, ranked
+from .milestones import Milestones
 from .tail import tail
 
 MOST_PER_ROUND_TRIP = 256
@@ -95,41 +97,64 @@ def _snapshot(questions: list[Question]) -> tuple[Snapshot, Source]:
 
 PAGE_SQL = """
     SELECT user_id, score FROM user_scores s
-    WHERE NOT EXISTS (SELECT FROM blocks b WHERE b.user_id = s.user_id)
+    WHERE (score, user_id) <= (%s, %s) AND NOT EXISTS (SELECT FROM blocks b WHERE b.user_id = s.user_id)
     ORDER BY score DESC, user_id DESC LIMIT %s OFFSET %s
 """
-ABOVE_SQL = """
-    (SELECT count(*) FROM user_scores s WHERE s.score > {0})
-    - (SELECT count(*) FROM user_scores s JOIN blocks b USING (user_id) WHERE s.score > {0})
-"""
-RANK_SQL = f"SELECT 1 + {ABOVE_SQL.format('%(score)s')}"
-STANDING_SQL = f"""
-    SELECT 1 + {ABOVE_SQL.format("mine.score")}, mine.score FROM user_scores mine
-    WHERE user_id = %s AND NOT EXISTS (SELECT FROM blocks b WHERE b.user_id = mine.user_id)
+# The limit on the score alone says nothing new, but to the planner, which takes a pair for half of the table and starts helpers.
+BETWEEN_SQL = "s.score > %(score)s AND s.score <= %(end)s AND (s.score, s.user_id) <= (%(end)s, %(last)s)"
+ABOVE_SQL = f"""
+    SELECT (SELECT count(*) FROM user_scores s WHERE {BETWEEN_SQL})
+    - (SELECT count(*) FROM blocks b JOIN user_scores s USING (user_id) WHERE {BETWEEN_SQL})
 """  # noqa: S608  constants
+SCORES_SQL = """
+    SELECT user_id, score FROM user_scores s
+    WHERE user_id = ANY(%s) AND NOT EXISTS (SELECT FROM blocks b WHERE b.user_id = s.user_id)
+"""
 
 
 def _read_database(questions: list[Question]) -> Snapshot:
     """What `leaderboard.read` answers, from the tables, by the index that has the same order."""
     log.head()  # starts the log when there is none, which the read-only transaction could not
+    # PostgreSQL refuses NUL, and the other questions of the round trip would go without an answer.
+    users = [q.user_id for q in questions if isinstance(q, StandingQuestion) and is_user_id(q.user_id)]
+    deepest = max((q.offset for q in questions if isinstance(q, PageQuestion)), default=0)
     with log.snapshot() as head, connection.cursor() as cursor:
+        is_long = head.members > milestones.FEW and (users or deepest > milestones.EVERY)
+        known = milestones.surveyor.at(head) if is_long else milestones.NONE
+        scores = _scores(cursor, users)
         answers: list[list[Entry] | Entry | None] = []
         for question in questions:
             if isinstance(question, PageQuestion):
-                cursor.execute(PAGE_SQL, [question.limit, question.offset])
-                rows = cursor.fetchall()
-                rank = 1
-                if rows and question.offset:
-                    cursor.execute(RANK_SQL, {"score": rows[0][1]})
-                    (rank,) = cursor.fetchone()
-                answers.append(ranked(rows, rank=rank, offset=question.offset))
-            elif is_user_id(question.user_id):
-                cursor.execute(STANDING_SQL, [question.user_id])
-                row = cursor.fetchone()
-                answers.append(Entry(row[0], question.user_id, row[1]) if row else None)
-            else:  # PostgreSQL refuses NUL, and the other questions of the round trip would go without an answer
+                answers.append(_page(cursor, known, question))
+            elif (score := scores.get(question.user_id)) is not None:
+                answers.append(Entry(1 + _above(cursor, known, score), question.user_id, score))
+            else:
                 answers.append(None)
         return Snapshot(head.origin, head.seq, head.members, answers)
+
+
+def _scores(cursor: CursorWrapper, users: list[str]) -> dict[str, int]:
+    """Of those of `users` who are on the board."""
+    if not users:
+        return {}
+    cursor.execute(SCORES_SQL, [users])
+    return dict(cursor.fetchall())
+
+
+def _page(cursor: CursorWrapper, known: Milestones, question: PageQuestion) -> list[Entry]:
+    skipped, end = known.after(question.offset)
+    cursor.execute(PAGE_SQL, [*end, question.limit, skipped])
+    rows = cursor.fetchall()
+    rank = 1 + _above(cursor, known, rows[0][1]) if rows and question.offset else 1
+    return ranked(rows, rank=rank, offset=question.offset)
+
+
+def _above(cursor: CursorWrapper, known: Milestones, score: int) -> int:
+    """How many on the board have more."""
+    counted, (end, last) = known.above(score)
+    cursor.execute(ABOVE_SQL, {"score": score, "end": end, "last": last})
+    (others,) = cursor.fetchone()
+    return counted + int(others)
 
 
 lane: Lane[Question, Page | Standing] = Lane(

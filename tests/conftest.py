@@ -26,7 +26,7 @@ from rest_framework_simplejwt.token_blacklist.models import OutstandingToken
 from rest_framework_simplejwt.tokens import AccessToken
 from websockets.sync.client import connect
 
-from scores import authentication, callers, leaderboard, limiter, log, selectors, writer
+from scores import authentication, callers, leaderboard, limiter, log, milestones, selectors, writer
 
 from .realtime import silence
 from .realtime.silence import Minute
@@ -48,11 +48,12 @@ def _stores(django_db_blocker: Any) -> Iterator[None]:
     with django_db_blocker.unblock():
         databases = setup_databases(verbosity=0, interactive=False)
         yield
-        # The lanes' connections would keep the database from being dropped.
+        # Their connections would keep the database from being dropped.
         writer.lane.close()
         selectors.lane.close()
         callers.lane.close()
         limiter.lane.close()
+        milestones.surveyor.stop()
         teardown_databases(databases, verbosity=0)
 
 
