@@ -7,12 +7,15 @@ import gc
 import logging
 import os
 
+from django.conf import settings
+
 from realtime.hub import hub
 from scores import callers, limiter, selectors, writer
 from scores.milestones import surveyor
 from scores.tail import tail
 
 from . import processes
+from .affinity import seat
 from .drain import drain
 from .interface import Receive, Scope, Send
 
@@ -23,6 +26,8 @@ def start() -> None:
     """Start what is not running. Cheap to call again, which servers without a lifespan (daphne) rely on."""
     if not hub.running:
         calm_garbage_collection()
+        if settings.CPU_AFFINITY:
+            seat.take()
         tail.start()
         hub.start()
         processes.herald.start()
@@ -49,6 +54,7 @@ async def stop() -> None:
     await asyncio.to_thread(surveyor.stop)
     await asyncio.to_thread(tail.stop)
     await asyncio.to_thread(processes.herald.stop)
+    seat.leave()
 
 
 async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
