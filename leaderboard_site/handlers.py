@@ -17,8 +17,8 @@ from corsheaders.middleware import CorsMiddleware
 from django.conf import settings
 from django.core.exceptions import SuspiciousOperation
 from django.core.handlers.asgi import ASGIHandler, ASGIRequest
-from django.http import HttpRequest
-from django.http.response import HttpResponseBase
+from django.http import HttpRequest, HttpResponse
+from django.http.request import split_domain_port, validate_host
 from django.urls import ResolverMatch, get_resolver
 
 from scores import problems
@@ -52,7 +52,8 @@ class LeanHandler(ASGIHandler):
             request = scope[REQUEST] = ASGIRequest(scope, BytesIO(message["body"]))
             # A body sent in chunks has no length, which DRF takes for no body.
             request.META["CONTENT_LENGTH"] = str(len(message["body"]))
-            request.get_host()
+            if not is_ours(request.META.get("HTTP_HOST", "")):
+                request.get_host()  # says what is wrong with it
             response = await self._respond(request)
         except SuspiciousOperation as error:  # DisallowedHost among them
             response = problems.page(400, "bad_request", str(error))
@@ -62,14 +63,13 @@ class LeanHandler(ASGIHandler):
             logger.exception("%s %s failed", scope["method"], scope["path"])
             response = problems.page(500, "internal_error", problems.INTERNAL_ERROR)
         response["X-Content-Type-Options"] = "nosniff"
-        if response.status_code not in (204, 304):  # RFC 9110, section 8.6: it would be that of a body they do not have
-            response["Content-Length"] = str(len(response.content))
-        await self.send_response(response, send)
+        await problems.answer(response, send)  # Django's own looks for cookies and streams
+        scope.pop(REQUEST, None)  # which holds the scope: one more cycle that a request does not leave behind
 
-    async def _call_view(self, request: HttpRequest) -> HttpResponseBase:
+    async def _call_view(self, request: HttpRequest) -> HttpResponse:
         match = _match(request.path_info)
         request.resolver_match = match
-        response: HttpResponseBase = await match.func(request, *match.args, **match.kwargs)
+        response: HttpResponse = await match.func(request, *match.args, **match.kwargs)
         return response
 
 
@@ -77,6 +77,13 @@ class LeanHandler(ASGIHandler):
 def _match(path: str) -> ResolverMatch:
     """The view of an address, of which most are asked for again and again."""
     return get_resolver().resolve(path)
+
+
+@lru_cache(maxsize=64)
+def is_ours(host: str) -> bool:
+    """Whether ALLOWED_HOSTS lets this Host in."""
+    domain, _ = split_domain_port(host)
+    return bool(domain) and validate_host(domain, settings.ALLOWED_HOSTS)
 
 
 class BodyLimit:

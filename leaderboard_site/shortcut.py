@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 
 from django.conf import settings
-from django.http.request import split_domain_port, validate_host
 
 from scores import selectors
 from scores.address import household
@@ -14,6 +12,7 @@ from scores.exceptions import Unavailable
 from scores.throttling import RateLimited, ReadThrottle
 from scores.views import MOST_PER_PAGE, board_answer
 
+from .handlers import is_ours
 from .interface import Application, Receive, Scope, Send
 
 READS = ReadThrottle()
@@ -35,7 +34,11 @@ class BoardShortcut:
         if scope["path"] != BOARD:
             return await self.app(scope, receive, send)
         headers = dict(scope["headers"])
-        page = page_asked(scope) if b"origin" not in headers and is_ours(headers.get(b"host", b"")) else None
+        page = (
+            page_asked(scope)
+            if b"origin" not in headers and is_ours(headers.get(b"host", b"").decode("latin-1"))
+            else None
+        )
         if page is None:
             return await self.app(scope, receive, send)
         try:
@@ -66,10 +69,3 @@ def page_asked(scope: Scope) -> tuple[int, int] | None:
         return None
     limit, offset = int(found[1] or 10), int(found[2] or 0)
     return (limit, offset) if 1 <= limit <= MOST_PER_PAGE else None
-
-
-@lru_cache(maxsize=64)
-def is_ours(host: bytes) -> bool:
-    """Whether ALLOWED_HOSTS lets this Host in."""
-    domain, _ = split_domain_port(host.decode("latin-1"))
-    return bool(domain) and validate_host(domain, settings.ALLOWED_HOSTS)

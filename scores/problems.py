@@ -71,9 +71,10 @@ def page(status: int, code: str, detail: str, *, headers: Mapping[str, str] | No
 async def answer(
     response: HttpResponse, send: Callable[[Mapping[str, Any]], Awaitable[None]], *, kind: str = "http.response"
 ) -> None:
-    """Answer an ASGI request, or a handshake by its `kind` of event, with a `page`, from outside of Django."""
-    response["Content-Length"] = str(len(response.content))
-    headers = [(name.lower().encode(), value.encode()) for name, value in response.items()]
+    """Answer an ASGI request, or a handshake by its `kind` of event, with a whole response without cookies."""
+    headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in response.items()]
+    if response.status_code not in (204, 304):  # RFC 9110, section 8.6: it would be that of a body they do not have
+        headers.append((b"content-length", b"%d" % len(response.content)))
     await send({"type": f"{kind}.start", "status": response.status_code, "headers": headers})
     await send({"type": f"{kind}.body", "body": response.content, "more_body": False})
 

@@ -94,6 +94,8 @@ class AsyncView(APIView):
             problem = self.handle_exception(error)
             self.finalize_response(wrapped, problem, *args, **kwargs)
             return cast("HttpResponse", problem.render())
+        finally:
+            wrapped.parser_context.clear()  # holds the request and the view: a cycle each time, for the collector to find
         for name, value in self.headers.items():
             response.headers[name] = value
         return response
@@ -125,7 +127,7 @@ class AsyncView(APIView):
 
 def answer(body: dict[str, Any], headers: dict[str, str]) -> HttpResponse:
     """A good answer, past the template layer of DRF's `Response`, which costs as much as all the rest of an increment's view."""
-    return HttpResponse(encode(body), content_type="application/json", headers=headers)
+    return HttpResponse(encode(body).encode(), content_type="application/json", headers=headers)
 
 
 class IncrementView(AsyncView):
