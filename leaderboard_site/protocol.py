@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from codecs import IncrementalDecoder, getincrementaldecoder
+from collections.abc import Callable
 from itertools import count
 from typing import Any, cast
 
@@ -121,12 +122,14 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     _heard_since = 0.0  # by the loop's clock
     _text: IncrementalDecoder | None = None  # while a text is coming
     _deaf = False
+    _close_sent = False
+    _told: Callable[[bool], None] | None = None
 
     def handle_connect(self, event: Request) -> None:
         self.close_timeout = LINGER_S  # for the client's answer to a close frame of ours
         super().handle_connect(event)
         if not self.close_sent:  # the handshake was one; the application begins in a later turn of the loop
-            self.scope["extensions"][FRAMES] = {"write": self.write_frame}
+            self.scope["extensions"][FRAMES] = {"write": self.transport.write, "watch": self.watch}
 
     # What comes in
 
@@ -191,16 +194,29 @@ class SocketProtocol(WebSocketsSansIOProtocol):
 
     # What goes out
 
-    def write_frame(self, frame: bytes) -> bool:
-        """Write a frame as it is; `False`, and nothing is written, while the client has to take what it was sent before."""
-        if self._stuck is not None or self.close_sent or not self.handshake_complete:
-            return False
-        self.transport.write(frame)
-        return True
+    def watch(self, told: Callable[[bool], None]) -> None:
+        """Have `told` now, and whenever it changes, whether frames may be written to the transport as they are."""
+        self._told = told
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._told is not None:
+            self._told(self._stuck is None and not self._close_sent)
+
+    @property
+    def close_sent(self) -> bool:
+        """uvicorn's, set at each of the ways in which a socket ends. No data may follow a close frame."""
+        return self._close_sent
+
+    @close_sent.setter
+    def close_sent(self, sent: bool) -> None:
+        self._close_sent = sent
+        self._tell()
 
     def pause_writing(self) -> None:
         super().pause_writing()
         self._stuck = self.loop.call_later(READS_NOTHING_S, self._give_up)
+        self._tell()
 
     def _give_up(self) -> None:
         metrics.slow_closes.inc()
@@ -209,14 +225,17 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     def resume_writing(self) -> None:
         super().resume_writing()
         self._free()
+        self._tell()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._free()
         super().connection_lost(exc)
+        self.close_sent = True  # whatever the reason: nothing more goes out
+        self._told = None
         # What holds each other would wait for a full collection, which is rare here (`lifespan`): 20 KiB for each socket
         # that there ever was. A test counts what is left.
         self.conn.parser = self.conn.reader = None  # type: ignore[assignment]
-        self.scope = {}  # type: ignore[typeddict-item]  # holds `write_frame`
+        self.scope = {}  # type: ignore[typeddict-item]  # holds `watch`
 
     def keepalive_timeout(self) -> None:
         super().keepalive_timeout()

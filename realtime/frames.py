@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Literal, NamedTuple, NotRequired, TypedDict
+from functools import lru_cache
+from typing import Literal, NotRequired, TypedDict
 
 from asgiref.typing import WebSocketSendEvent
 from websockets.frames import Frame as WireFrame
@@ -27,11 +28,9 @@ class LeaderboardUpdate(TypedDict):
     age: NotRequired[int]  # whole seconds for which newer events could not be asked for; absent while they can
 
 
-class Frame(NamedTuple):
-    """One text, for every socket there is: as an ASGI event, and as the bytes of RFC 6455, made once instead of per socket."""
-
-    event: WebSocketSendEvent
-    wire: bytes  # valid where no extension (permessage-deflate) was agreed on, which is everywhere here
+# One text, for every socket there is, as the bytes of RFC 6455: made once instead of per socket. Valid where no extension
+# (permessage-deflate) was agreed on, which is everywhere here.
+Frame = bytes
 
 
 STALE_S = 2.0  # the usual is a quarter of a second
@@ -43,8 +42,15 @@ def is_stale(page: Page) -> bool:
 
 def prepared(text: str) -> Frame:
     """RFC 6455, section 5.2: a whole text in one frame, unmasked, as from a server."""
-    event: WebSocketSendEvent = {"type": "websocket.send", "bytes": None, "text": text}
-    return Frame(event, WireFrame(Opcode.TEXT, text.encode()).serialize(mask=False))
+    return WireFrame(Opcode.TEXT, text.encode()).serialize(mask=False)
+
+
+@lru_cache(maxsize=4)
+def event_of(frame: Frame) -> WebSocketSendEvent:
+    """What a `prepared` frame is to an ASGI server that makes its own."""
+    length = frame[1]  # or it says how many bytes the length has
+    head = 2 if length < 126 else 4 if length == 126 else 10
+    return {"type": "websocket.send", "bytes": None, "text": frame[head:].decode()}
 
 
 def leaderboard_update(page: Page) -> str:

@@ -164,11 +164,12 @@ class Hub:
     async def _fan_out(self) -> None:
         frame = self._frame
         assert frame is not None  # set by the refresh before
-        metrics.frames_sent.inc(len(self._outlets))
-        for count, outlet in enumerate(tuple(self._outlets), start=1):
-            outlet.offer(frame)
-            if count % SLICE == 0:
-                await asyncio.sleep(0)
+        outlets = tuple(self._outlets)
+        metrics.frames_sent.inc(len(outlets))
+        for start in range(0, len(outlets), SLICE):
+            for outlet in outlets[start : start + SLICE]:
+                outlet.offer(frame)
+            await asyncio.sleep(0)
 
 
 def shown(page: selectors.Page) -> tuple[Any, ...]:

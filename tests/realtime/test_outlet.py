@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from realtime.frames import prepared
+from realtime.frames import event_of, prepared
 from realtime.outlet import FRAMES, Outlet
 
 
@@ -26,11 +27,19 @@ class Line:
         self.taken.append(event["text"])
         await asyncio.sleep(0)  # a bare yield, as some servers do
 
-    def write(self, frame: bytes) -> bool:
-        """The short way, of a server that has one."""
-        if self.room.is_set():
-            self.taken.append(frame[2:].decode())
-        return self.room.is_set()
+    # The short way, of a server that has one.
+
+    def write(self, frame: bytes) -> None:
+        assert self.room.is_set(), "that way is not clear"
+        self.taken.append(frame[2:].decode())
+
+    def watch(self, told: Callable[[bool], None]) -> None:
+        self.told = told
+        told(self.room.is_set())
+
+    def clear(self, is_clear: bool) -> None:
+        self.room.set() if is_clear else self.room.clear()
+        self.told(is_clear)
 
 
 async def settle() -> None:
@@ -44,7 +53,7 @@ def way(request: pytest.FixtureRequest) -> str:
 
 
 def outlet_of(line: Line, way: str = "long") -> Outlet:
-    extensions: Any = {FRAMES: {"write": line.write}} if way == "short" else None
+    extensions: Any = {FRAMES: {"write": line.write, "watch": line.watch}} if way == "short" else None
     scope: Any = {"type": "websocket", "extensions": extensions}
     return Outlet(scope, line.send)
 
@@ -73,6 +82,30 @@ async def test_a_full_line_gets_the_newest_when_it_is_free_again(way: str) -> No
     await settle()
 
     assert line.taken == ["a", "d"]
+
+
+async def test_what_waits_on_the_long_way_goes_before_what_takes_the_short_one() -> None:
+    line = Line()
+    outlet = outlet_of(line, "short")
+    outlet.offer(prepared("a"))
+
+    line.clear(True)
+    outlet.offer(prepared("b"))
+    await settle()
+    outlet.offer(prepared("c"))
+    line.clear(False)
+    outlet.offer(prepared("d"))
+    line.clear(True)
+    await settle()
+
+    assert line.taken == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize("length", [0, 125, 126, 65_535, 65_536])
+def test_a_frame_says_to_any_server_what_it_says_ready_made(length: int) -> None:
+    text = "ä" * (length // 2) + "x" * (length % 2)
+
+    assert event_of(prepared(text)) == {"type": "websocket.send", "bytes": None, "text": text}
 
 
 async def test_a_broken_line_ends_it_quietly() -> None:
