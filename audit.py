@@ -40,7 +40,7 @@ def ask(lock: Path) -> list[dict[str, Any]] | None:
     try:
         ended = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_S, check=False)  # noqa: S603  ours
         return list(json.loads(ended.stdout)["dependencies"])
-    except (subprocess.TimeoutExpired, ValueError, KeyError):
+    except (subprocess.TimeoutExpired, ValueError, KeyError, TypeError):
         return None
 
 
