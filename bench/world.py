@@ -12,7 +12,7 @@ from typing import Any
 from chaos.load import token
 from chaos.stores import PostgreSQL, Redis
 from chaos.world import environment, make_tables, stores
-from tests.servers import Server
+from tests.servers import UVICORN, Server
 
 from .clients import PROBE, request
 from .usage import Usage, usage
@@ -26,10 +26,10 @@ class World:
     env: dict[str, str]
 
     @contextmanager
-    def serving(self, *, workers: int = 1, users: int = 0) -> Iterator[Served]:
+    def serving(self, *, workers: int = 1, users: int = 0, command: tuple[str, ...] = UVICORN) -> Iterator[Served]:
         """A server on a board of `users`."""
         self._fill(users)
-        server = Server(log=self.folder / "server.log", env=self.env | {"WORKERS": str(workers)})
+        server = Server(log=self.folder / "server.log", env=self.env | {"WORKERS": str(workers)}, command=command)
         try:
             yield Served(self, server.start())
         finally:

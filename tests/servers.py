@@ -15,6 +15,9 @@ import httpx
 
 ROOT = Path(__file__).resolve().parent.parent
 UVICORN = (sys.executable, "-m", "leaderboard_site.server")
+DAPHNE = (sys.executable, "-m", "daphne", "-b", "127.0.0.1", "-p", "{port}", "leaderboard_site.asgi:application")
+SERVERS = {"uvicorn": UVICORN, "daphne": DAPHNE}
+CHOSEN = "TESTS_SERVER"  # the variable that hands `--server` on
 
 
 def free_port() -> int:
@@ -30,7 +33,7 @@ class Server:
 
     log: Path
     env: dict[str, str] = field(default_factory=dict)
-    command: tuple[str, ...] = UVICORN
+    command: tuple[str, ...] = field(default_factory=lambda: SERVERS[os.environ.get(CHOSEN, "uvicorn")])
     port: int = field(default_factory=free_port)
 
     @property

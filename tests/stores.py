@@ -1,11 +1,15 @@
-"""Loaded by pytest before Django's settings are: the tests' own PostgreSQL and Redis, whatever the environment says."""
+"""Loaded by pytest before Django's settings are: the tests' own PostgreSQL and Redis, whatever the environment says; and which server."""
 
 from __future__ import annotations
 
 import os
 import signal
 
+import pytest
+
 from leaderboard_site import embedded
+
+from .servers import CHOSEN, SERVERS
 
 # A shell that starts us in the background has SIGINT ignored, and whatever we start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -17,3 +21,20 @@ for name in ("DATABASE_URL", "DATABASE_URL_FILE", "REDIS_URL", "REDIS_URL_FILE")
 os.environ["DATA_DIR"] = f".data/test{os.environ.get('PYTEST_XDIST_WORKER', '').removeprefix('gw')}"
 os.environ["LOG_LEVEL"] = "WARNING"
 embedded.fill_in()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--server", default="uvicorn", choices=list(SERVERS), help="what serves the application in the tests"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    os.environ[CHOSEN] = config.getoption("--server")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--server") == "daphne":
+        for item in items:
+            if marker := item.get_closest_marker("uvicorn"):
+                item.add_marker(pytest.mark.skip(reason=f"daphne: {marker.args[0]}"))

@@ -22,6 +22,7 @@ def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield service
 
 
+@pytest.mark.uvicorn("has none of these limits")
 @pytest.mark.parametrize("name", ATTACKS)
 async def test_abuse_gets_little_and_costs_little(name: str, limited: Service) -> None:
     attack, _ = ATTACKS[name]

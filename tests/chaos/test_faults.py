@@ -17,7 +17,13 @@ def hurt(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         yield hurt
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+ONE_PROCESS = [pytest.mark.uvicorn("has no workers")]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [pytest.param(f, id=f.name, marks=ONE_PROCESS if f.name == "kill -9 of a worker" else ()) for f in FAULTS],
+)
 def test_nothing_is_lost_doubled_or_wrongly_shown_by(fault: Fault, hurt: World) -> None:
     line = Line(fault.name)
 

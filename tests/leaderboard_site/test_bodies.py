@@ -59,6 +59,7 @@ def answer(line: socket.socket) -> tuple[int, bytes]:
     return int(head.split()[1]) if head else 0, body
 
 
+@pytest.mark.uvicorn("spools a body before it asks the application")
 @pytest.mark.parametrize("path", [INCREMENT, SIGN_IN, ADMIN], ids=["score", "token", "admin"])
 def test_sixty_megabytes_at_once_from_many_leave_the_memory_as_it_was(path: str, server: Server) -> None:
     before = memory(server)
@@ -76,6 +77,7 @@ def test_sixty_megabytes_at_once_from_many_leave_the_memory_as_it_was(path: str,
     assert memory(server) - before < MOST_MEMORY
 
 
+@pytest.mark.uvicorn("spools a body before it asks the application")
 @pytest.mark.parametrize("path", [INCREMENT, SIGN_IN, ADMIN], ids=["score", "token", "admin"])
 def test_a_body_without_an_end_is_cut(path: str, server: Server) -> None:
     before = memory(server)
@@ -89,6 +91,7 @@ def test_a_body_without_an_end_is_cut(path: str, server: Server) -> None:
     assert httpx.get(f"{server.url}/healthz/live", verify=False).status_code == 200
 
 
+@pytest.mark.uvicorn("spools a body before it asks the application")
 def test_a_body_of_a_byte_a_second_is_cut_after_ten(server: Server) -> None:
     with begin(server, INCREMENT, "Content-Length: 100") as line:
         began = time.monotonic()

@@ -40,12 +40,14 @@ def here(command: list[str]) -> list[str]:
     return [sys.executable, *command[1:]]
 
 
+@pytest.mark.uvicorn("is not what the image starts")
 def test_the_image_starts_the_server_that_the_tests_start(server: Server) -> None:
     (command,) = instructions("CMD")
 
     assert here(json.loads(command)) == list(server.command)
 
 
+@pytest.mark.uvicorn("is not what the image starts")
 def test_the_image_listens_where_its_environment_says(server: Server, tmp_path: Path) -> None:
     (text,) = instructions("ENV")
     env = dict(pair.split("=", 1) for pair in shlex.split(text) if not pair.startswith("PATH="))

@@ -87,6 +87,7 @@ def test_increments_are_counted_by_what_became_of_them(watched: Server, token_fo
     assert rise["leaderboard_commit_changes_sum"] == 11
 
 
+@pytest.mark.uvicorn("is one process")
 def test_sockets_and_frames_of_all_workers_are_counted(watched: Server, token_for: TokenFor) -> None:
     before = told(watched)
     sockets = ExitStack()
@@ -103,6 +104,7 @@ def test_sockets_and_frames_of_all_workers_are_counted(watched: Server, token_fo
     sockets.close()
 
 
+@pytest.mark.uvicorn("is one process")
 def test_a_killed_worker_has_no_sockets(watched: Server) -> None:
     sockets = ExitStack()
     for _ in range(20):

@@ -74,6 +74,7 @@ def test_a_server_before_its_migrations_is_not_ready(server: Server, tmp_path: P
             cursor.execute("DROP DATABASE unmigrated WITH (FORCE)")
 
 
+@pytest.mark.uvicorn("has no handler of SIGTERM to wait for")
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_server_that_is_to_end_says_so_and_goes_on_for_a_while(workers: str, server: Server, tmp_path: Path) -> None:
     env = {"DATABASE_URL": server.env["DATABASE_URL"], "DRAIN_S": "4", "WORKERS": workers}

@@ -88,5 +88,6 @@ def test_it_may_open_as_many_sockets_as_its_user(server: Server) -> None:
     assert soft == hard
 
 
+@pytest.mark.uvicorn("names itself")
 def test_it_does_not_name_its_software(server: Server) -> None:
     assert "server" not in httpx.get(f"{server.url}/healthz/live").headers

@@ -50,6 +50,7 @@ def test_an_id_that_could_mean_something_else_is_replaced(bad: Any, server: Serv
     assert all(tracing.GOOD_ID.fullmatch(new.encode()) for new in ids)
 
 
+@pytest.mark.uvicorn("has a log of requests of its own")
 def test_every_line_is_json_and_none_tells_a_secret(verbose: Server, token_for: TokenFor) -> None:
     token = token_for("ann")
     headers = {"Authorization": f"Bearer {token}", "X-Request-ID": "the-one"}
@@ -71,6 +72,7 @@ def test_every_line_is_json_and_none_tells_a_secret(verbose: Server, token_for: 
         assert forbidden not in text
 
 
+@pytest.mark.uvicorn("has a log of requests of its own")
 def test_a_line_names_the_request_it_is_about(verbose: Server) -> None:
     httpx.get(f"{verbose.url}/nothing", headers={"X-Request-ID": "lost"})
 

@@ -59,6 +59,7 @@ async def leave(*sockets: ClientConnection) -> None:
 # Too many
 
 
+@pytest.mark.uvicorn("believes no proxy, and cannot say 1013")
 async def test_an_address_has_so_many_sockets_and_no_more(crowded: Server) -> None:
     sockets = [await from_address(crowded, "192.0.2.1") for _ in range(3)]
 
@@ -69,6 +70,7 @@ async def test_an_address_has_so_many_sockets_and_no_more(crowded: Server) -> No
     await leave(*sockets)
 
 
+@pytest.mark.uvicorn("believes no proxy, and cannot say 1013")
 async def test_whoever_leaves_makes_room(crowded: Server) -> None:
     sockets = [await from_address(crowded, "192.0.2.2") for _ in range(3)]
     await leave(sockets.pop())
@@ -79,6 +81,7 @@ async def test_whoever_leaves_makes_room(crowded: Server) -> None:
     await leave(*sockets)
 
 
+@pytest.mark.uvicorn("believes no proxy, and cannot say 1013")
 async def test_a_process_has_so_many_sockets_and_no_more(crowded: Server) -> None:
     sockets = [await from_address(crowded, f"192.0.2.{n}") for n in (3, 3, 3, 4, 4)]
 
@@ -87,6 +90,7 @@ async def test_a_process_has_so_many_sockets_and_no_more(crowded: Server) -> Non
     await leave(*sockets)
 
 
+@pytest.mark.uvicorn("believes no proxy")
 async def test_an_address_has_so_many_handshakes_and_no_more(crowded: Server) -> None:
     for _ in range(10):
         await leave(await from_address(crowded, "2001:db8::1"))
@@ -104,6 +108,7 @@ async def test_an_address_has_so_many_handshakes_and_no_more(crowded: Server) ->
 # Too much
 
 
+@pytest.mark.uvicorn("listens to any number of frames")
 @pytest.mark.parametrize("kind", ["text", "bytes", "ping", "empty continuations"])
 async def test_a_flood_of_frames_closes_the_socket_with_4429(kind: str, server: Server) -> None:
     async with connect(server.ws_url, ping_interval=None) as socket, connect(server.ws_url) as another:
@@ -136,6 +141,7 @@ async def test_a_few_messages_a_second_are_nobodys_business(server: Server) -> N
         assert socket.close_code is None
 
 
+@pytest.mark.uvicorn("takes messages of any length")
 async def test_a_long_message_in_many_parts_closes_the_socket_with_1009(server: Server) -> None:
     async with connect(server.ws_url) as socket:
         await socket.recv()
@@ -144,6 +150,7 @@ async def test_a_long_message_in_many_parts_closes_the_socket_with_1009(server: 
         assert (await end_of(socket))[0] == 1009
 
 
+@pytest.mark.uvicorn("drops the line without a close frame")
 async def test_a_text_that_is_none_closes_the_socket_with_1007(server: Server) -> None:
     async with connect(server.ws_url) as socket:
         await socket.recv()
@@ -155,6 +162,7 @@ async def test_a_text_that_is_none_closes_the_socket_with_1007(server: Server) -
 # Too slow
 
 
+@pytest.mark.uvicorn("waits for ever")
 async def test_a_head_that_does_not_end_is_cut(server: Server) -> None:
     beginnings = [
         b"",

@@ -72,6 +72,7 @@ async def test_what_a_client_says_changes_nothing(server: Server) -> None:
             assert await another.recv() == first
 
 
+@pytest.mark.uvicorn("takes messages of any length")
 async def test_a_long_message_closes_the_socket_with_1009(server: Server) -> None:
     async with connect(server.ws_url) as socket:
         await socket.recv()
@@ -83,6 +84,7 @@ async def test_a_long_message_closes_the_socket_with_1009(server: Server) -> Non
     assert socket.close_code == 1009
 
 
+@pytest.mark.uvicorn("drops the line without a close frame")
 async def test_a_server_that_ends_says_so_with_1012(server: Server, tmp_path: Any) -> None:
     another = Server(log=tmp_path / "log", env={"DATABASE_URL": server.env["DATABASE_URL"]}).start()
     async with connect(another.ws_url) as socket:
