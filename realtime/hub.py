@@ -14,8 +14,9 @@ from scores import selectors
 from scores.exceptions import Unavailable
 
 from . import metrics
-from .frames import Frame, is_stale, leaderboard_update, prepared
+from .frames import is_stale, leaderboard_update
 from .outlet import Outlet
+from .wire import Frame, prepared
 
 logger = logging.getLogger(__name__)
 

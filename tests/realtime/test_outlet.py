@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from realtime.frames import event_of, prepared
 from realtime.outlet import FRAMES, Outlet
+from realtime.wire import event_of, prepared
 
 
 class Line:
