@@ -118,6 +118,44 @@ async def crowd(port: int, count: int) -> Told:
     return Counter(await asyncio.gather(*(come() for _ in range(count))))
 
 
+async def large_bodies(port: int, count: int) -> Told:
+    """Send `count` bodies of 60 MB, each with its true length."""
+    return await bodies(port, count, b"Content-Length: 60000000", seconds=30)
+
+
+async def endless_bodies(port: int, count: int) -> Told:
+    """Send `count` bodies in chunks, a little now and then, for as long as one is let."""
+    return await bodies(port, count, b"Transfer-Encoding: chunked", seconds=30, pause_s=0.2)
+
+
+async def bodies(port: int, count: int, length: bytes, *, seconds: float, pause_s: float = 0.0) -> Told:
+    """What was answered to each of `count` requests for a token, sent at once, or whether it was cut before that."""
+    part = b"400\r\n" + b" " * 1024 + b"\r\n" if pause_s else b" " * 2**16
+
+    async def push() -> str:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        head = (b"POST /api/v1/auth/token HTTP/1.1", b"Host: 127.0.0.1", b"Content-Type: application/json", length)
+        writer.write(b"\r\n".join((*head, f"X-Forwarded-For: {ABUSER}".encode(), b"", b"")))
+        answered = asyncio.create_task(reader.readline())
+        try:
+            async with asyncio.timeout(seconds):
+                while not answered.done():
+                    writer.write(part)
+                    await writer.drain()
+                    await asyncio.sleep(pause_s)
+                line = await answered
+                return line.split()[1].decode() if line else "cut"
+        except TimeoutError:
+            return "taken"
+        except ConnectionError:  # by what was still on its way, and the answer with it
+            return "cut"
+        finally:
+            answered.cancel()
+            writer.close()
+
+    return Counter(await asyncio.gather(*(push() for _ in range(count))))
+
+
 async def end_of(reader: asyncio.StreamReader) -> int | str:
     """The code of the close frame that comes after any number of others."""
     try:
@@ -137,6 +175,8 @@ ATTACKS: dict[str, tuple[Attack, int]] = {
     "half handshakes": (half_handshakes, 1000),
     "frames, 1,000 a second": (talk, 10_000),
     "sockets of one address": (crowd, 2000),
+    "bodies of 60 MB": (large_bodies, 200),
+    "endless bodies": (endless_bodies, 200),
 }
 
 
