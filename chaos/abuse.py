@@ -120,17 +120,17 @@ async def crowd(port: int, count: int) -> Told:
 
 async def large_bodies(port: int, count: int) -> Told:
     """Send `count` bodies of 60 MB, each with its true length."""
-    return await bodies(port, count, b"Content-Length: 60000000", seconds=30)
+    return await bodies(port, count, b"Content-Length: 60000000", b" " * 2**16)
 
 
 async def endless_bodies(port: int, count: int) -> Told:
     """Send `count` bodies in chunks, a little now and then, for as long as one is let."""
-    return await bodies(port, count, b"Transfer-Encoding: chunked", seconds=30, pause_s=0.2)
+    chunk = b"400\r\n" + b" " * 0x400 + b"\r\n"
+    return await bodies(port, count, b"Transfer-Encoding: chunked", chunk, pause_s=0.2)
 
 
-async def bodies(port: int, count: int, length: bytes, *, seconds: float, pause_s: float = 0.0) -> Told:
+async def bodies(port: int, count: int, length: bytes, part: bytes, *, pause_s: float = 0.0) -> Told:
     """What was answered to each of `count` requests for a token, sent at once, or whether it was cut before that."""
-    part = b"400\r\n" + b" " * 1024 + b"\r\n" if pause_s else b" " * 2**16
 
     async def push() -> str:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -138,7 +138,7 @@ async def bodies(port: int, count: int, length: bytes, *, seconds: float, pause_
         writer.write(b"\r\n".join((*head, f"X-Forwarded-For: {ABUSER}".encode(), b"", b"")))
         answered = asyncio.create_task(reader.readline())
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(30):
                 while not answered.done():
                     writer.write(part)
                     await writer.drain()

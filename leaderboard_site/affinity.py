@@ -49,15 +49,13 @@ class Seat:
         self._claim: socket.socket | None = None
         self._main = 0
         self._ended = threading.Event()
-        self._thread: threading.Thread | None = None
 
     def take(self) -> None:
         """Keep the calling thread, and those that it starts from now on, on a CPU that is free; if one is."""
         self._main = threading.get_native_id()
         if len(allowed) > 1 and self._move_to(random.sample(sorted(allowed), len(allowed))):
             self._ended.clear()
-            self._thread = threading.Thread(target=self._watch, name="seat", daemon=True)
-            self._thread.start()
+            threading.Thread(target=self._watch, name="seat", daemon=True).start()
 
     def leave(self) -> None:
         """Let other processes have the CPU."""
