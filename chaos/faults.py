@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import psycopg
+
 from .proxy import Mood
 from .world import World
 
@@ -31,6 +33,36 @@ def kill_worker(world: World) -> None:
         assert time.monotonic() < until, "a killed worker was not replaced"
         time.sleep(0.01)
     os.kill(world.workers()[0], signal.SIGKILL)
+
+
+def stop_holder(world: World) -> None:
+    """Stop a worker (SIGSTOP) in a moment in which it holds the head of the log, for longer than others are patient."""
+    until = time.monotonic() + 60
+    with world.postgresql.open() as database:
+        while time.monotonic() < until:
+            for pid in world.workers():
+                os.kill(pid, signal.SIGSTOP)
+                try:
+                    if holds_the_head(database):
+                        time.sleep(3)
+                        return
+                finally:
+                    os.kill(pid, signal.SIGCONT)
+                time.sleep(0.002)
+    raise AssertionError("no worker was met while it held the head")
+
+
+def holds_the_head(database: psycopg.Connection[Any]) -> bool:
+    """Whether the transaction that has the lock stays open without doing anything: a commit under way ends sooner."""
+    for _ in range(3):
+        idle = database.execute(
+            "SELECT FROM pg_stat_activity JOIN pg_locks USING (pid) WHERE relation = 'leaderboards'::regclass "
+            "AND mode = 'RowShareLock' AND granted AND wait_event = 'ClientRead' AND backend_type = 'client backend'"
+        ).fetchall()
+        if not idle:
+            return False
+        time.sleep(0.02)
+    return True
 
 
 def kill_redis(world: World) -> None:
@@ -130,6 +162,7 @@ def evict_and_recreate(world: World) -> None:
 
 FAULTS = [
     Fault("kill -9 of a worker", kill_worker, 20, cuts=True),
+    Fault("a worker is stopped while it holds the log's head (SIGSTOP)", stop_holder, 5),
     Fault("kill -9 of Redis, which comes back empty", kill_redis, 20),
     Fault("kill -9 of PostgreSQL", kill_postgresql, 20),
     Fault("kill -9 of everything at once", kill_everything, 3, cuts=True),

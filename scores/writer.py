@@ -19,14 +19,26 @@ from .ledger import Change, Event, Keyed, Kind, Ledger, Recorded, Rule, Taken
 from .models import ScoreEvent
 
 MOST_PER_TRANSACTION = 512
-# The lock on the log's head is held across one round trip. A worker that stops or is cut off in that moment must not
-# hold it longer than the others' patience.
+# The lock on the log's head is held across one round trip. A worker that stops in that moment must not hold it longer than
+# the others wait for their answers: the server ends its session. Of a host that is cut off the server hears nothing at all;
+# TCP's own probes find that out. On a Unix socket they mean nothing, and PostgreSQL ignores them.
 SESSION_SQL = """
     SELECT set_config('idle_in_transaction_session_timeout', '1000', false),
            set_config('lock_timeout', '2000', false),
-           set_config('statement_timeout', '2000', false)
+           set_config('statement_timeout', '2000', false),
+           set_config('tcp_user_timeout', '2000', false),
+           set_config('tcp_keepalives_idle', '1', false),
+           set_config('tcp_keepalives_interval', '1', false),
+           set_config('tcp_keepalives_count', '2', false)
 """
 LOCK_SQL = f"{log.HEAD_SQL} FOR UPDATE OF b"
+# From PostgreSQL 17 on the server can bound the whole time from the lock to the commit, also for a worker that stops between
+# two statements of one round trip. It counts from when it is set: in an outer query, which begins when the lock is granted,
+# and not while the worker waits for it. Shorter than the patience of those who wait.
+TIMED_LOCK_SQL = f"""
+    WITH head AS MATERIALIZED ({LOCK_SQL}) SELECT head.*, set_config('transaction_timeout', '1500', true) FROM head
+"""  # noqa: S608  constants
+TRANSACTION_TIMEOUT_SINCE = 170_000  # server_version_num
 TOTALS_SQL = "SELECT user_id, score FROM user_scores WHERE user_id = ANY(%s)"
 KEYED_SQL = """
     SELECT e.user_id, e.idempotency_key, e.seq, e.points, e.total, e.action
@@ -75,8 +87,8 @@ def record(changes: Sequence[Change]) -> list[Recorded | Exception]:
     try:
         raw = _connected()
         # The pipeline is outside, so that COMMIT travels with the writes.
-        with connection.wrap_database_errors, raw.pipeline(), transaction.atomic():
-            return _record(psycopg.Cursor(raw), changes, begun)
+        with connection.wrap_database_errors, raw.pipeline() as pipeline, transaction.atomic():
+            return _record(psycopg.Cursor(raw), pipeline, changes, begun)
     except AWAY as error:
         connection.close()
         raise OutcomeUnknown from error
@@ -85,8 +97,10 @@ def record(changes: Sequence[Change]) -> list[Recorded | Exception]:
         raise
 
 
-def _record(cursor: psycopg.Cursor[Any], changes: Sequence[Change], begun: float) -> list[Recorded | Exception]:
-    origin, ledger = _lock_and_read(cursor, changes)
+def _record(
+    cursor: psycopg.Cursor[Any], pipeline: psycopg.Pipeline, changes: Sequence[Change], begun: float
+) -> list[Recorded | Exception]:
+    origin, ledger = _lock_and_read(cursor, pipeline, changes)
     first = ledger.seq + 1
     outcomes: list[Recorded | Exception] = [ledger.try_record(change) for change in changes]
     if ledger.events:
@@ -107,7 +121,9 @@ def _record(cursor: psycopg.Cursor[Any], changes: Sequence[Change], begun: float
     return outcomes
 
 
-def _lock_and_read(cursor: psycopg.Cursor[Any], changes: Sequence[Change]) -> tuple[str, Ledger]:
+def _lock_and_read(
+    cursor: psycopg.Cursor[Any], pipeline: psycopg.Pipeline, changes: Sequence[Change]
+) -> tuple[str, Ledger]:
     """Take the lock and read what the ledger needs, in one round trip.
 
     Each statement has a snapshot of its own (READ COMMITTED), taken when the one before it is done: the reads see
@@ -120,7 +136,8 @@ def _lock_and_read(cursor: psycopg.Cursor[Any], changes: Sequence[Change]) -> tu
     keys = [(c.user_id, c.idempotency_key) for c in changes if c.idempotency_key is not None]
     actions = sorted({(c.user_id, c.action) for c in changes if c.action is not None})
     head, totals, refused, keyed, rules, taken = (psycopg.Cursor(cursor.connection) for _ in range(6))
-    head.execute(LOCK_SQL)
+    is_timed = cursor.connection.info.server_version >= TRANSACTION_TIMEOUT_SINCE
+    head.execute(TIMED_LOCK_SQL if is_timed else LOCK_SQL)
     totals.execute(TOTALS_SQL, [users])
     refused.execute(callers.REFUSED_SQL, [asking, asking])
     if keys:
@@ -128,11 +145,14 @@ def _lock_and_read(cursor: psycopg.Cursor[Any], changes: Sequence[Change]) -> tu
     if actions:
         rules.execute(RULES_SQL, [sorted({action for _, action in actions})])
         taken.execute(TAKEN_SQL, [[user for user, _ in actions], [action for _, action in actions]])
+    # Without a Sync, which a fetch does not send, the session counts as active for as long as the pipeline is open: no
+    # timeout would end it, and if this worker stopped here, all increments of all workers would stand still with it.
+    pipeline.sync()
     row = head.fetchone()
     if row is None:
         log.start()
-        return _lock_and_read(cursor, changes)
-    origin, seq, members = row
+        return _lock_and_read(cursor, pipeline, changes)
+    origin, seq, members, *_ = row
     blocked, inactive = callers.split(refused.fetchall())
     return origin, Ledger(
         seq=seq,

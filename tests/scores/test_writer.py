@@ -245,17 +245,6 @@ def test_a_lock_that_is_not_let_go_ends_as_an_unknown_outcome(rival: BaseDatabas
     assert writer.record([add("ann", 1)]) == [Recorded(1, 1)]
 
 
-def test_a_writer_that_stops_does_not_keep_the_lock(rival: BaseDatabaseWrapper) -> None:
-    with rival.cursor() as stopped:
-        stopped.execute(writer.SESSION_SQL)
-    log.head()
-    with rival.cursor() as stopped:
-        stopped.execute("BEGIN")
-        stopped.execute("SELECT FROM leaderboards FOR UPDATE")
-
-    assert writer.record([add("ann", 1)]) == [Recorded(1, 1)]
-
-
 def test_a_connection_that_was_killed_between_two_writes_is_replaced(rival: BaseDatabaseWrapper) -> None:
     writer.record([add("ann", 1)])
     pid: int = connection.connection.info.backend_pid
