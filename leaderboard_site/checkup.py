@@ -18,11 +18,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from realtime.room import room
-from scores import leaderboard, log
-from scores.authentication import Principal, TokenAuthentication
-from scores.leaderboard import CopyUnusable
-from scores.tail import fault_of, tail
+from realtime.socket_limits import room
+from scores.access.authentication import Principal, TokenAuthentication
+from scores.log import head as log
+from scores.projection import leaderboard
+from scores.projection.leaderboard import CopyUnusable
+from scores.projection.tail import fault_of, tail
 
 from . import schema
 from .drain import drain

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from scores import problems
+from scores.api import problems
 
 from .interface import Application, Receive, Scope, Send
 

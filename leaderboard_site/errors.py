@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.views import defaults
 
-from scores import problems
+from scores.api import problems
 
 API = "/api/"
 

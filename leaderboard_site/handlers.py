@@ -21,7 +21,7 @@ from django.http import HttpRequest, HttpResponse
 from django.http.request import split_domain_port, validate_host
 from django.urls import ResolverMatch, get_resolver
 
-from scores import problems
+from scores.api import problems
 
 from .interface import Application, Receive, Scope, Send
 from .tracing import REQUEST

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from django.conf import settings
 
-from scores import problems
-from scores.address import household
-from scores.limiter import Hit, lane
-from scores.throttling import told
+from scores.access.client_address import household
+from scores.access.limiter import Hit, lane
+from scores.access.throttling import told
+from scores.api import problems
 
 from .interface import Application, Receive, Scope, Send
 

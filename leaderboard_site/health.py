@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from scores import leaderboard
-from scores.tail import tail
+from scores.projection import leaderboard
+from scores.projection.tail import tail
 
 from .drain import drain
 from .interface import Receive, Scope, Send

@@ -10,9 +10,11 @@ import os
 from django.conf import settings
 
 from realtime.hub import hub
-from scores import callers, limiter, selectors, writer
-from scores.milestones import surveyor
-from scores.tail import tail
+from scores import selectors
+from scores.access import limiter
+from scores.log import refusals, writer
+from scores.log.rank_index import surveyor
+from scores.projection.tail import tail
 
 from . import processes
 from .affinity import seat
@@ -48,7 +50,7 @@ async def stop() -> None:
     """Work off the waiting increments, then end everything else. No request may be running any more."""
     await asyncio.to_thread(writer.lane.close)
     await hub.stop()
-    await asyncio.to_thread(callers.lane.close)
+    await asyncio.to_thread(refusals.lane.close)
     await asyncio.to_thread(selectors.lane.close)
     await asyncio.to_thread(limiter.lane.close)
     await asyncio.to_thread(surveyor.stop)

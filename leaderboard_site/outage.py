@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from django.http import HttpRequest, HttpResponse
 
+from scores.api.problems import RETRY_AFTER_S
 from scores.exceptions import AWAY
-from scores.problems import RETRY_AFTER_S
 
 
 class OutageMiddleware:

@@ -18,8 +18,8 @@ from django_redis.exceptions import ConnectionInterrupted
 from redis.exceptions import RedisError
 
 from realtime.hub import hub
-from scores import leaderboard
-from scores.tail import tail
+from scores.projection import leaderboard
+from scores.projection.tail import tail
 
 logger = logging.getLogger(__name__)
 

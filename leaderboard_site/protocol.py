@@ -18,7 +18,7 @@ from websockets.frames import Frame
 from websockets.http11 import Request
 
 from realtime import metrics
-from realtime.outlet import FRAMES
+from realtime.socket_writer import FRAMES
 
 HEAD_S = 5.0  # for the head of a request, a handshake's too; a half one costs its sender nothing
 MOST_HEAD_BYTES = 64 * 1024

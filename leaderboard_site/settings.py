@@ -207,11 +207,11 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 
 REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": ["scores.authentication.TokenAuthentication"],
+    "DEFAULT_AUTHENTICATION_CLASSES": ["scores.access.authentication.TokenAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["scores.parsers.StrictJSONParser"],
-    "EXCEPTION_HANDLER": "scores.problems.handle_exception",
+    "DEFAULT_PARSER_CLASSES": ["scores.api.parsers.StrictJSONParser"],
+    "EXCEPTION_HANDLER": "scores.api.problems.handle_exception",
     "UNAUTHENTICATED_USER": None,
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
 }
@@ -224,7 +224,7 @@ SPECTACULAR_SETTINGS = {
     "DISABLE_DOCSTRING_DESCRIPTIONS": True,  # they are for readers of the code
     "SORT_OPERATIONS": False,
     "SORT_OPERATION_PARAMETERS": False,
-    "POSTPROCESSING_HOOKS": ["scores.schema.complete"],
+    "POSTPROCESSING_HOOKS": ["scores.api.openapi.complete"],
 }
 
 # Limits

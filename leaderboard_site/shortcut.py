@@ -7,10 +7,10 @@ import re
 from django.conf import settings
 
 from scores import selectors
-from scores.address import household
+from scores.access.client_address import household
+from scores.access.throttling import RateLimited, ReadThrottle
+from scores.api.views import MOST_PER_PAGE, board_answer
 from scores.exceptions import Unavailable
-from scores.throttling import RateLimited, ReadThrottle
-from scores.views import MOST_PER_PAGE, board_answer
 
 from .handlers import is_ours
 from .interface import Application, Receive, Scope, Send

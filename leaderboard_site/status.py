@@ -19,12 +19,14 @@ from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.views.decorators.http import require_POST, require_safe
 
-from scores import leaderboard, log, selectors, signals
+from scores import selectors, signals
 from scores.exceptions import NoStoreAnswers
-from scores.leaderboard import CopyUnusable, PageQuestion, Rebuilt, RedisAway, State
+from scores.log import head as log
 from scores.models import Leaderboard
+from scores.projection import leaderboard
+from scores.projection.leaderboard import CopyUnusable, PageQuestion, Rebuilt, RedisAway, State
+from scores.projection.tail import fault_of
 from scores.selectors import Source
-from scores.tail import fault_of
 
 from . import processes
 

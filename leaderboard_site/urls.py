@@ -11,7 +11,7 @@ from .status import rebuild, status
 urlpatterns = [
     path("api/docs/", docs, name="docs"),
     path("api/schema/", schema, name="schema"),
-    path("api/", include("scores.urls")),
+    path("api/", include("scores.api.urls")),
     path("admin/status/", status, name="status"),
     path("admin/status/rebuild/", rebuild, name="rebuild"),
     path("admin/", admin.site.urls),

@@ -9,12 +9,12 @@ from asgiref.typing import WebSocketConnectEvent, WebSocketDisconnectEvent, WebS
 from channels.consumer import AsyncConsumer, get_handler_name
 from channels.exceptions import StopConsumer
 
-from scores.address import household
+from scores.access.client_address import household
 
 from . import metrics
 from .hub import hub
-from .outlet import Outlet
-from .room import room
+from .socket_limits import room
+from .socket_writer import Outlet
 
 logger = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ from scores import selectors
 from scores.exceptions import Unavailable
 
 from . import metrics
+from .frame_bytes import Frame, prepared
 from .frames import is_stale, leaderboard_update
-from .outlet import Outlet
-from .wire import Frame, prepared
+from .socket_writer import Outlet
 
 logger = logging.getLogger(__name__)
 

@@ -7,8 +7,10 @@ class ScoresConfig(AppConfig):
     name = "scores"
 
     def ready(self) -> None:
-        from . import checks, schema  # noqa: F401  register themselves
-        from .receivers import move_leaderboard
+        from scores.projection.receivers import move_leaderboard
+
+        from . import checks  # noqa: F401  register themselves
+        from .api import openapi  # noqa: F401  register themselves
         from .signals import scores_committed
 
         scores_committed.connect(move_leaderboard, dispatch_uid="move_leaderboard")

@@ -10,13 +10,26 @@ from django.db import Error as DatabaseError
 from django.db import connection
 from django.db.backends.utils import CursorWrapper
 
-from . import leaderboard, log, metrics, milestones
+from scores.log import head as log
+from scores.log import rank_index
+from scores.log.rank_index import Milestones
+from scores.projection import leaderboard
+from scores.projection.leaderboard import (
+    CopyUnusable,
+    Damaged,
+    Entry,
+    PageQuestion,
+    Question,
+    Snapshot,
+    StandingQuestion,
+    ranked,
+)
+from scores.projection.tail import tail
+from scores.stores.batcher import Lane
+
+from . import metrics
 from .exceptions import NoStoreAnswers
-from .identity import is_user_id
-from .lane import Lane
-from .leaderboard import CopyUnusable, Damaged, Entry, PageQuestion, Question, Snapshot, StandingQuestion, ranked
-from .milestones import Milestones
-from .tail import tail
+from .user_id import is_user_id
 
 MOST_PER_ROUND_TRIP = 256
 
@@ -119,8 +132,8 @@ def _read_database(questions: list[Question]) -> Snapshot:
     users = [q.user_id for q in questions if isinstance(q, StandingQuestion) and is_user_id(q.user_id)]
     deepest = max((q.offset for q in questions if isinstance(q, PageQuestion)), default=0)
     with log.snapshot() as head, connection.cursor() as cursor:
-        is_long = head.members > milestones.FEW and (users or deepest > milestones.EVERY)
-        known = milestones.surveyor.at(head) if is_long else milestones.NONE
+        is_long = head.members > rank_index.FEW and (users or deepest > rank_index.EVERY)
+        known = rank_index.surveyor.at(head) if is_long else rank_index.NONE
         scores = _scores(cursor, users)
         answers: list[list[Entry] | Entry | None] = []
         for question in questions:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from . import writer
-from .ledger import Change, Kind, Recorded
+from scores.log import writer
+from scores.log.ledger import Change, Kind, Recorded
 
 
 async def increment(

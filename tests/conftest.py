@@ -26,10 +26,14 @@ from rest_framework_simplejwt.token_blacklist.models import OutstandingToken
 from rest_framework_simplejwt.tokens import AccessToken
 from websockets.sync.client import connect
 
-from scores import authentication, callers, leaderboard, limiter, log, milestones, selectors, writer
+from scores import selectors
+from scores.access import authentication, limiter
+from scores.log import head as log
+from scores.log import rank_index, refusals, writer
+from scores.projection import leaderboard
+from tests.realtime.silence import Minute
 
 from .realtime import silence
-from .realtime.silence import Minute
 from .servers import Server
 
 TokenFor = Callable[..., str]
@@ -51,9 +55,9 @@ def _stores(django_db_blocker: Any) -> Iterator[None]:
         # Their connections would keep the database from being dropped.
         writer.lane.close()
         selectors.lane.close()
-        callers.lane.close()
+        refusals.lane.close()
         limiter.lane.close()
-        milestones.surveyor.stop()
+        rank_index.surveyor.stop()
         teardown_databases(databases, verbosity=0)
 
 
@@ -78,7 +82,7 @@ def empty_board() -> None:
         get_user_model().objects.all().delete()
     get_redis_connection("bulk").flushdb()
     leaderboard.breaker.succeeded()
-    callers.breaker.succeeded()
+    refusals.breaker.succeeded()
     authentication._remembered.clear()
 
 

@@ -19,11 +19,12 @@ from django.db import connection
 from playwright.sync_api import Page, sync_playwright
 from websockets.sync.client import connect
 
-from scores import leaderboard, services
+from scores import services
+from scores.projection import leaderboard
+from tests.scores.conftest import until
+from tests.scores.test_admin import USERS, logged_in
+from tests.scores.test_moderation import member_of
 
-from .scores.conftest import until
-from .scores.test_admin import USERS, logged_in
-from .scores.test_moderation import member_of
 from .servers import ROOT, Server
 
 IMAGES = ROOT / "docs" / "images"

@@ -16,7 +16,7 @@ from rest_framework import exceptions as drf
 from rest_framework import serializers as fields
 from rest_framework_simplejwt import serializers as simplejwt
 
-from scores import problems, serializers, urls
+from scores.api import problems, serializers, urls
 from scores.exceptions import ScoreError
 
 from .servers import ROOT, UVICORN

@@ -29,13 +29,13 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from scores.identity import is_user_id
 from scores.models import Block, ScoreEvent, UserScore
+from scores.user_id import is_user_id
 
-from .acts import ACTS, MOST_AT_ONCE, Act, Outcome, ReasonForm, carry_out
 from .chart import NEWEST, chart
 from .export import streamed
 from .filters import ActivityFilter, ScoreFilter, StateFilter
+from .moderation import ACTS, MOST_AT_ONCE, Act, Outcome, ReasonForm, carry_out
 from .paging import MOST_LISTED, UserPaginator
 from .readonly import NOTHING, ReadOnly
 from .standing import Standings, place

@@ -20,7 +20,8 @@ from redis import Redis
 from websockets.sync.client import connect
 
 from leaderboard_site.processes import BELIEVED_S, Herald, everyone
-from scores import leaderboard, services
+from scores import services
+from scores.projection import leaderboard
 from tests.scores.conftest import until
 from tests.scores.test_admin import logged_in
 from tests.scores.test_moderation import member_of

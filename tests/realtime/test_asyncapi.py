@@ -15,8 +15,8 @@ from realtime import frames
 from realtime.hub import TOP
 from realtime.routing import nobody, websocket_urlpatterns
 from scores import services
-from scores.identity import MAX_LENGTH
 from scores.models import MAX_TOTAL
+from scores.user_id import MAX_LENGTH
 from tests.servers import ROOT, Server
 
 DOCUMENT: dict[str, Any] = yaml.safe_load((ROOT / "docs" / "asyncapi.yaml").read_text())

@@ -9,7 +9,7 @@ from typing import Any, NotRequired, get_args, get_origin, get_type_hints
 import pytest
 
 from realtime.frames import Entry, LeaderboardUpdate, leaderboard_update
-from scores.leaderboard import Entry as Line
+from scores.projection.leaderboard import Entry as Line
 from scores.selectors import Page, Source
 from tests.servers import ROOT
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from realtime.outlet import FRAMES, Outlet
-from realtime.wire import event_of, prepared
+from realtime.frame_bytes import event_of, prepared
+from realtime.socket_writer import FRAMES, Outlet
 
 
 class Line:

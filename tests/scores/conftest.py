@@ -11,9 +11,10 @@ import httpx
 import pytest
 from redis import Redis
 
-from scores import leaderboard, log
+from scores.log import head as log
 from scores.models import ScoreEvent, UserScore
-from scores.receivers import move_leaderboard
+from scores.projection import leaderboard
+from scores.projection.receivers import move_leaderboard
 from scores.signals import scores_committed
 from tests.conftest import TokenFor
 from tests.servers import Server

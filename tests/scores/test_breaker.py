@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from scores.breaker import Breaker
+from scores.stores.breaker import Breaker
 
 from .conftest import until
 

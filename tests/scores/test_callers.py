@@ -12,7 +12,8 @@ from django.contrib.auth.models import User
 from django.db import connection
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from scores import callers, services
+from scores import services
+from scores.log import refusals
 from scores.models import ScoreEvent, UserScore
 from tests.conftest import TokenFor
 from tests.servers import Server
@@ -145,7 +146,7 @@ def test_the_look_up_reads_no_account(board: None) -> None:
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE auth_user")
         names = [f"user{number}" for number in range(512)]
-        cursor.execute(f"EXPLAIN {callers.REFUSED_SQL}", [names, names])
+        cursor.execute(f"EXPLAIN {refusals.REFUSED_SQL}", [names, names])
         plan = "\n".join(row[0] for row in cursor.fetchall())
 
     assert "auth_user_inactive" in plan

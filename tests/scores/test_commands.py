@@ -16,9 +16,11 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from redis import Redis
 
-from scores import leaderboard, log, services
-from scores.leaderboard import KEY
+from scores import services
+from scores.log import head as log
 from scores.management import progress
+from scores.projection import leaderboard
+from scores.projection.leaderboard import KEY
 from scores.signals import leaderboard_changed
 from tests.servers import ROOT
 

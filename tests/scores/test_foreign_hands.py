@@ -6,9 +6,9 @@ import pytest
 from redis import Redis
 
 from scores import selectors, services
-from scores.leaderboard import KEY, STATE_KEY, Entry, PageQuestion
+from scores.projection.leaderboard import KEY, STATE_KEY, Entry, PageQuestion
+from scores.projection.scrub import Sweep
 from scores.selectors import Source
-from scores.sweep import Sweep
 
 pytestmark = pytest.mark.usefixtures("two_players")
 

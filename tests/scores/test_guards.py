@@ -11,9 +11,9 @@ from functools import partial
 
 import pytest
 
-from scores import leaderboard, sweep
-from scores.ledger import Ledger
-from scores.tail import Tail
+from scores.log.ledger import Ledger
+from scores.projection import leaderboard, scrub
+from scores.projection.tail import Tail
 
 from . import test_foreign_hands, test_leaderboard, test_sweep, test_tail, test_writer
 from .test_foreign_hands import two_players  # noqa: F401  fixtures of the witnesses
@@ -43,7 +43,7 @@ def never_look(patch: Patch) -> None:
 
 
 def never_mend(patch: Patch) -> None:
-    patch.setattr(sweep, "mend", lambda user_ids: 0)
+    patch.setattr(scrub, "mend", lambda user_ids: 0)
 
 
 def forget_what_was_seen(patch: Patch) -> None:

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from scores.exceptions import OutcomeUnknown, Overloaded
-from scores.lane import Lane
+from scores.stores.batcher import Lane
 
 from .conftest import until
 

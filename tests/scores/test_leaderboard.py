@@ -13,10 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
-from scores import leaderboard, log, services, writer
-from scores.lane import Lane
-from scores.leaderboard import Damaged, Entry, Gap, PageQuestion, Question, RedisAway, StandingQuestion
-from scores.ledger import Change, Kind, Recorded
+from scores import services
+from scores.log import head as log
+from scores.log import writer
+from scores.log.ledger import Change, Kind, Recorded
+from scores.projection import leaderboard
+from scores.projection.leaderboard import Damaged, Entry, Gap, PageQuestion, Question, RedisAway, StandingQuestion
+from scores.stores.batcher import Lane
 from tests.conftest import MORE_PATIENT
 
 from .conftest import copy_is_true, hooks_lost

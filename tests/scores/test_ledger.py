@@ -18,7 +18,7 @@ from scores.exceptions import (
     TotalTooLarge,
     UserBlocked,
 )
-from scores.ledger import Change, Keyed, Kind, Ledger, Recorded
+from scores.log.ledger import Change, Keyed, Kind, Ledger, Recorded
 from scores.models import MAX_TOTAL
 
 

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from limits import RateLimitItemPerMinute, RateLimitItemPerSecond
 
-from scores import limiter
-from scores.address import household
-from scores.limiter import Hit, Window
+from scores.access import limiter
+from scores.access.client_address import household
+from scores.access.limiter import Hit, Window
 from tests.conftest import TokenFor
 from tests.servers import Server
 

@@ -8,10 +8,12 @@ from collections.abc import Iterator
 import pytest
 from django.db import connection
 
-from scores import log, milestones, selectors, writer
-from scores.leaderboard import Entry, PageQuestion, Question, StandingQuestion
-from scores.ledger import Change, Kind
-from scores.milestones import NONE, TOP, Milestones, Surveyor
+from scores import selectors
+from scores.log import head as log
+from scores.log import rank_index, writer
+from scores.log.ledger import Change, Kind
+from scores.log.rank_index import NONE, TOP, Milestones, Surveyor
+from scores.projection.leaderboard import Entry, PageQuestion, Question, StandingQuestion
 
 from .conftest import until
 
@@ -26,9 +28,9 @@ QUESTIONS: list[Question] = [
 def surveyor(board: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Surveyor]:
     """Milestones that are four rows apart, for boards of any length."""
     surveyor = Surveyor(every=4)
-    monkeypatch.setattr(milestones, "surveyor", surveyor)
-    monkeypatch.setattr(milestones, "FEW", 0)
-    monkeypatch.setattr(milestones, "EVERY", 0)
+    monkeypatch.setattr(rank_index, "surveyor", surveyor)
+    monkeypatch.setattr(rank_index, "FEW", 0)
+    monkeypatch.setattr(rank_index, "EVERY", 0)
     log.head()
     yield surveyor
     surveyor.stop()
@@ -52,7 +54,7 @@ def surveyed(surveyor: Surveyor) -> Milestones:
 
 def by_counting(monkeypatch: pytest.MonkeyPatch) -> list[list[Entry] | Entry | None]:
     with monkeypatch.context() as patch:
-        patch.setattr(milestones, "FEW", 1_000_000)
+        patch.setattr(rank_index, "FEW", 1_000_000)
         return selectors._read_database(QUESTIONS).answers
 
 
@@ -106,7 +108,7 @@ def test_of_another_log_they_say_nothing(surveyor: Surveyor) -> None:
     with log.snapshot() as head:
         assert surveyor.at(head._replace(origin="another")) is NONE
         assert surveyor.at(head._replace(seq=head.seq - 1)) is NONE
-        assert surveyor.at(head._replace(seq=head.seq + milestones.MOST_BEHIND + 1)) is NONE
+        assert surveyor.at(head._replace(seq=head.seq + rank_index.MOST_BEHIND + 1)) is NONE
 
 
 def test_events_that_the_log_no_longer_has_are_missed(surveyor: Surveyor) -> None:
@@ -123,7 +125,7 @@ def test_events_that_the_log_no_longer_has_are_missed(surveyor: Surveyor) -> Non
 
 
 def test_they_are_given_up_when_nobody_asks(surveyor: Surveyor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(milestones, "UNUSED_S", 0.2)
+    monkeypatch.setattr(rank_index, "UNUSED_S", 0.2)
     writer.record([Change(Kind.CORRECTION, user, n) for n, user in enumerate(USERS)])
     surveyed(surveyor)
 
@@ -145,7 +147,7 @@ def test_they_are_given_up_with_the_connection(surveyor: Surveyor) -> None:
 
 def test_they_are_surveyed_anew_after_a_while(surveyor: Surveyor, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever edits the table by hand writes no event."""
-    monkeypatch.setattr(milestones, "LAST_S", 0.2)
+    monkeypatch.setattr(rank_index, "LAST_S", 0.2)
     writer.record([Change(Kind.CORRECTION, user, n) for n, user in enumerate(USERS)])
     surveyed(surveyor)
     with connection.cursor() as cursor:

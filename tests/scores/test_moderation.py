@@ -16,7 +16,7 @@ from redis import Redis
 from websockets.sync.client import connect
 
 from scores import services
-from scores.admin.acts import MOST_AT_ONCE
+from scores.admin.moderation import MOST_AT_ONCE
 from scores.models import MAX_TOTAL, Block, ScoreEvent, UserScore
 from tests.conftest import TokenFor
 from tests.servers import Server

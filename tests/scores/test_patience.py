@@ -11,8 +11,8 @@ import pytest
 from django.conf import settings
 from redis import Redis
 
-from scores import leaderboard
-from scores.leaderboard import BULK, RedisAway
+from scores.projection import leaderboard
+from scores.projection.leaderboard import BULK, RedisAway
 from tests.conftest import MORE_PATIENT
 
 

@@ -19,10 +19,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import get_default_algorithms
 
-from scores import provider
+from scores.access import jwks
+from scores.access.jwks import Provider, usable
 from scores.exceptions import KeyAwaited
 from scores.models import ScoreEvent
-from scores.provider import Provider, usable
 from tests.servers import Server
 
 from .conftest import nothing_was_written, until
@@ -284,8 +284,8 @@ async def test_many_who_wait_are_one_question_and_hold_up_nobody(site: Site) -> 
 
 
 async def test_keys_outlive_a_provider_that_is_away(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(provider, "AGAIN_AFTER_S", 0.0)
-    monkeypatch.setattr(provider, "RENEW_AFTER_S", 0.0)
+    monkeypatch.setattr(jwks, "AGAIN_AFTER_S", 0.0)
+    monkeypatch.setattr(jwks, "RENEW_AFTER_S", 0.0)
     keys = Provider(site.url, changed=lambda: None)
     assert await known(keys, "rsa")
 
@@ -306,7 +306,7 @@ async def test_keys_outlive_a_provider_that_is_away(site: Site, monkeypatch: pyt
         pytest.param(200, {}, b"[]", id="a list"),
         pytest.param(200, {}, b'{"keys": {}}', id="no list"),
         pytest.param(200, {}, b"[" * 100_000, id="brackets"),
-        pytest.param(200, {}, b" " * (provider.MOST_BYTES + 1), id="too much"),
+        pytest.param(200, {}, b" " * (jwks.MOST_BYTES + 1), id="too much"),
     ],
 )
 async def test_what_is_no_set_of_keys_is_none(

@@ -11,12 +11,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
-from scores import leaderboard, log, selectors, services, writer
-from scores.identity import is_user_id
-from scores.leaderboard import PageQuestion, Question, StandingQuestion
-from scores.ledger import Change, Kind
+from scores import selectors, services
+from scores.log import head as log
+from scores.log import writer
+from scores.log.ledger import Change, Kind
 from scores.models import MAX_TOTAL
+from scores.projection import leaderboard
+from scores.projection.leaderboard import PageQuestion, Question, StandingQuestion
 from scores.selectors import Page, Source, Standing
+from scores.user_id import is_user_id
 from tests.conftest import TokenFor, empty_board
 
 from .conftest import Post, until

@@ -15,14 +15,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from redis import Redis
 
-from scores import leaderboard, selectors, writer
+from scores import selectors
 from scores.exceptions import Refused
-from scores.leaderboard import KEY, STATE_KEY, Entry, PageQuestion
-from scores.ledger import Change, Kind, Recorded
+from scores.log import writer
+from scores.log.ledger import Change, Kind, Recorded
 from scores.models import ScoreEvent, UserScore
-from scores.receivers import move_leaderboard
+from scores.projection import leaderboard
+from scores.projection.leaderboard import KEY, STATE_KEY, Entry, PageQuestion
+from scores.projection.receivers import move_leaderboard
+from scores.projection.tail import Tail
 from scores.signals import scores_committed
-from scores.tail import Tail
 from tests.conftest import empty_board
 
 from .conftest import copy_is_true, hooks_lost

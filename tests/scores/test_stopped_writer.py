@@ -14,8 +14,9 @@ import pytest
 from django.db import OperationalError, connection
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from scores import log, writer
-from scores.ledger import Change, Kind, Recorded
+from scores.log import head as log
+from scores.log import writer
+from scores.log.ledger import Change, Kind, Recorded
 from scores.models import UserScore
 from tests.servers import ROOT
 

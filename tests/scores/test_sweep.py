@@ -5,10 +5,13 @@ from __future__ import annotations
 import pytest
 from redis import Redis
 
-from scores import leaderboard, log, services, sweep, writer
-from scores.leaderboard import PageQuestion
-from scores.ledger import Change, Kind
-from scores.sweep import Sweep
+from scores import services
+from scores.log import head as log
+from scores.log import writer
+from scores.log.ledger import Change, Kind
+from scores.projection import leaderboard, scrub
+from scores.projection.leaderboard import PageQuestion
+from scores.projection.scrub import Sweep
 
 from .conftest import copy_is_true, hooks_lost
 
@@ -18,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("many_players")
 @pytest.fixture
 def many_players(copy: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     """25 users, in three steps."""
-    monkeypatch.setattr(sweep, "MEMBERS_PER_STEP", 10)
+    monkeypatch.setattr(scrub, "MEMBERS_PER_STEP", 10)
     writer.record([Change(Kind.INCREMENT, f"user{number:02}", number + 1) for number in range(25)])
 
 
@@ -89,5 +92,5 @@ def test_a_late_total_is_not_taken_back(copy: Redis) -> None:
     copy.zadd("leaderboard", {"user03": 77})
     writer.record([Change(Kind.INCREMENT, "user03", 5)])
 
-    assert sweep.mend(["user03", "user04"]) == 0
+    assert scrub.mend(["user03", "user04"]) == 0
     assert copy_is_true(copy)

@@ -10,10 +10,13 @@ import pytest
 from django.db import connection
 from redis import Redis
 
-from scores import leaderboard, log, signals, writer
-from scores.ledger import Change, Kind
+from scores import signals
+from scores.log import head as log
+from scores.log import writer
+from scores.log.ledger import Change, Kind
 from scores.models import Leaderboard, ScoreEvent, UserScore
-from scores.tail import Tail
+from scores.projection import leaderboard
+from scores.projection.tail import Tail
 
 from .conftest import copy_is_true, hooks_lost, until
 

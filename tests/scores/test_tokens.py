@@ -19,7 +19,7 @@ from django.contrib.auth.models import User
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework_simplejwt.tokens import AccessToken, RefreshToken
 
-from scores import authentication
+from scores.access import authentication
 from scores.models import ScoreEvent
 from tests.servers import Server
 

@@ -11,10 +11,12 @@ import pytest
 from django.db import connection
 from redis import Redis
 
-from scores import leaderboard, log, services, verification
-from scores.leaderboard import KEY, STATE_KEY
+from scores import services
+from scores.log import head as log
 from scores.models import UserScore
-from scores.verification import Difference, compare
+from scores.projection import leaderboard, verification
+from scores.projection.leaderboard import KEY, STATE_KEY
+from scores.projection.verification import Difference, compare
 
 
 @pytest.fixture(autouse=True)

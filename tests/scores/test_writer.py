@@ -12,11 +12,14 @@ from django.db import connection
 from django.db.backends.base.base import BaseDatabaseWrapper
 from redis import Redis
 
-from scores import leaderboard, log, services, signals, writer
+from scores import services, signals
 from scores.exceptions import NotBlocked, OutcomeUnknown, TotalTooLarge, UserBlocked
-from scores.lane import Lane
-from scores.ledger import Change, Kind, Recorded
+from scores.log import head as log
+from scores.log import writer
+from scores.log.ledger import Change, Kind, Recorded
 from scores.models import MAX_TOTAL, Block, Leaderboard, ScoreEvent, UserScore
+from scores.projection import leaderboard
+from scores.stores.batcher import Lane
 
 from .conftest import copy_is_true, nothing_was_written, until
 

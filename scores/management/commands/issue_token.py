@@ -7,8 +7,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from scores.authentication import WRITE_ANY, issue
-from scores.identity import is_user_id
+from scores.access.authentication import WRITE_ANY, issue
+from scores.user_id import is_user_id
 
 MOST_DAYS = 3650
 

@@ -8,9 +8,11 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db import Error as DatabaseError
 
-from scores import leaderboard, log, signals
-from scores.leaderboard import CopyUnusable
+from scores import signals
+from scores.log import head as log
 from scores.management import progress
+from scores.projection import leaderboard
+from scores.projection.leaderboard import CopyUnusable
 
 
 class Command(BaseCommand):

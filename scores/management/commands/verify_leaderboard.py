@@ -7,10 +7,10 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db import Error as DatabaseError
 
-from scores import verification
-from scores.leaderboard import RedisAway
 from scores.management import progress
-from scores.verification import Comparison, Difference
+from scores.projection import verification
+from scores.projection.leaderboard import RedisAway
+from scores.projection.verification import Comparison, Difference
 
 MOST_LINES = 100
 

@@ -9,7 +9,7 @@ from typing import Any
 from asgiref.typing import ASGISendCallable, WebSocketScope
 
 from . import metrics
-from .wire import Frame, event_of
+from .frame_bytes import Frame, event_of
 
 # The ASGI extension of a server that takes frames ready-made:
 # {"write": frame -> None, "watch": (is_clear -> None) -> None}, which tells at once, and whenever it changes, whether

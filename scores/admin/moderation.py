@@ -9,7 +9,7 @@ from django import forms
 
 from scores import services
 from scores.exceptions import Overloaded, ScoreError, Unavailable
-from scores.ledger import Recorded
+from scores.log.ledger import Recorded
 from scores.models import MAX_TOTAL
 
 MOST_AT_ONCE = 100  # users; each is a transaction of a few milliseconds

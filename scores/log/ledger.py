@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from math import ceil
 from typing import NamedTuple
 
-from .exceptions import (
+from scores.exceptions import (
     ActionCapReached,
     ActionCoolingDown,
     AlreadyBlocked,
@@ -19,7 +19,7 @@ from .exceptions import (
     UserBlocked,
     UserInactive,
 )
-from .models import MAX_TOTAL, ScoreEvent
+from scores.models import MAX_TOTAL, ScoreEvent
 
 Kind = ScoreEvent.Kind
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from django.db import Error as DatabaseError
 from django.db import connection
 
-from .breaker import Breaker
-from .exceptions import Refused, Unavailable, UserBlocked, UserInactive
-from .lane import Lane
+from scores.exceptions import Refused, Unavailable, UserBlocked, UserInactive
+from scores.stores.batcher import Lane
+from scores.stores.breaker import Breaker
 
 # One statement, so that the writer pays for one. The names of deactivated accounts have an index of their own, which is
 # as good as empty: see migration 0005.

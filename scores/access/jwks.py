@@ -14,7 +14,7 @@ from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_ope
 
 from jwt import PyJWK, PyJWTError
 
-from .exceptions import KeyAwaited
+from scores.exceptions import KeyAwaited
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from rest_framework.exceptions import Throttled
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
-from .address import household
+from .client_address import household
 from .limiter import Hit, Verdict, lane
 
 

@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 
 from django.db import connections
 
-from .exceptions import OutcomeUnknown, Overloaded
+from scores.exceptions import OutcomeUnknown, Overloaded
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from django.db import IntegrityError, transaction
 from rest_framework import serializers
 from rest_framework.exceptions import APIException
 
-from .identity import is_user_id
+from scores.user_id import is_user_id
 
 # What a client most likely meant as a number, by the type it came as.
 KINDS: dict[type, str] = {bool: "is_boolean", float: "is_float", str: "is_text"}

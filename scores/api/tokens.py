@@ -24,8 +24,9 @@ from rest_framework_simplejwt.serializers import (
 from rest_framework_simplejwt.tokens import RefreshToken
 from rest_framework_simplejwt.views import TokenBlacklistView, TokenObtainPairView, TokenRefreshView
 
+from scores.access.throttling import TokenThrottle
+
 from .serializers import RegistrationSerializer, TextField
-from .throttling import TokenThrottle
 
 
 class RegistrationClosed(PermissionDenied):

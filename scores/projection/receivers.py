@@ -5,7 +5,10 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from . import leaderboard, log, signals
+from scores import signals
+from scores.log import head as log
+
+from . import leaderboard
 from .leaderboard import Damaged, Gap, RedisAway
 from .tail import tail
 

@@ -10,10 +10,13 @@ import uuid
 from django.db import Error as DatabaseError
 from django.db import connection
 
-from . import leaderboard, log, metrics, signals
+from scores import metrics, signals
+from scores.log import head as log
+from scores.models import Leaderboard
+
+from . import leaderboard
 from .leaderboard import CopyUnusable, Damaged, RedisAway
-from .models import Leaderboard
-from .sweep import Sweep
+from .scrub import Sweep
 
 logger = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework_simplejwt.exceptions import ExpiredTokenError, InvalidToken
 
-from .authentication import REALM, WRITE_ANY, InsufficientScope, TokenExpired, TokenInvalid
-from .exceptions import (
+from scores.access.authentication import REALM, WRITE_ANY, InsufficientScope, TokenExpired, TokenInvalid
+from scores.exceptions import (
     AWAY,
     KeyReused,
     NoStoreAnswers,

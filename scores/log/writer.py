@@ -12,11 +12,14 @@ import psycopg
 from django.db import Error as DatabaseError
 from django.db import connection, transaction
 
-from . import callers, log, metrics, signals
-from .exceptions import AWAY, OutcomeUnknown, ScoreError
-from .lane import Lane
+from scores import metrics, signals
+from scores.exceptions import AWAY, OutcomeUnknown, ScoreError
+from scores.models import ScoreEvent
+from scores.stores.batcher import Lane
+
+from . import head as log
+from . import refusals
 from .ledger import Change, Event, Keyed, Kind, Ledger, Recorded, Rule, Taken
-from .models import ScoreEvent
 
 MOST_PER_TRANSACTION = 512
 # The lock on the log's head is held across one round trip. A worker that stops in that moment must not hold it longer than
@@ -139,7 +142,7 @@ def _lock_and_read(
     is_timed = cursor.connection.info.server_version >= TRANSACTION_TIMEOUT_SINCE
     head.execute(TIMED_LOCK_SQL if is_timed else LOCK_SQL)
     totals.execute(TOTALS_SQL, [users])
-    refused.execute(callers.REFUSED_SQL, [asking, asking])
+    refused.execute(refusals.REFUSED_SQL, [asking, asking])
     if keys:
         keyed.execute(KEYED_SQL, [[user for user, _ in keys], [key for _, key in keys]])
     if actions:
@@ -153,7 +156,7 @@ def _lock_and_read(
         log.start()
         return _lock_and_read(cursor, pipeline, changes)
     origin, seq, members, *_ = row
-    blocked, inactive = callers.split(refused.fetchall())
+    blocked, inactive = refusals.split(refused.fetchall())
     return origin, Ledger(
         seq=seq,
         members=members,

@@ -14,9 +14,10 @@ from rest_framework.request import Request
 from rest_framework_simplejwt.exceptions import ExpiredTokenError, TokenError
 from rest_framework_simplejwt.tokens import AccessToken
 
-from . import metrics
-from .identity import is_user_id
-from .provider import Provider
+from scores import metrics
+from scores.user_id import is_user_id
+
+from .jwks import Provider
 
 REALM = "leaderboard"
 WRITE_ANY = "scores:write:any"  # the scope of whoever may score for others: a game server

@@ -18,9 +18,10 @@ from limits.storage import MemoryStorage, RedisStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 from redis.exceptions import NoScriptError
 
-from . import leaderboard, metrics
-from .lane import Lane
-from .leaderboard import RedisAway
+from scores import metrics
+from scores.projection import leaderboard
+from scores.projection.leaderboard import RedisAway
+from scores.stores.batcher import Lane
 
 logger = logging.getLogger(__name__)
 

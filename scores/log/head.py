@@ -10,7 +10,7 @@ from django.db import Error as DatabaseError
 from django.db import connection, transaction
 from django.db.models import Exists, OuterRef, QuerySet
 
-from .models import Block, ScoreEvent, UserScore
+from scores.models import Block, ScoreEvent, UserScore
 
 BOARD = "leaderboard"  # the name of the only row in `leaderboards`
 

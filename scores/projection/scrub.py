@@ -10,7 +10,10 @@ from collections.abc import Collection
 
 from django.db import transaction
 
-from . import leaderboard, log, metrics
+from scores import metrics
+from scores.log import head as log
+
+from . import leaderboard
 
 logger = logging.getLogger(__name__)
 

@@ -16,9 +16,11 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import NamedTuple
 
-from . import leaderboard, log
+from scores.log import head as log
+from scores.models import ScoreEvent
+
+from . import leaderboard
 from .leaderboard import BULK, State
-from .models import ScoreEvent
 from .tail import fault_of
 
 CHUNK = 1_000  # users per question to either store: some 2 ms of each

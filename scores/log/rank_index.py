@@ -15,9 +15,10 @@ from typing import NamedTuple
 
 from django.db import connection
 
-from . import log
-from .exceptions import AWAY
-from .models import MAX_TOTAL, ScoreEvent
+from scores.exceptions import AWAY
+from scores.models import MAX_TOTAL, ScoreEvent
+
+from . import head as log
 
 logger = logging.getLogger(__name__)
 

@@ -19,15 +19,18 @@ from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from . import callers, metrics, problems, selectors, services
-from .authentication import WRITE_ANY, AuthenticatedRequest, InsufficientScope, key_fetched
-from .exceptions import KeyAwaited
-from .identity import is_user_id
-from .models import ACTION_NAME
+from scores import metrics, selectors, services
+from scores.access.authentication import WRITE_ANY, AuthenticatedRequest, InsufficientScope, key_fetched
+from scores.access.throttling import IncrementThrottle, PlayerThrottle, ReadThrottle, Throttle
+from scores.exceptions import KeyAwaited
+from scores.log import refusals
+from scores.models import ACTION_NAME
+from scores.selectors import Page, Standing
+from scores.user_id import is_user_id
+
+from . import problems
 from .parsers import StrictJSONParser
-from .selectors import Page, Standing
 from .serializers import IncrementSerializer, PageSerializer
-from .throttling import IncrementThrottle, PlayerThrottle, ReadThrottle, Throttle
 
 MOST_PER_PAGE = 100
 
@@ -257,7 +260,7 @@ class UserView(AsyncView):
 class MeView(AsyncView):
     async def get(self, request: AuthenticatedRequest) -> HttpResponse:
         user_id = request.user.user_id
-        await callers.admit(user_id)
+        await refusals.admit(user_id)
         return standing_response(await selectors.standing(user_id), user_id)
 
 

@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 from django_redis import get_redis_connection
 from redis.exceptions import RedisError
 
-from . import log, metrics
-from .breaker import Breaker
+from scores import metrics
+from scores.log import head as log
+from scores.stores.breaker import Breaker
 
 if TYPE_CHECKING:
     from redis import Redis

@@ -16,8 +16,9 @@ from drf_spectacular.extensions import (
 )
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema, extend_schema_view
 
-from .identity import MAX_LENGTH
-from .models import MAX_TOTAL
+from scores.models import MAX_TOTAL
+from scores.user_id import MAX_LENGTH
+
 from .problems import CONTENT_TYPE
 from .views import MOST_PER_PAGE
 
@@ -263,14 +264,14 @@ def increment(target: str, *errors: Errors, parameters: Sequence[OpenApiParamete
 
 
 increment(
-    "scores.views.IncrementView",
+    "scores.api.views.IncrementView",
     operation_id="increment",
     summary="Add points to the score of the token's user",
     description="Either points, or an action of the catalogue, which says what it is worth. 200 means that the change is "
     "durable. After a 503 with another code than `overloaded` it may have been made: retry with the same Idempotency-Key.",
 )
 increment(
-    "scores.views.UserIncrementView",
+    "scores.api.views.UserIncrementView",
     {400: ["user_id_invalid"], 403: ["insufficient_scope"]},
     operation_id="incrementUser",
     summary="Add points to the score of a player, for a game server",
@@ -280,7 +281,7 @@ increment(
 
 DIGITS = ("invalid", "null_characters_not_allowed")
 operation(
-    "scores.views.LeaderboardView",
+    "scores.api.views.LeaderboardView",
     "get",
     operation_id="leaderboard",
     tags=["board"],
@@ -315,7 +316,7 @@ operation(
 )
 
 operation(
-    "scores.views.UserView",
+    "scores.api.views.UserView",
     "get",
     operation_id="user",
     tags=["board"],
@@ -331,7 +332,7 @@ operation(
 )
 
 operation(
-    "scores.views.MeView",
+    "scores.api.views.MeView",
     "get",
     operation_id="me",
     tags=["board"],
@@ -350,7 +351,7 @@ NEGOTIATED: Errors = {**ANY, **LIMITED, 406: ["not_acceptable"], 503: ["unavaila
 TEXT: Schema = {"type": "string", "minLength": 1}
 
 operation(
-    "scores.tokens.RegisterView",
+    "scores.api.tokens.RegisterView",
     "post",
     operation_id="register",
     tags=["tokens"],
@@ -377,7 +378,7 @@ operation(
 )
 
 operation(
-    "scores.tokens.SignInView",
+    "scores.api.tokens.SignInView",
     "post",
     operation_id="token",
     tags=["tokens"],
@@ -393,7 +394,7 @@ operation(
 )
 
 operation(
-    "scores.tokens.RefreshView",
+    "scores.api.tokens.RefreshView",
     "post",
     operation_id="refresh",
     tags=["tokens"],
@@ -409,7 +410,7 @@ operation(
 )
 
 operation(
-    "scores.tokens.LogoutView",
+    "scores.api.tokens.LogoutView",
     "post",
     operation_id="logout",
     tags=["tokens"],
@@ -423,7 +424,7 @@ operation(
 
 
 class BearerToken(OpenApiAuthenticationExtension):
-    target_class = "scores.authentication.TokenAuthentication"
+    target_class = "scores.access.authentication.TokenAuthentication"
     name = "accessToken"
 
     def get_security_definition(self, auto_schema: Any) -> Schema:
