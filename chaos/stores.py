@@ -17,9 +17,9 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from leaderboard_site.embedded import DataDirectory
-from leaderboard_site.embedded import postgresql as embedded_postgresql
-from leaderboard_site.embedded import redis as embedded_redis
+from leaderboard_site.local import DataDirectory
+from leaderboard_site.local import postgresql as embedded_postgresql
+from leaderboard_site.local import redis as embedded_redis
 from tests.servers import free_port
 
 

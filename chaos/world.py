@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from leaderboard_site.embedded import DataDirectory
+from leaderboard_site.local import DataDirectory
 from tests.servers import ROOT, Server, free_port
 
 from .load import Load

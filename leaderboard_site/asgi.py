@@ -12,16 +12,18 @@ django_application = get_asgi_application()  # first: what is imported below nee
 
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 
+from leaderboard_site.edge.deadline import Deadline  # noqa: E402
+from leaderboard_site.edge.fast_path import BoardShortcut  # noqa: E402
+from leaderboard_site.edge.handlers import MOST_OF_A_FORM, BodyLimit, LeanHandler  # noqa: E402
+from leaderboard_site.edge.handshakes import HandshakeLimit  # noqa: E402
+from leaderboard_site.observability.tracing import Tracing  # noqa: E402
 from realtime.origins import OriginCheck  # noqa: E402
 from realtime.routing import websocket_urlpatterns  # noqa: E402
 
-from . import exposition, health, lifespan  # noqa: E402
-from .deadline import Deadline  # noqa: E402
-from .handlers import MOST_OF_A_FORM, BodyLimit, LeanHandler  # noqa: E402
-from .handshakes import HandshakeLimit  # noqa: E402
-from .interface import Application, Receive, Scope, Send  # noqa: E402
-from .shortcut import BoardShortcut  # noqa: E402
-from .tracing import Tracing  # noqa: E402
+from .asgi_types import Application, Receive, Scope, Send  # noqa: E402
+from .observability import exposition  # noqa: E402
+from .operations import health  # noqa: E402
+from .server import lifespan  # noqa: E402
 
 REFERENCE = ("/api/docs/", "/api/schema/")  # plain pages, which the handler of the API does not serve
 scores_application = BoardShortcut(BodyLimit(LeanHandler()))

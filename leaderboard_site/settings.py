@@ -14,9 +14,9 @@ import environ
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from .env import Reader
-from .keys import algorithm_of_pair, is_confidential
-from .logs import formatter
+from leaderboard_site.conf.env import Reader
+from leaderboard_site.conf.keys import algorithm_of_pair, is_confidential
+from leaderboard_site.observability.logs import formatter
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 RANDOM_HINT = 'Make one: python3 -c "import secrets; print(secrets.token_urlsafe(48))"'
@@ -57,8 +57,8 @@ ASGI_APPLICATION = "leaderboard_site.asgi.application"
 
 # What Django's own handler runs: the admin, the page and the token endpoints.
 MIDDLEWARE = [
-    "leaderboard_site.affinity.roaming",
-    "leaderboard_site.tracing.TracingMiddleware",
+    "leaderboard_site.server.affinity.roaming",
+    "leaderboard_site.observability.tracing.TracingMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "corsheaders.middleware.CorsMiddleware",
@@ -68,7 +68,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    "leaderboard_site.outage.OutageMiddleware",
+    "leaderboard_site.edge.outage.OutageMiddleware",
 ]
 TEMPLATES = [
     {

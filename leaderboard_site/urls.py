@@ -3,10 +3,10 @@ from __future__ import annotations
 from django.contrib import admin
 from django.urls import include, path
 
-from .checkup import CheckupView
-from .page import board
-from .reference import docs, schema
-from .status import rebuild, status
+from leaderboard_site.operations.checkup import CheckupView
+from leaderboard_site.operations.status import rebuild, status
+from leaderboard_site.pages.board import board
+from leaderboard_site.pages.reference import docs, schema
 
 urlpatterns = [
     path("api/docs/", docs, name="docs"),
@@ -18,5 +18,5 @@ urlpatterns = [
     path("healthz/deep", CheckupView.as_view()),
     path("", board),
 ]
-handler400 = "leaderboard_site.errors.bad_request"
-handler500 = "leaderboard_site.errors.server_error"
+handler400 = "leaderboard_site.edge.errors.bad_request"
+handler500 = "leaderboard_site.edge.errors.server_error"

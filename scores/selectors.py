@@ -10,10 +10,7 @@ from django.db import Error as DatabaseError
 from django.db import connection
 from django.db.backends.utils import CursorWrapper
 
-from scores.log import head as log
-from scores.log import rank_index
 from scores.log.rank_index import Milestones
-from scores.projection import leaderboard
 from scores.projection.leaderboard import (
     CopyUnusable,
     Damaged,
@@ -29,6 +26,9 @@ from scores.stores.batcher import Lane
 
 from . import metrics
 from .exceptions import NoStoreAnswers
+from .log import head as log
+from .log import rank_index
+from .projection import leaderboard
 from .user_id import is_user_id
 
 MOST_PER_ROUND_TRIP = 256

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from scores.log import writer
 from scores.log.ledger import Change, Kind, Recorded
+
+from .log import writer
 
 
 async def increment(

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from leaderboard_site import embedded
+from leaderboard_site import local
 
 from .servers import CHOSEN, SERVERS
 
@@ -20,7 +20,7 @@ for name in ("DATABASE_URL", "DATABASE_URL_FILE", "REDIS_URL", "REDIS_URL_FILE")
 # Beside those of a `make run` that may be going on; and each of the processes that share the tests has its own.
 os.environ["DATA_DIR"] = f".data/test{os.environ.get('PYTEST_XDIST_WORKER', '').removeprefix('gw')}"
 os.environ["LOG_LEVEL"] = "WARNING"
-embedded.fill_in()
+local.fill_in()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

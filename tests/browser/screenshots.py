@@ -64,7 +64,7 @@ def local_run() -> Iterator[Server]:
         given = ("DATABASE_URL", "DATABASE_URL_FILE", "REDIS_URL", "REDIS_URL_FILE", "PLAY_AREA", "REGISTRATION")
         for name in given:
             os.environ.pop(name, None)
-        command = (sys.executable, "-m", "leaderboard_site.run")
+        command = (sys.executable, "-m", "leaderboard_site.local.run")
         server = Server(log=Path(folder) / "log", env={"DATA_DIR": f"{folder}/data"}, command=command)
         server.start()
         try:

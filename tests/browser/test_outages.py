@@ -15,7 +15,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from chaos.stores import PostgreSQL, Redis
-from leaderboard_site.embedded import DataDirectory
+from leaderboard_site.local import DataDirectory
 from tests.conftest import TokenFor
 from tests.servers import ROOT, Server
 

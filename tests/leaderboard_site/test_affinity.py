@@ -13,8 +13,8 @@ import pytest
 from django.http import HttpResponse
 from django.test import RequestFactory
 
-from leaderboard_site import affinity
-from leaderboard_site.affinity import SEAT, Seat, Times, allowed, better_cpus, roaming
+from leaderboard_site.server import affinity
+from leaderboard_site.server.affinity import SEAT, Seat, Times, allowed, better_cpus, roaming
 from tests.servers import Server
 
 if len(allowed) < 2:

@@ -16,7 +16,7 @@ import httpx
 import pytest
 import yaml
 
-from leaderboard_site.embedded import DataDirectory, Stores
+from leaderboard_site.local import DataDirectory, Stores
 from tests.servers import ROOT, Server, free_port
 
 DOCKERFILE = re.sub(r"^#.*\n", "", (ROOT / "Dockerfile").read_text().replace("\\\n", " "), flags=re.MULTILINE)

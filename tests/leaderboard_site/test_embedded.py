@@ -12,8 +12,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from leaderboard_site import embedded
-from leaderboard_site.embedded import DataDirectory, StoreError, Stores
+from leaderboard_site import local
+from leaderboard_site.local import DataDirectory, StoreError, Stores
 from tests.servers import ROOT
 
 Join = Callable[..., Stores]
@@ -178,7 +178,7 @@ def test_another_users_data_is_refused_by_name(tmp_path: Path) -> None:
 def test_without_its_program_a_store_says_what_to_install_or_set(
     join: Join, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("leaderboard_site.embedded.programs.FOLDER", tmp_path)
+    monkeypatch.setattr("leaderboard_site.local.programs.FOLDER", tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
 
     with pytest.raises(StoreError, match="set DATABASE_URL"):
@@ -202,7 +202,7 @@ def test_with_both_urls_given_nothing_is_touched(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("DATA_DIR", str(tmp_path / "data"))
     before = dict(os.environ)
 
-    assert embedded.fill_in() is None
+    assert local.fill_in() is None
 
     assert dict(os.environ) == before
     assert not (tmp_path / "data").exists()
@@ -217,7 +217,7 @@ def test_only_what_is_missing_is_filled_in(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("REGISTRATION", "closed")
     monkeypatch.setenv("DATA_DIR", str(tmp_path / "data"))
 
-    stores = embedded.fill_in(lambda line: None)
+    stores = local.fill_in(lambda line: None)
 
     assert stores
     stores.leave()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from leaderboard_site.env import Reader
+from leaderboard_site.conf.env import Reader
 
 
 def test_a_value_loses_the_blanks_around_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from leaderboard_site.keys import is_confidential
+from leaderboard_site.conf.keys import is_confidential
 from tests.servers import ROOT, UVICORN
 
 

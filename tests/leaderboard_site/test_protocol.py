@@ -8,14 +8,15 @@ import gc
 import uvicorn
 from websockets.asyncio.client import connect
 
-from leaderboard_site import asgi, server
-from leaderboard_site.protocol import HttpProtocol, SocketProtocol
+from leaderboard_site import asgi
+from leaderboard_site.server import uvicorn_server
+from leaderboard_site.server.protocol import HttpProtocol, SocketProtocol
 from tests.servers import free_port
 
 
 async def test_a_socket_that_is_gone_needs_no_garbage_collection() -> None:
     """Full collections are rare (`lifespan.calm_garbage_collection`); what needs one would pile up to gigabytes."""
-    options = server.config()
+    options = uvicorn_server.config()
     options.app, options.port, options.lifespan = asgi.protocols, free_port(), "off"
     serving = uvicorn.Server(options)
     with serving.capture_signals():

@@ -17,10 +17,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from leaderboard_site.embedded import DataDirectory, Stores
+from leaderboard_site.local import DataDirectory, Stores
 from tests.servers import ROOT, free_port
 
-RUN = (sys.executable, "-m", "leaderboard_site.run")
+RUN = (sys.executable, "-m", "leaderboard_site.local.run")
 
 
 def environment(data: Path, port: int) -> dict[str, str]:

@@ -55,7 +55,7 @@ def test_a_wrong_value_is_named_and_nothing_else(wrong: dict[str, str], told: st
 
 def test_production_imports_nothing_local() -> None:
     program = "import sys\nfrom leaderboard_site import server\nserver.set_up()\nimport leaderboard_site.asgi\n"
-    program += "print([name for name in sys.modules if name.startswith('leaderboard_site.embedded')])"
+    program += "print([name for name in sys.modules if name.startswith('leaderboard_site.local')])"
 
     command = [sys.executable, "-c", program]
     loaded = subprocess.run(command, cwd=ROOT, env=os.environ | GOOD, capture_output=True, text=True, check=True)

@@ -19,7 +19,7 @@ from django.test import Client
 from redis import Redis
 from websockets.sync.client import connect
 
-from leaderboard_site.processes import BELIEVED_S, Herald, everyone
+from leaderboard_site.operations.processes import BELIEVED_S, Herald, everyone
 from scores import services
 from scores.projection import leaderboard
 from tests.scores.conftest import until
@@ -140,7 +140,7 @@ def test_the_page_is_asked_for_with_few_questions(
 
 
 def content_type() -> int:
-    from leaderboard_site.status import of_board
+    from leaderboard_site.operations.status import of_board
 
     return of_board().pk
 

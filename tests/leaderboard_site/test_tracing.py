@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from leaderboard_site import logs, tracing
+from leaderboard_site.observability import logs, tracing
 from tests.conftest import TokenFor
 from tests.servers import Server
 
@@ -85,7 +85,7 @@ async def test_a_mistake_is_logged_with_its_request_and_user_and_without_variabl
     server: Server, token_for: TokenFor, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Through the very application and formatters, with a view that breaks, of which there is none to call."""
-    from leaderboard_site.handlers import LeanHandler
+    from leaderboard_site.edge.handlers import LeanHandler
 
     class Broken(LeanHandler):
         async def _call_view(self, request: Any) -> Any:
@@ -112,11 +112,11 @@ async def test_a_mistake_is_logged_with_its_request_and_user_and_without_variabl
         handler = logging.StreamHandler(sys.stderr)
         configured = logs.formatter(form)
         handler.setFormatter(configured.pop("()")(**configured))
-        logging.getLogger("leaderboard_site.handlers").addHandler(handler)
+        logging.getLogger("leaderboard_site.edge.handlers").addHandler(handler)
         try:
             await tracing.Tracing(Broken())(scope, receive, send)
         finally:
-            logging.getLogger("leaderboard_site.handlers").removeHandler(handler)
+            logging.getLogger("leaderboard_site.edge.handlers").removeHandler(handler)
         line = capsys.readouterr().err
 
         assert "a-swordfish-of-ours" not in line

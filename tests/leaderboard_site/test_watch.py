@@ -12,7 +12,7 @@ import prometheus_client
 import pytest
 import yaml
 
-import leaderboard_site.tracing  # noqa: F401  these three declare what is asked for
+import leaderboard_site.observability.tracing  # noqa: F401  these three declare what is asked for
 import realtime.metrics  # noqa: F401
 import scores.metrics  # noqa: F401
 from tests.servers import ROOT

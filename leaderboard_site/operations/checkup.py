@@ -25,7 +25,7 @@ from scores.projection import leaderboard
 from scores.projection.leaderboard import CopyUnusable
 from scores.projection.tail import fault_of, tail
 
-from . import schema
+from . import pending_migrations
 from .drain import drain
 
 FAILURES = (DatabaseError, RedisError, CopyUnusable, OSError)
@@ -78,7 +78,7 @@ def examined(part: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def database() -> dict[str, Any]:
-    missing = schema.missing()
+    missing = pending_migrations.missing()
     return {"status": "ill", "missing_migrations": missing} if missing else {}
 
 

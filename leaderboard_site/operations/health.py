@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 
+from leaderboard_site.asgi_types import Receive, Scope, Send
 from scores.projection import leaderboard
 from scores.projection.tail import tail
 
 from .drain import drain
-from .interface import Receive, Scope, Send
-from .schema import schema
+from .pending_migrations import schema
 
 PREFIX = "/healthz/"
 DATABASE_MAY_BE_AWAY_S = 5.0

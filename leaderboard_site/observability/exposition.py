@@ -13,9 +13,8 @@ from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from leaderboard_site.asgi_types import Receive, Scope, Send
 from scores.api import problems
-
-from .interface import Receive, Scope, Send
 
 PATH = "/metrics"
 

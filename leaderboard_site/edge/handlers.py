@@ -21,10 +21,9 @@ from django.http import HttpRequest, HttpResponse
 from django.http.request import split_domain_port, validate_host
 from django.urls import ResolverMatch, get_resolver
 
+from leaderboard_site.asgi_types import Application, Receive, Scope, Send
+from leaderboard_site.observability.tracing import REQUEST
 from scores.api import problems
-
-from .interface import Application, Receive, Scope, Send
-from .tracing import REQUEST
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from prometheus_client import Counter
 
-from .interface import Application, Receive, Scope, Send
+from leaderboard_site.asgi_types import Application, Receive, Scope, Send
 
 HEADER = b"x-request-id"
 GOOD_ID = re.compile(rb"[A-Za-z0-9._~-]{1,64}")  # what no log, shell or page takes for anything else

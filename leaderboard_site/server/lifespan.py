@@ -9,6 +9,9 @@ import os
 
 from django.conf import settings
 
+from leaderboard_site.asgi_types import Receive, Scope, Send
+from leaderboard_site.operations import processes
+from leaderboard_site.operations.drain import drain
 from realtime.hub import hub
 from scores import selectors
 from scores.access import limiter
@@ -16,10 +19,7 @@ from scores.log import refusals, writer
 from scores.log.rank_index import surveyor
 from scores.projection.tail import tail
 
-from . import processes
 from .affinity import seat
-from .drain import drain
-from .interface import Receive, Scope, Send
 
 logger = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from uvicorn.supervisors import Multiprocess
 
-from .env import Reader
+from leaderboard_site.conf.env import Reader
 
 
 def main() -> None:
@@ -87,9 +87,9 @@ def config() -> uvicorn.Config:
         workers=settings.WORKERS,
         backlog=4096,
         loop="uvloop",
-        http="leaderboard_site.protocol:HttpProtocol",
+        http="leaderboard_site.server.protocol:HttpProtocol",
         # Deflate would cost each socket 34 KiB, and each frame more than sending it; nobody has a long frame to send us.
-        ws="leaderboard_site.protocol:SocketProtocol",
+        ws="leaderboard_site.server.protocol:SocketProtocol",
         ws_per_message_deflate=False,
         ws_max_size=1024,
         ws_ping_interval=12,
@@ -129,7 +129,3 @@ class Server(uvicorn.Server):
 
 def _exit(number: int, frame: FrameType | None) -> None:
     sys.exit(0)
-
-
-if __name__ == "__main__":
-    main()

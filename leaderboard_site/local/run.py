@@ -24,8 +24,9 @@ from django.core.management import call_command
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
-from . import embedded, server
-from .env import Reader
+from leaderboard_site import local
+from leaderboard_site.conf.env import Reader
+from leaderboard_site.server import uvicorn_server
 
 PLAYER = '{"username": "ada", "password": "notes on the engine"}'
 
@@ -41,23 +42,23 @@ def main() -> None:
         host, port = address()
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         with only_run(url):
-            server.refuse_taken_port(host, port)
+            uvicorn_server.refuse_taken_port(host, port)
             run(url)
-    except (embedded.StoreError, ImproperlyConfigured) as error:
+    except (local.StoreError, ImproperlyConfigured) as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
         sys.exit(0)
 
 
 def run(url: str) -> None:
-    stores = embedded.fill_in(say)
+    stores = local.fill_in(say)
     try:
-        server.set_up()
+        uvicorn_server.set_up()
         # Its own account of starting and stopping; ours is the one to read here.
-        logging.getLogger("leaderboard_site.lifespan").setLevel(logging.WARNING)
+        logging.getLogger("leaderboard_site.server.lifespan").setLevel(logging.WARNING)
         migrate()
         make_first_administrator()
-        server.serve(listening=lambda: say(welcome(url)))
+        uvicorn_server.serve(listening=lambda: say(welcome(url)))
     finally:
         if stores is not None:
             # From here on impatience would only leave them running.
@@ -96,10 +97,10 @@ def address() -> tuple[str, int]:
 @contextmanager
 def only_run(url: str) -> Iterator[None]:
     """Hold the run lock of DATA_DIR, or end with status 1 saying who has it."""
-    if not embedded.is_local():
+    if not local.is_local():
         yield
         return
-    directory = embedded.DataDirectory(embedded.data_dir())
+    directory = local.DataDirectory(local.data_dir())
     lock = directory.open("run.lock")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

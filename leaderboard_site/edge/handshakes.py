@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from django.conf import settings
 
+from leaderboard_site.asgi_types import Application, Receive, Scope, Send
 from scores.access.client_address import household
 from scores.access.limiter import Hit, lane
 from scores.access.throttling import told
 from scores.api import problems
-
-from .interface import Application, Receive, Scope, Send
 
 NAME = "handshakes"
 

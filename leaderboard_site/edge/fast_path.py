@@ -6,6 +6,7 @@ import re
 
 from django.conf import settings
 
+from leaderboard_site.asgi_types import Application, Receive, Scope, Send
 from scores import selectors
 from scores.access.client_address import household
 from scores.access.throttling import RateLimited, ReadThrottle
@@ -13,7 +14,6 @@ from scores.api.views import MOST_PER_PAGE, board_answer
 from scores.exceptions import Unavailable
 
 from .handlers import is_ours
-from .interface import Application, Receive, Scope, Send
 
 READS = ReadThrottle()
 BOARD = "/api/v1/leaderboard"

@@ -6,9 +6,8 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+from leaderboard_site.asgi_types import Application, Receive, Scope, Send
 from scores.api import problems
-
-from .interface import Application, Receive, Scope, Send
 
 ANSWER_S = 1.8
 MOST_WAITING = 64  # each holds a thread until its database answers
