@@ -53,20 +53,20 @@ check: .venv/.dev .venv/.stores  ## all that must hold before a commit: format, 
 	@$(python) .venv/bin/lint-imports
 	@$(deployed) $(python) manage.py makemigrations --check --dry-run
 	@$(deployed) $(python) manage.py check --deploy --fail-level WARNING
-	@$(python) -m audit
+	@$(python) -m tools.audit
 	@$(MAKE) test
 
 chaos: .venv/.dev .venv/.stores  ## kill, stop and deceive everything under load, and count what was lost (ARGS="--only redis")
-	@$(python) -m chaos $(ARGS)
+	@$(python) -m tools.chaos $(ARGS)
 
 bench: .venv/.dev .venv/.stores  ## measure increments, reads, frames and growth, and keep it in docs/performance.md (ARGS="--only writes")
-	@$(python) -m bench $(ARGS)
+	@$(python) -m tools.bench $(ARGS)
 
 fuzz: .venv/.dev .venv/.stores  ## bend 10,000 requests and look at what comes of them (ARGS="--cases 1000 --seed 1")
-	@$(python) -m fuzz $(ARGS)
+	@$(python) -m tools.fuzz $(ARGS)
 
 abuse: .venv/.dev .venv/.stores  ## hold, flood and crowd the server, and tell what that cost it and others
-	@$(python) -m chaos.abuse $(ARGS)
+	@$(python) -m tools.chaos.abuse $(ARGS)
 
 format: .venv/.dev  ## format the code and mend what the linter can
 	@$(in_venv) ruff format .

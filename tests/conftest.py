@@ -32,9 +32,9 @@ from scores.log import head as log
 from scores.log import rank_index, refusals, writer
 from scores.projection import leaderboard
 from tests.realtime.silence import Minute
+from tools.servers import Server
 
 from .realtime import silence
-from .servers import Server
 
 TokenFor = Callable[..., str]
 

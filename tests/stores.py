@@ -8,8 +8,7 @@ import signal
 import pytest
 
 from leaderboard_site import local
-
-from .servers import CHOSEN, SERVERS
+from tools.servers import CHOSEN, SERVERS
 
 # A shell that starts us in the background has SIGINT ignored, and whatever we start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -17,9 +17,9 @@ import httpx
 import pytest
 
 from scores import services
+from tools.servers import ROOT, Server
 
 from .conftest import TokenFor
-from .servers import ROOT, Server
 
 TEXT = (ROOT / "docs" / "clients.md").read_text()
 

@@ -18,9 +18,9 @@ from redis import Redis
 from websockets.asyncio.client import ClientConnection, connect
 
 from scores.models import ScoreEvent, UserScore
+from tools.servers import Server
 
 from .conftest import TokenFor
-from .servers import Server
 
 CLIENTS = 32
 INCREMENTS = 20_000

@@ -18,8 +18,7 @@ from rest_framework_simplejwt import serializers as simplejwt
 
 from scores.api import problems, serializers, urls
 from scores.exceptions import ScoreError
-
-from .servers import ROOT, UVICORN
+from tools.servers import ROOT, UVICORN
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 README = (ROOT / "README.md").read_text()

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from .servers import ROOT
+from tools.servers import ROOT
 
 # Below these there are known vulnerabilities, which the packages that need them do not all rule out themselves.
 FLOORS = {

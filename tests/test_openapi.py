@@ -18,9 +18,9 @@ from drf_spectacular.renderers import OpenApiYamlRenderer
 from drf_spectacular.validation import validate_schema
 
 from scores import services
+from tools.servers import ROOT, Server
 
 from .conftest import TokenFor
-from .servers import ROOT, Server
 from .test_docs import addresses, codes
 
 FILE = ROOT / "docs" / "openapi.yaml"

@@ -10,8 +10,9 @@ from typing import Any
 import httpx
 from websockets.asyncio.client import ClientConnection, connect
 
+from tools.servers import Server
+
 from .conftest import TokenFor
-from .servers import Server
 
 
 async def frame(socket: ClientConnection) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from tests.servers import ROOT, Server
+from tools.servers import ROOT, Server
 
 from .conftest import players, program, wait_for_state
 

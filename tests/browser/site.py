@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import Server as SocketServer
 from websockets.sync.server import ServerConnection, serve
 
-from tests.servers import ROOT
+from tools.servers import ROOT
 
 STATIC = ROOT / "leaderboard_site" / "static" / "leaderboard"
 KINDS = {".js": "text/javascript", ".css": "text/css"}

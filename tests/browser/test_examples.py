@@ -11,8 +11,8 @@ from websockets.sync.server import ServerConnection
 
 from scores import services
 from tests.conftest import wait_until_noticed
-from tests.servers import Server
 from tests.test_clients import examples
+from tools.servers import Server
 
 from .conftest import OpenPage, players, wait_for_state
 from .site import Site

@@ -14,10 +14,10 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page
 
-from chaos.stores import PostgreSQL, Redis
 from leaderboard_site.local import DataDirectory
 from tests.conftest import TokenFor
-from tests.servers import ROOT, Server
+from tools.servers import ROOT, Server
+from tools.stores import PostgreSQL, Redis
 
 from .conftest import OpenPage, players, wait_for_state
 

@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 
 from scores import services
 from tests.conftest import TokenFor
-from tests.servers import Server
+from tools.servers import Server
 
 from .conftest import OpenPage, players, wait_for_players, wait_for_state
 

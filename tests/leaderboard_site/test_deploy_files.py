@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from leaderboard_site.local import DataDirectory, Stores
-from tests.servers import ROOT, Server, free_port
+from tools.servers import ROOT, Server, free_port
 
 DOCKERFILE = re.sub(r"^#.*\n", "", (ROOT / "Dockerfile").read_text().replace("\\\n", " "), flags=re.MULTILINE)
 FINAL = DOCKERFILE[DOCKERFILE.rindex("\nFROM") :]
@@ -149,9 +149,9 @@ def test_the_image_gets_what_it_copies_and_nothing_private() -> None:
     assert sent == copied
     assert all((ROOT / name).exists() for name in copied)
     assert {name for name in os.listdir(ROOT) if (ROOT / name / "__init__.py").exists()} - {
-        "bench",
-        "chaos",
-        "fuzz",
+        "tools.bench",
+        "tools.chaos",
+        "tools.fuzz",
         "tests",
     } <= sent
 

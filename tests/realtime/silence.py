@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import httpx
 from websockets.sync.client import connect
 
-from chaos.load import token
-from chaos.world import environment, make_tables, stores
-from tests.servers import Server
+from tools.chaos.load import token
+from tools.chaos.world import environment, make_tables, stores
+from tools.servers import Server
 
 SILENT_S = 62
 

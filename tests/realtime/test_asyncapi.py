@@ -17,7 +17,7 @@ from realtime.routing import nobody, websocket_urlpatterns
 from scores import services
 from scores.models import MAX_TOTAL
 from scores.user_id import MAX_LENGTH
-from tests.servers import ROOT, Server
+from tools.servers import ROOT, Server
 
 DOCUMENT: dict[str, Any] = yaml.safe_load((ROOT / "docs" / "asyncapi.yaml").read_text())
 SCHEMA: dict[str, Any] = DOCUMENT["components"]["schemas"]["leaderboard_update"]

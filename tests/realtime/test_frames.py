@@ -11,7 +11,7 @@ import pytest
 from realtime.frames import Entry, LeaderboardUpdate, leaderboard_update
 from scores.projection.leaderboard import Entry as Line
 from scores.selectors import Page, Source
-from tests.servers import ROOT
+from tools.servers import ROOT
 
 PROTOCOL = (ROOT / "docs" / "protocol.md").read_text()
 EXAMPLES = [

@@ -10,7 +10,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from realtime.origins import is_allowed
-from tests.servers import Server
+from tools.servers import Server
 
 
 @pytest.mark.parametrize("path", ["/ws/leaderboard/", "/ws/leaderboard", "/"])

@@ -14,7 +14,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from realtime.hub import Hub
 from scores import services
-from tests.servers import ROOT, Server
+from tools.servers import ROOT, Server
 
 
 async def next_frame(socket: ClientConnection) -> dict[str, Any]:

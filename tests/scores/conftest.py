@@ -17,7 +17,7 @@ from scores.projection import leaderboard
 from scores.projection.receivers import move_leaderboard
 from scores.signals import scores_committed
 from tests.conftest import TokenFor
-from tests.servers import Server
+from tools.servers import Server
 
 Post = Callable[..., httpx.Response]
 

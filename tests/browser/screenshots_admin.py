@@ -1,0 +1,132 @@
+"""Makes the pictures of docs/admin.md: `.venv/bin/python -m pytest tests/browser/screenshots_admin.py`.
+
+Not one of the tests, by its name: it wants a Chromium on the PATH, as Debian's, and writes into docs/images. It fails if a
+page logs an error, such as a breach of its policy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection
+from playwright.sync_api import Page, sync_playwright
+from websockets.sync.client import connect
+
+from scores import services
+from scores.projection import leaderboard
+from tests.scores.admin.test_admin import USERS, logged_in
+from tests.scores.admin.test_moderation import member_of
+from tests.scores.conftest import until
+from tools.servers import ROOT, Server
+
+IMAGES = ROOT / "docs" / "images"
+PLAYERS = [
+    "ada",
+    "alan",
+    "barbara",
+    "donald",
+    "edsger",
+    "frances",
+    "grace",
+    "hedy",
+    "ida",
+    "jean",
+    "katherine",
+    "radia",
+]
+WEEKS = 3
+
+
+@pytest.fixture
+def moderator(board: None) -> User:
+    """Somebody to act, and a few weeks of a game: some play more than others, and one with a bot."""
+    draw = random.Random(1)  # the same pictures each time
+
+    async def play() -> None:
+        for _ in range(40):
+            round_of = draw.sample([*PLAYERS, "radia", "ada", "hedy"], 6)
+            await asyncio.gather(*(services.increment(user_id=who, points=draw.randint(5, 400)) for who in round_of))
+
+    async def cheat() -> None:
+        for _ in range(12):
+            await services.increment(user_id="xX_speedrun_Xx", points=9_999)
+
+    moderator = member_of("Admins", "mia")
+    asyncio.run(play())
+    asyncio.run(cheat())
+    services.block(user_id="xX_speedrun_Xx", actor="mia", reason="Ten perfect rounds in one second")
+    services.correct(user_id="hedy", total=3_000, actor="mia", reason="Round 17 was counted twice")
+    asyncio.run(play())
+    with connection.cursor() as cursor:  # as if it had taken that long
+        cursor.execute(
+            "UPDATE score_events SET created_at = now() - make_interval(weeks => %s) * (1 - seq / (SELECT max(seq) FROM score_events)::float)",
+            [WEEKS],
+        )
+        cursor.execute(
+            "UPDATE user_scores u SET updated_at = (SELECT max(created_at) FROM score_events e WHERE e.user_id = u.user_id)"
+        )
+    return moderator
+
+
+@pytest.fixture
+def two_workers(moderator: User, tmp_path: Path) -> Iterator[Server]:
+    name, host = connection.settings_dict["NAME"], connection.settings_dict["OPTIONS"]["host"]
+    leaderboard.rebuild(why="it was missing")
+    database = f"postgresql://postgres@/{name}?host={host}"
+    server = Server(log=tmp_path / "log", env={"DATABASE_URL": database, "WORKERS": "2"}).start()
+    yield server
+    server.stop()
+
+
+def test_the_pictures_of_the_admin(moderator: User, two_workers: Server) -> None:
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    assert chromium, "apt install chromium"
+    session = logged_in(moderator).cookies["sessionid"].value  # before Playwright, which has an event loop of its own
+    said: list[str] = []
+    with ExitStack() as ends:
+        for _ in range(7):
+            ends.enter_context(connect(two_workers.ws_url))
+        browser = ends.enter_context(sync_playwright()).chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        ends.callback(browser.close)
+        context = browser.new_context(viewport={"width": 1360, "height": 760}, color_scheme="light")
+        context.add_cookies([{"name": "sessionid", "value": session, "url": two_workers.url}])
+        page = context.new_page()
+        page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: said.append(str(error)))
+        photograph(page, two_workers.url)
+
+    assert said == []
+
+
+def photograph(page: Page, url: str) -> None:
+    def save(name: str) -> None:
+        page.wait_for_load_state("networkidle")
+        page.screenshot(path=IMAGES / f"{name}.png")
+
+    page.goto(f"{url}{USERS}")
+    save("admin-users")
+    for name in ("radia", "ada"):
+        page.check(f'input[name="_selected_action"][value="{name}"]')
+    page.select_option('select[name="action"]', "block_selected")
+    page.click('button[name="index"]')
+    page.fill('textarea[name="reason"]', "Two people shared these accounts")
+    save("admin-block")
+
+    page.goto(f"{url}{USERS}hedy/change/")
+    save("admin-user")
+
+    page.goto(f"{url}/admin/status/")
+    page.click("text=Rebuild the copy")
+    until(lambda: page.goto(f"{url}/admin/status/") and "Rebuilt 12 members" in page.content(), 20)
+    save("admin-status")
+
+    page.goto(f"{url}/api/docs/")
+    page.wait_for_selector(".opblock-summary")
+    save("api-docs")

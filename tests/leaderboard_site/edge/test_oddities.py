@@ -1,0 +1,62 @@
+"""Requests at the edge of HTTP: answered or refused, and never a mistake of ours."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from tests.conftest import TokenFor
+from tools.servers import Server
+
+BODY = b'{"points": 10}'
+ODD: dict[str, tuple[int, list[bytes], bytes]] = {
+    "an expectation": (200, [b"Expect: 100-continue", b"Content-Length: 14"], BODY),
+    "an expectation of something else": (200, [b"Expect: the-unexpected", b"Content-Length: 14"], BODY),
+    "chunks with extensions": (200, [b"Transfer-Encoding: chunked"], b"e;a=b\r\n" + BODY + b"\r\n0\r\n\r\n"),
+    "chunks with a trailer": (200, [b"Transfer-Encoding: chunked"], b"e\r\n" + BODY + b"\r\n0\r\nX-Sum: 1\r\n\r\n"),
+    "chunks without a length": (400, [b"Transfer-Encoding: chunked"], b"zz\r\n" + BODY + b"\r\n0\r\n\r\n"),
+    "chunks of less than nothing": (400, [b"Transfer-Encoding: chunked"], b"-1\r\n\r\n0\r\n\r\n"),
+    "chunks and a length": (
+        400,
+        [b"Transfer-Encoding: chunked", b"Content-Length: 14"],
+        b"e\r\n" + BODY + b"\r\n0\r\n\r\n",
+    ),
+    "an encoding that is none": (400, [b"Transfer-Encoding: gzip"], BODY),
+    "two lengths": (400, [b"Content-Length: 14", b"Content-Length: 15"], BODY),
+    "a length of less than nothing": (400, [b"Content-Length: -1"], BODY),
+    "a length in words": (400, [b"Content-Length: fourteen"], BODY),
+    "a length beyond counting": (400, [b"Content-Length: " + b"9" * 5_000], BODY),
+    "no body": (400, [], b""),
+    "a compressed body": (400, [b"Content-Encoding: gzip", b"Content-Length: 4"], b"\x1f\x8b\x08\x00"),
+    "a header that is no ASCII": (200, ["X-Name: Zoë".encode(), b"X-Odd: \xff", b"Content-Length: 14"], BODY),
+    "three thousand headers": (200, [b"X-%d: 1" % number for number in range(3_000)] + [b"Content-Length: 14"], BODY),
+    "two types": (415, [b"Content-Type: text/plain", b"Content-Length: 14"], BODY),
+    "two hosts": (400, [b"Host: evil.example.org", b"Content-Length: 14"], BODY),
+}
+
+
+NOT_BY_DAPHNE = ("a length beyond counting", "three thousand headers")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.uvicorn("hangs up on it")] if n in NOT_BY_DAPHNE else ()) for n in ODD],
+)
+def test_an_odd_request_is_no_mistake_of_ours(name: str, server: Server, token_for: TokenFor) -> None:
+    expected, headers, body = ODD[name]
+    usual = [
+        b"Host: 127.0.0.1",
+        b"Content-Type: application/json",
+        f"Authorization: Bearer {token_for('ann')}".encode(),
+    ]
+
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as line:
+        line.sendall(b"\r\n".join([b"POST /api/v1/scores/increment HTTP/1.1", *usual, *headers, b"", body]))
+        with line.makefile("rb") as answers:
+            status = int(answers.readline().split()[1])
+            while status == 100:
+                answers.readline()
+                status = int(answers.readline().split()[1])
+
+    assert status == expected

@@ -1,0 +1,143 @@
+"""What /metrics says of a server with two workers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from websockets.sync.client import connect
+
+from tests.conftest import TokenFor
+from tools.servers import Server
+
+TOKEN = "a token of some length"
+
+
+@pytest.fixture(scope="module")
+def _watched(_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    env = {
+        "DATABASE_URL": _server.env["DATABASE_URL"],
+        "WORKERS": "2",
+        "METRICS_TOKEN": TOKEN,
+        "READ_RATE_LIMIT": "1000/minute",
+    }
+    watched = Server(log=tmp_path_factory.mktemp("watched") / "log", env=env).start()
+    yield watched
+    watched.stop()
+
+
+@pytest.fixture
+def watched(_watched: Server, board: None) -> Server:
+    """Two workers that say what they count."""
+    return _watched
+
+
+def ask(server: Server, token: str = TOKEN) -> httpx.Response:
+    return httpx.get(f"{server.url}/metrics", headers={"Authorization": f"Bearer {token}"})
+
+
+def told(server: Server) -> dict[str, float]:
+    """Each sample by its name, or by its name and the value of its label."""
+    samples: dict[str, float] = defaultdict(float)
+    for family in text_string_to_metric_families(ask(server).text):
+        for sample in family.samples:
+            samples["/".join([sample.name, *sample.labels.values()])] = sample.value
+    return samples
+
+
+def workers_of(server: Server) -> list[int]:
+    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+    return [int(c) for c in children if "spawn_main" in Path(f"/proc/{c}/cmdline").read_text()]
+
+
+def test_nobody_may_ask_without_the_token(watched: Server) -> None:
+    assert ask(watched, "another token").status_code == 401
+    assert httpx.get(f"{watched.url}/metrics").status_code == 401
+
+
+def test_nobody_may_ask_where_there_is_no_token(server: Server) -> None:
+    assert ask(server).status_code == 404
+    assert ask(server, "none").status_code == 404
+
+
+def test_increments_are_counted_by_what_became_of_them(watched: Server, token_for: TokenFor) -> None:
+    before = told(watched)
+    headers = {"Authorization": f"Bearer {token_for('ann')}"}
+    for _ in range(10):
+        httpx.post(f"{watched.url}/api/v1/scores/increment", json={"points": 1}, headers=headers)
+    for points in (1, 1, 2):
+        keyed = headers | {"Idempotency-Key": "a"}
+        httpx.post(f"{watched.url}/api/v1/scores/increment", json={"points": points}, headers=keyed)
+
+    after = told(watched)
+
+    rise = {name: after[name] - before[name] for name in after}
+    assert rise["leaderboard_increments_total/recorded"] == 11
+    assert rise["leaderboard_increments_total/replayed"] == 1
+    assert rise["leaderboard_increments_total/idempotency_key_reused"] == 1
+    assert rise["leaderboard_commit_seconds_count"] == 11
+    assert rise["leaderboard_commit_changes_sum"] == 11
+
+
+@pytest.mark.uvicorn("is one process")
+def test_sockets_and_frames_of_all_workers_are_counted(watched: Server, token_for: TokenFor) -> None:
+    before = told(watched)
+    sockets = ExitStack()
+    for _ in range(6):
+        sockets.enter_context(connect(watched.ws_url))
+    headers = {"Authorization": f"Bearer {token_for('bea')}"}
+
+    httpx.post(f"{watched.url}/api/v1/scores/increment", json={"points": 1}, headers=headers)
+
+    deadline = time.monotonic() + 20
+    while (after := told(watched))["leaderboard_sockets"] != 6 or after["leaderboard_sockets_cap"] != 40_000:
+        assert time.monotonic() < deadline
+    assert after["leaderboard_frames_sent_total"] > before["leaderboard_frames_sent_total"]
+    sockets.close()
+
+
+@pytest.mark.uvicorn("is one process")
+def test_a_killed_worker_has_no_sockets(watched: Server) -> None:
+    sockets = ExitStack()
+    for _ in range(20):
+        sockets.enter_context(connect(watched.ws_url))
+    deadline = time.monotonic() + 20
+    while told(watched)["leaderboard_sockets"] < 20:
+        assert time.monotonic() < deadline
+
+    for worker in workers_of(watched):
+        os.kill(worker, signal.SIGKILL)
+
+    while True:
+        assert time.monotonic() < deadline
+        try:
+            if told(watched)["leaderboard_sockets"] == 0:
+                break
+        except httpx.TransportError:
+            time.sleep(0.1)
+    sockets.close()
+
+
+def test_reads_and_stores_are_told(watched: Server) -> None:
+    before = told(watched)
+    answers = [httpx.get(f"{watched.url}/api/v1/leaderboard") for _ in range(4)]
+    httpx.get(f"{watched.url}/api/v1/leaderboard", headers={"If-None-Match": "*"})
+
+    after = told(watched)
+
+    assert len({answer.status_code for answer in answers}) == 1
+    sources = ("leaderboard_reads_total/redis", "leaderboard_reads_total/database")
+    assert sum(after[source] - before[source] for source in sources) >= 5
+    assert after["leaderboard_reads_not_modified_total"] == before["leaderboard_reads_not_modified_total"] + 1
+    assert after["leaderboard_limits_counted_total/redis"] >= before["leaderboard_limits_counted_total/redis"] + 5
+    assert after["leaderboard_redis_away"] == after["leaderboard_database_away"] == 0
+    assert after["leaderboard_store_seconds_count/redis"] > 0
+    assert after["leaderboard_store_seconds_count/database"] > 0

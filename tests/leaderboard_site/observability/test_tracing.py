@@ -1,0 +1,128 @@
+"""A request and the lines about it in the log can be told by the same id, and no line tells a secret."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from leaderboard_site.observability import logs, tracing
+from tests.conftest import TokenFor
+from tools.servers import Server
+
+
+@pytest.fixture(scope="module")
+def _logging(_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    env = {"DATABASE_URL": _server.env["DATABASE_URL"], "LOG_FORMAT": "json", "LOG_LEVEL": "DEBUG"}
+    logging_ = Server(log=tmp_path_factory.mktemp("logging") / "log", env=env).start()
+    yield logging_
+    logging_.stop()
+
+
+@pytest.fixture
+def verbose(_logging: Server, board: None) -> Server:
+    """A server that logs all there is, as JSON."""
+    return _logging
+
+
+def lines_of(server: Server) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in server.log.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("path", ["/healthz/live", "/api/v1/leaderboard", "/api/v1/auth/token", "/nothing", "/metrics"])
+def test_every_answer_carries_the_id_that_came_with_the_request(path: str, server: Server) -> None:
+    answer = httpx.get(server.url + path, headers={"X-Request-ID": "deploy-17.a_b~c"})
+
+    assert answer.headers.get_list("X-Request-ID") == ["deploy-17.a_b~c"]
+
+
+@pytest.mark.parametrize("bad", ["", "x" * 65, "a b", 'a"b', "a;b", "é".encode()])
+def test_an_id_that_could_mean_something_else_is_replaced(bad: Any, server: Server) -> None:
+    answers = [httpx.get(f"{server.url}/healthz/live", headers={"X-Request-ID": bad}) for _ in range(2)]
+
+    ids = [answer.headers["X-Request-ID"] for answer in answers]
+    assert ids[0] != ids[1]
+    assert all(tracing.GOOD_ID.fullmatch(new.encode()) for new in ids)
+
+
+@pytest.mark.uvicorn("has a log of requests of its own")
+def test_every_line_is_json_and_none_tells_a_secret(verbose: Server, token_for: TokenFor) -> None:
+    token = token_for("ann")
+    headers = {"Authorization": f"Bearer {token}", "X-Request-ID": "the-one"}
+    secret = {"username": "ann", "password": "a-swordfish-of-ours", "refresh": token_for("ann")}
+    for path in ("register", "token", "refresh", "logout"):
+        httpx.post(f"{verbose.url}/api/v1/auth/{path}?token={token}", json=secret, timeout=30)
+    for body in (b'{"points": 31337}', b'{"points": "31337"}', b"{31337"):
+        httpx.post(
+            f"{verbose.url}/api/v1/scores/increment?token={token}",
+            content=body,
+            headers=headers | {"Content-Type": "application/json"},
+        )
+
+    text = verbose.log.read_text()
+
+    assert lines_of(verbose)
+    assert {"timestamp", "level", "logger", "event"} <= lines_of(verbose)[-1].keys()
+    for forbidden in ("a-swordfish-of-ours", "31337", "Bearer", *token.split("."), *secret["refresh"].split(".")):
+        assert forbidden not in text
+
+
+@pytest.mark.uvicorn("has a log of requests of its own")
+def test_a_line_names_the_request_it_is_about(verbose: Server) -> None:
+    httpx.get(f"{verbose.url}/nothing", headers={"X-Request-ID": "lost"})
+
+    (line,) = [line for line in lines_of(verbose) if line.get("request_id") == "lost"]
+    assert line["request"] == "GET /nothing"
+    assert line["level"] == "warning"
+
+
+async def test_a_mistake_is_logged_with_its_request_and_user_and_without_variables(
+    server: Server, token_for: TokenFor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Through the very application and formatters, with a view that breaks, of which there is none to call."""
+    from leaderboard_site.edge.handlers import LeanHandler
+
+    class Broken(LeanHandler):
+        async def _call_view(self, request: Any) -> Any:
+            password = "a-swordfish-of-ours"
+            request.user = type("Principal", (), {"user_id": "ann"})()
+            raise ZeroDivisionError(len(password))
+
+    told: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        told.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/api/v1/leaderboard",
+        "query_string": b"",
+        "headers": [(b"host", b"127.0.0.1"), (b"x-request-id", b"the-one")],
+    }
+    for form in ("json", "console"):
+        handler = logging.StreamHandler(sys.stderr)
+        configured = logs.formatter(form)
+        handler.setFormatter(configured.pop("()")(**configured))
+        logging.getLogger("leaderboard_site.edge.handlers").addHandler(handler)
+        try:
+            await tracing.Tracing(Broken())(scope, receive, send)
+        finally:
+            logging.getLogger("leaderboard_site.edge.handlers").removeHandler(handler)
+        line = capsys.readouterr().err
+
+        assert "a-swordfish-of-ours" not in line
+        assert "ZeroDivisionError" in line
+        assert "the-one" in line
+        if form == "json":
+            assert json.loads(line) | {"request_id": "the-one", "user_id": "ann", "level": "error"} == json.loads(line)
+    assert told[0]["status"] == 500
+    assert (b"x-request-id", b"the-one") in told[0]["headers"]

@@ -1,0 +1,303 @@
+"""Transactions of many changes: one order among all writers, whatever happens to one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.db.backends.base.base import BaseDatabaseWrapper
+from redis import Redis
+
+from scores import services, signals
+from scores.exceptions import NotBlocked, OutcomeUnknown, TotalTooLarge, UserBlocked
+from scores.log import head as log
+from scores.log import writer
+from scores.log.ledger import Change, Kind, Recorded
+from scores.models import MAX_TOTAL, Block, Leaderboard, ScoreEvent, UserScore
+from scores.projection import leaderboard
+from scores.stores.batcher import Lane
+from tests.scores.conftest import copy_is_true, nothing_was_written, until
+
+
+def add(user_id: str, points: int, key: str | None = None) -> Change:
+    return Change(Kind.INCREMENT, user_id, points, key)
+
+
+@contextmanager
+def hearing() -> Iterator[list[dict[str, Any]]]:
+    """What `scores_committed` says meanwhile."""
+    heard: list[dict[str, Any]] = []
+
+    def hear(sender: object, *, signal: object, **facts: Any) -> None:
+        heard.append(facts)
+
+    signals.scores_committed.connect(hear)
+    try:
+        yield heard
+    finally:
+        signals.scores_committed.disconnect(hear)
+
+
+@pytest.fixture
+def make_lane(board: None) -> Iterator[Callable[[], Lane[Change, Recorded]]]:
+    """Makes writers as other processes have them: each with a thread and a connection of its own."""
+    lanes: list[Lane[Change, Recorded]] = []
+
+    def make() -> Lane[Change, Recorded]:
+        lanes.append(Lane("writer of a test", writer.record, most=16, room=1_000, patience_s=10))
+        return lanes[-1]
+
+    yield make
+    for lane in lanes:
+        lane.close()
+
+
+# One transaction
+
+
+def test_everybody_gets_the_total_right_after_their_own_change(board: None) -> None:
+    outcomes = writer.record([add("ann", 1), add("bob", 5), add("ann", 2), add("ann", 4)])
+
+    assert outcomes == [Recorded(1, 1), Recorded(2, 5), Recorded(3, 3), Recorded(4, 7)]
+    assert dict(UserScore.objects.values_list("user_id", "score")) == {"ann": 7, "bob": 5}
+    assert list(ScoreEvent.objects.order_by("seq").values_list("seq", "user_id", "points", "total")) == [
+        (1, "ann", 1, 1),
+        (2, "bob", 5, 5),
+        (3, "ann", 2, 3),
+        (4, "ann", 4, 7),
+    ]
+    assert log.head()[1:] == (4, 2)
+
+
+def test_one_refused_change_does_not_fail_its_neighbours(board: None) -> None:
+    outcomes = writer.record([add("ann", 1), add("bob", MAX_TOTAL + 1), Change(Kind.UNBLOCK, "ann"), add("cid", 2)])
+
+    assert outcomes[0] == Recorded(1, 1)
+    assert isinstance(outcomes[1], TotalTooLarge)
+    assert isinstance(outcomes[2], NotBlocked)
+    assert outcomes[3] == Recorded(2, 2)
+    assert set(UserScore.objects.values_list("user_id", flat=True)) == {"ann", "cid"}
+
+
+def test_what_is_refused_altogether_is_not_told(board: None) -> None:
+    with hearing() as heard:
+        writer.record([add("ann", MAX_TOTAL + 1)])
+
+    assert heard == []
+    assert nothing_was_written()
+
+
+def test_a_key_counts_once_in_one_transaction_and_over_several(board: None) -> None:
+    first = writer.record([add("ann", 5, "k"), add("ann", 5, "k"), add("bob", 5, "k")])
+    later = writer.record([add("bob", 1), add("bob", 5, "k")])
+
+    assert first == [Recorded(1, 5), Recorded(1, 5, replayed=True), Recorded(2, 5)]
+    assert later == [Recorded(3, 6), Recorded(2, 5, replayed=True)]
+
+
+def test_a_block_and_what_follows_it_fit_in_one_transaction(board: None) -> None:
+    with hearing() as heard:
+        outcomes = writer.record(
+            [
+                add("ann", 1),
+                Change(Kind.BLOCK, "ann"),
+                add("ann", 1),
+                Change(Kind.BLOCK, "bob"),
+                add("cid", 3),
+                Change(Kind.UNBLOCK, "bob"),
+            ]
+        )
+
+    assert isinstance(outcomes[2], UserBlocked)
+    assert heard[0]["totals"] == {"ann": None, "bob": 0, "cid": 3}
+    assert list(Block.objects.values_list("user_id", "seq")) == [("ann", 2)]
+    assert log.head().members == 2
+
+
+def test_who_changed_a_score_and_why_is_in_the_log(board: None) -> None:
+    services.correct(user_id="ann", total=7, actor="admin", reason="lost in the outage")
+    services.block(user_id="ann", actor="mod", reason="speed hack")
+
+    assert list(ScoreEvent.objects.order_by("seq").values_list("kind", "points", "total", "actor", "reason")) == [
+        ("correction", 7, 7, "admin", "lost in the outage"),
+        ("block", 0, 7, "mod", "speed hack"),
+    ]
+
+
+def test_an_event_and_its_total_are_of_the_same_moment(board: None) -> None:
+    writer.record([add("ann", 1)])
+
+    assert ScoreEvent.objects.get().created_at == UserScore.objects.get().updated_at
+
+
+def test_a_thousand_users_fit_in_one_transaction(board: None) -> None:
+    changes = [add(f"user{number:04}", number + 1, f"key{number}") for number in range(1_000)]
+
+    assert writer.record(changes) == [Recorded(number, number) for number in range(1, 1_001)]
+    assert log.head()[1:] == (1_000, 1_000)
+
+
+def test_nothing_asked_is_nothing_done(board: None) -> None:
+    assert writer.record([]) == []
+    assert nothing_was_written()
+
+
+# Telling
+
+
+def test_what_is_told_is_committed(rival: BaseDatabaseWrapper) -> None:
+    seen: list[tuple[int, int]] = []
+
+    def look(sender: object, *, first: int, last: int, **facts: Any) -> None:
+        with rival.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM score_events WHERE seq BETWEEN %s AND %s", [first, last])
+            seen.append((cursor.fetchone()[0], last))
+
+    signals.scores_committed.connect(look)
+    try:
+        writer.record([add("ann", 1), add("bob", 2)])
+        writer.record([add("ann", 1)])
+    finally:
+        signals.scores_committed.disconnect(look)
+
+    assert seen == [(2, 2), (1, 3)]
+
+
+def test_what_is_told_is_all_that_the_copy_needs(board: None) -> None:
+    with hearing() as heard:
+        writer.record([add("ann", 1), add("bob", 2), add("ann", 3)])
+
+    facts = {"origin": log.head().origin, "first": 1, "last": 3, "members": 2, "totals": {"ann": 4, "bob": 2}}
+    assert heard == [facts]
+
+
+@pytest.mark.receiver_fails
+def test_a_receiver_that_fails_does_not_fail_the_write(board: None) -> None:
+    def fail(sender: object, **facts: Any) -> None:
+        raise RuntimeError("the receiver is broken")
+
+    signals.scores_committed.connect(fail)
+    try:
+        assert writer.record([add("ann", 1)]) == [Recorded(1, 1)]
+    finally:
+        signals.scores_committed.disconnect(fail)
+
+    assert UserScore.objects.get().score == 1
+
+
+# Many writers
+
+
+def test_many_writers_make_one_log_without_gaps(make_lane: Callable[[], Lane[Change, Recorded]], redis: Redis) -> None:
+    """They start on an empty database: making the first row is part of the race."""
+    lanes = [make_lane() for _ in range(4)]
+    users = ["ann", "bob", "cid"]
+
+    def write(number: int) -> tuple[str, Recorded]:
+        user = users[number % 3]
+        return user, lanes[number % 4].ask_and_wait(add(user, 1))
+
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(write, range(120)))
+
+    assert sorted(recorded.seq for _, recorded in answers) == list(range(1, 121))
+    for user in users:
+        of_user = sorted(recorded for answered, recorded in answers if answered == user)
+        assert [recorded.total for recorded in of_user] == list(range(1, 41))
+    assert log.head()[1:] == (120, 3)
+    assert list(ScoreEvent.objects.order_by("seq").values_list("seq", flat=True)) == list(range(1, 121))
+
+
+def test_many_writers_move_one_copy(make_lane: Callable[[], Lane[Change, Recorded]], redis: Redis) -> None:
+    """Their hooks come in any order, and some find a gap that another one's hook is about to fill."""
+    leaderboard.rebuild()
+    lanes = [make_lane() for _ in range(4)]
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda n: lanes[n % 4].ask_and_wait(add(f"user{n % 5}", n + 1)), range(60)))
+
+    assert copy_is_true(redis)
+
+
+# One connection
+
+
+@contextmanager
+def locking(rival: BaseDatabaseWrapper) -> Iterator[None]:
+    """Somebody else holds the lock on the head of the log."""
+    log.head()
+    with rival.cursor() as cursor:
+        cursor.execute("BEGIN")
+        cursor.execute("SELECT FROM leaderboards FOR UPDATE")
+        try:
+            yield
+        finally:
+            cursor.execute("ROLLBACK")
+
+
+def test_a_lock_that_is_not_let_go_ends_as_an_unknown_outcome(rival: BaseDatabaseWrapper) -> None:
+    with locking(rival), pytest.raises(OutcomeUnknown):
+        writer.record([add("ann", 1)])
+
+    assert nothing_was_written()
+    assert writer.record([add("ann", 1)]) == [Recorded(1, 1)]
+
+
+def test_a_connection_that_was_killed_between_two_writes_is_replaced(rival: BaseDatabaseWrapper) -> None:
+    writer.record([add("ann", 1)])
+    pid: int = connection.connection.info.backend_pid
+    with rival.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+
+    assert writer.record([add("ann", 1)]) == [Recorded(2, 2)]
+
+
+def test_a_connection_that_is_killed_within_a_write_is_replaced(
+    rival: BaseDatabaseWrapper, make_lane: Callable[[], Lane[Change, Recorded]]
+) -> None:
+    lane = make_lane()
+    with ThreadPoolExecutor(1) as pool, locking(rival):
+        answer: Future[Recorded] = pool.submit(lane.ask_and_wait, add("ann", 1))
+        until(killed_who_waits)
+
+        with pytest.raises(OutcomeUnknown):
+            answer.result(5)
+
+    assert nothing_was_written()
+    assert lane.ask_and_wait(add("ann", 1)) == Recorded(1, 1)
+
+
+def killed_who_waits() -> bool:
+    """End the connection that waits for a lock; whether there was one."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+            "WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        )
+        return bool(cursor.fetchall())
+
+
+def test_a_new_connection_has_the_limits_of_a_writer(board: None) -> None:
+    connection.close()
+    writer.record([add("ann", 1)])
+
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT current_setting('lock_timeout'), current_setting('statement_timeout'), "
+            "current_setting('idle_in_transaction_session_timeout')"
+        )
+        assert cursor.fetchone() == ("2s", "2s", "1s")
+
+
+def test_a_board_that_was_emptied_starts_a_new_log(board: None) -> None:
+    writer.record([add("ann", 1)])
+    before = log.head()
+    Leaderboard.objects.all().delete()
+    ScoreEvent.objects.all().delete()
+
+    assert writer.record([add("bob", 1)]) == [Recorded(1, 1)]
+    assert log.head().origin != before.origin

@@ -1,0 +1,96 @@
+"""Each guard switched off in turn: a test that passes must fail then, or nobody would notice that the guard is gone.
+
+Guards are taken out of the code, not faults patched in: what fails without them are the suite's own tests.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+
+from scores.log.ledger import Ledger
+from scores.projection import leaderboard, scrub
+from scores.projection.tail import Tail
+from tests.scores.log import test_writer
+
+from . import test_foreign_hands, test_leaderboard, test_scrub, test_tail
+from .test_foreign_hands import two_players  # noqa: F401  fixtures of the witnesses
+from .test_leaderboard import origin  # noqa: F401
+from .test_scrub import many_players  # noqa: F401
+from .test_tail import heard, tail  # noqa: F401
+
+SCRIPTS = ["_APPLY", "_READ", "_SWAP", "_MEND", "_STATE"]
+Patch = pytest.MonkeyPatch
+
+
+def without(line: str, patch: Patch) -> None:
+    """Take `line` out of every script that has it."""
+    having = [name for name in SCRIPTS if line in getattr(leaderboard, name)]
+    assert having
+    for name in having:
+        patch.setattr(leaderboard, name, getattr(leaderboard, name).replace(line, ""))
+
+
+def remember_no_keys(patch: Patch) -> None:
+    record = Ledger.record
+    patch.setattr(Ledger, "record", lambda ledger, change: record(ledger, change._replace(idempotency_key=None)))
+
+
+def never_look(patch: Patch) -> None:
+    patch.setattr(Tail, "look", lambda self: None)
+
+
+def never_mend(patch: Patch) -> None:
+    patch.setattr(scrub, "mend", lambda user_ids: 0)
+
+
+def forget_what_was_seen(patch: Patch) -> None:
+    patch.setattr(leaderboard._Newest, "in_copy", lambda *_: 0)
+
+
+GUARDS: dict[str, tuple[Callable[[Patch], None], Callable[..., None]]] = {
+    "the size check": (
+        partial(without, "if tonumber(state[3]) ~= size then return 'damaged' end"),
+        partial(test_leaderboard.test_a_copy_that_somebody_touched_is_not_believed, "member removed"),
+    ),
+    "the origin check": (
+        partial(without, "if state[1] ~= ARGV[1] then return 'foreign' end"),
+        test_leaderboard.test_another_log_is_foreign,
+    ),
+    "the check that an event is new": (
+        partial(without, "if seq >= last then return {'done'} end"),
+        partial(test_leaderboard.test_what_the_copy_has_seen_changes_nothing, 2, 2),
+    ),
+    "the check that no event is jumped": (
+        partial(without, "if seq < first - 1 then return {'behind'} end"),
+        test_leaderboard.test_a_gap_is_not_jumped,
+    ),
+    "the check that the copy does not go back": (
+        forget_what_was_seen,
+        test_foreign_hands.test_a_copy_that_went_back_is_not_read,
+    ),
+    "the record of keys": (remember_no_keys, test_writer.test_a_key_counts_once_in_one_transaction_and_over_several),
+    "the tail": (never_look, partial(test_tail.test_a_running_tail_mends_it_by_itself, "a write untold")),
+    "the sweep": (never_mend, partial(test_scrub.test_a_score_changed_by_hand_is_mended_wherever_it_is, "user00")),
+}
+
+# What a witness's own module does before each of its tests.
+PREPARED_BY = {"the check that the copy does not go back": ("two_players",), "the sweep": ("many_players",)}
+
+
+@pytest.mark.parametrize("guard", GUARDS)
+def test_the_suite_sees_that_nothing_is_guarded_by(
+    guard: str, request: pytest.FixtureRequest, monkeypatch: Patch
+) -> None:
+    switch_off, witness = GUARDS[guard]
+    for name in PREPARED_BY.get(guard, ()):
+        request.getfixturevalue(name)
+    given = {name: request.getfixturevalue(name) for name in inspect.signature(witness).parameters}
+
+    switch_off(monkeypatch)
+
+    with pytest.raises((AssertionError, pytest.fail.Exception)):
+        witness(**given)

@@ -1,0 +1,33 @@
+"""One cycle of each fault of `make chaos`, which has more of them and the table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tools.chaos.cycle import Line, run
+from tools.chaos.faults import FAULTS, Fault
+from tools.chaos.world import World, world
+
+
+@pytest.fixture(scope="module")
+def hurt(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with world(tmp_path_factory.mktemp("tools.chaos")) as hurt:
+        yield hurt
+
+
+ONE_PROCESS = [pytest.mark.uvicorn("has no workers")]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [pytest.param(f, id=f.name, marks=ONE_PROCESS if f.name == "kill -9 of a worker" else ()) for f in FAULTS],
+)
+def test_nothing_is_lost_doubled_or_wrongly_shown_by(fault: Fault, hurt: World) -> None:
+    line = Line(fault.name)
+
+    problems = run(fault, hurt, line)
+
+    assert problems == []
+    assert line.operations > 0

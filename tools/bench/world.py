@@ -1,0 +1,105 @@
+"""What is measured: a PostgreSQL that flushes, a Redis, and a server as in production, all on loopback."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tools.chaos.load import token
+from tools.chaos.world import environment, make_tables, stores
+from tools.servers import UVICORN, Server
+from tools.stores import PostgreSQL, Redis
+
+from .clients import PROBE, request
+from .usage import Usage, usage
+
+
+@dataclass
+class World:
+    folder: Path
+    postgresql: PostgreSQL
+    redis: Redis
+    env: dict[str, str]
+
+    @contextmanager
+    def serving(self, *, workers: int = 1, users: int = 0, command: tuple[str, ...] = UVICORN) -> Iterator[Served]:
+        """A server on a board of `users`."""
+        self._fill(users)
+        server = Server(log=self.folder / "server.log", env=self.env | {"WORKERS": str(workers)}, command=command)
+        try:
+            yield Served(self, server.start())
+        finally:
+            server.stop()
+
+    def ask(self, sql: str) -> list[Any]:
+        with self.postgresql.open() as database:
+            return database.execute(sql).fetchall()
+
+    def _fill(self, users: int) -> None:
+        """The totals of users who scored long ago; their events are not missed by anything measured here."""
+        self.redis.client.flushall()
+        with self.postgresql.open() as database:
+            database.execute("TRUNCATE leaderboards, user_scores, score_events, blocks")
+            database.execute(
+                "INSERT INTO user_scores (user_id, score) "
+                "SELECT 'user' || n, 1 + (n * 7919::bigint) %% 1000000 FROM generate_series(0, %s) n",
+                [users - 1],
+            )
+            database.execute(
+                "INSERT INTO leaderboards (name, epoch, seq, members) VALUES ('leaderboard', gen_random_uuid(), 0, %s)",
+                [users],
+            )
+            database.execute("VACUUM (ANALYZE) user_scores")
+            database.execute("CHECKPOINT")
+
+
+@dataclass
+class Served:
+    world: World
+    server: Server
+    probe_total: int = 0
+
+    @property
+    def port(self) -> int:
+        return self.server.port
+
+    def usage(self) -> Usage:
+        return usage(self.server.process.pid)
+
+    def open_sockets(self) -> int:
+        """Of the server's first process, those to its stores among them."""
+        number = 0
+        for descriptor in Path(f"/proc/{self.server.process.pid}/fd").iterdir():
+            try:
+                number += os.readlink(descriptor).startswith("socket:")
+            except FileNotFoundError:  # closed since it was listed
+                pass
+        return number
+
+    def increment(self, user_id: str, points: int = 10) -> bytes:
+        """The request."""
+        body = b'{"points":%d}' % points
+        return request("POST", "/api/v1/scores/increment", self.port, token=self._token(user_id), body=body)
+
+    def get(self, path: str, headers: Mapping[str, str] = {}) -> bytes:
+        """The request."""
+        return request("GET", f"/api/v1{path}", self.port, headers=headers)
+
+    def probe(self, points: int = 1) -> bytes:
+        """The request of the user whom watchers look for."""
+        return self.increment(PROBE, points)
+
+    def _token(self, user_id: str) -> str:
+        return token(user_id, self.world.env["JWT_SIGNING_KEY"])
+
+
+@contextmanager
+def world(folder: Path) -> Iterator[World]:
+    with stores(folder) as (postgresql, redis):
+        env = environment(postgresql, redis.port)
+        make_tables(env)
+        yield World(folder, postgresql, redis, env)
