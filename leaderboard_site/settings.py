@@ -1,6 +1,6 @@
 """The only settings file. Whatever differs between machines is an environment variable of the same name.
 
-Nothing here knows of local runs: `embedded` fills in what a newcomer has not set before this file is read.
+Nothing here knows of local runs: `local` fills in what a newcomer has not set before this file is read.
 """
 
 from __future__ import annotations

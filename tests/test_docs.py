@@ -78,7 +78,7 @@ def variables() -> dict[str, str | None]:
     """The environment variables that are read, with the default of those that have one written beside the name."""
     found: dict[str, str | None] = {}
     site = ROOT / "leaderboard_site"
-    for call in (call for path in (site / "settings.py", *(site / "embedded").glob("*.py")) for call in calls(path)):
+    for call in (call for path in (site / "settings.py", *(site / "local").glob("*.py")) for call in calls(path)):
         match call:
             case ast.Call(
                 func=ast.Attribute(value=ast.Name("read")), args=[ast.Constant(str(name)), ast.Constant(default), *_]

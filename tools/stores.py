@@ -18,8 +18,8 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from leaderboard_site.local import DataDirectory
-from leaderboard_site.local import postgresql as embedded_postgresql
-from leaderboard_site.local import redis as embedded_redis
+from leaderboard_site.local import postgresql as local_postgresql
+from leaderboard_site.local import redis as local_redis
 
 from .servers import free_port
 
@@ -28,7 +28,7 @@ def silently(line: str) -> None:
     """The stores have something to say at each start, of which there are many."""
 
 
-class PostgreSQL(embedded_postgresql.PostgreSQL):
+class PostgreSQL(local_postgresql.PostgreSQL):
     """The one that `make run` starts, elsewhere."""
 
     def boot(self) -> None:
@@ -95,7 +95,7 @@ class Redis:
         self.folder = folder
         self.folder.mkdir()
         self.port = free_port()
-        self._program = embedded_redis.Redis(DataDirectory(folder)).program()
+        self._program = local_redis.Redis(DataDirectory(folder)).program()
         # Its own line to the store, past the proxy, that waits for nothing.
         self.client = RedisClient(port=self.port, retry=Retry(NoBackoff(), 0), socket_timeout=5)
 

@@ -22,8 +22,8 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become ano
 # Another process that uses the stores, tells the number of its PostgreSQL, and stays until its input ends.
 USER = """
 import os, sys
-from leaderboard_site import embedded
-embedded.fill_in(lambda line: None)
+from leaderboard_site import local
+local.fill_in(lambda line: None)
 print(open(os.environ["DATA_DIR"] + "/postgres/postmaster.pid").readline().strip(), flush=True)
 sys.stdin.read()
 """
@@ -165,8 +165,8 @@ def test_started_by_root_postgresql_is_an_ordinary_user(join: Join) -> None:
 @as_root
 def test_another_users_data_is_refused_by_name(tmp_path: Path) -> None:
     directory = DataDirectory(tmp_path / "data")
-    program = "import sys, pathlib; from leaderboard_site import embedded\n"
-    program += "try: embedded.DataDirectory(pathlib.Path(sys.argv[1]))\nexcept embedded.StoreError as e: print(e)"
+    program = "import sys, pathlib; from leaderboard_site import local\n"
+    program += "try: local.DataDirectory(pathlib.Path(sys.argv[1]))\nexcept local.StoreError as e: print(e)"
 
     command = [*directory.unprivileged_prefix(), sys.executable, "-c", program, str(directory.path)]
     told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout

@@ -122,9 +122,9 @@ def test_the_times_are_those_of_proc() -> None:
 
 
 WITH_SEATS_OF_ITS_OWN = """
-from leaderboard_site import affinity, server
+from leaderboard_site.server import affinity, uvicorn_server
 affinity.SEAT = "\\0test-{port}-{{}}"
-server.main()
+uvicorn_server.main()
 """
 
 

@@ -54,7 +54,7 @@ def test_a_wrong_value_is_named_and_nothing_else(wrong: dict[str, str], told: st
 
 
 def test_production_imports_nothing_local() -> None:
-    program = "import sys\nfrom leaderboard_site import server\nserver.set_up()\nimport leaderboard_site.asgi\n"
+    program = "import sys\nfrom leaderboard_site.server import uvicorn_server\nuvicorn_server.set_up()\nimport leaderboard_site.asgi\n"
     program += "print([name for name in sys.modules if name.startswith('leaderboard_site.local')])"
 
     command = [sys.executable, "-c", program]

@@ -25,10 +25,10 @@ from tools.servers import ROOT
 WORKER = """
 import django, sys
 django.setup()
-from scores import writer
+from scores.log import writer
 writer.TRANSACTION_TIMEOUT_SINCE = int(sys.argv[1])
 from scores.exceptions import OutcomeUnknown
-from scores.ledger import Change, Kind
+from scores.log.ledger import Change, Kind
 while True:
     try:
         writer.record([Change(Kind.INCREMENT, f"worker{number}", 1) for number in range(writer.MOST_PER_TRANSACTION)])
