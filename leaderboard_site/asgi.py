@@ -13,8 +13,8 @@ django_application = get_asgi_application()  # first: what is imported below nee
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 
 from leaderboard_site.edge.deadline import Deadline  # noqa: E402
-from leaderboard_site.edge.fast_path import BoardShortcut  # noqa: E402
-from leaderboard_site.edge.handlers import MOST_OF_A_FORM, BodyLimit, LeanHandler  # noqa: E402
+from leaderboard_site.edge.fast_path import BoardFastPath  # noqa: E402
+from leaderboard_site.edge.handlers import MAX_OF_A_FORM, BodyLimit, LeanHandler  # noqa: E402
 from leaderboard_site.edge.handshakes import HandshakeLimit  # noqa: E402
 from leaderboard_site.observability.tracing import Tracing  # noqa: E402
 from realtime.origins import OriginCheck  # noqa: E402
@@ -26,9 +26,9 @@ from .operations import health  # noqa: E402
 from .server import lifespan  # noqa: E402
 
 REFERENCE = ("/api/docs/", "/api/schema/")  # plain pages, which the handler of the API does not serve
-scores_application = BoardShortcut(BodyLimit(LeanHandler()))
+scores_application = BoardFastPath(BodyLimit(LeanHandler()))
 tokens_application = BodyLimit(Deadline(django_application))
-pages_application = BodyLimit(django_application, most=MOST_OF_A_FORM)  # Django itself spools any length to the disk
+pages_application = BodyLimit(django_application, most=MAX_OF_A_FORM)  # Django itself spools any length to the disk
 checkup_application = Deadline(pages_application)
 CHECKUP = "/healthz/deep"
 

@@ -6,11 +6,11 @@ from django.urls import include, path
 from leaderboard_site.operations.checkup import CheckupView
 from leaderboard_site.operations.status import rebuild, status
 from leaderboard_site.pages.board import board
-from leaderboard_site.pages.reference import docs, schema
+from leaderboard_site.pages.reference import docs, openapi_schema
 
 urlpatterns = [
     path("api/docs/", docs, name="docs"),
-    path("api/schema/", schema, name="schema"),
+    path("api/schema/", openapi_schema, name="schema"),
     path("api/", include("scores.api.urls")),
     path("admin/status/", status, name="status"),
     path("admin/status/rebuild/", rebuild, name="rebuild"),

@@ -9,12 +9,12 @@ from asgiref.typing import WebSocketConnectEvent, WebSocketDisconnectEvent, WebS
 from channels.consumer import AsyncConsumer, get_handler_name
 from channels.exceptions import StopConsumer
 
-from scores.access.client_address import household
+from scores.access.client_address import rate_limit_key
 
 from . import metrics
 from .hub import hub
-from .socket_limits import room
-from .socket_writer import Outlet
+from .socket_limits import socket_limits
+from .socket_writer import SocketWriter
 
 logger = logging.getLogger(__name__)
 
@@ -40,21 +40,21 @@ class LeaderboardConsumer(AsyncConsumer):
     async def websocket_connect(self, message: WebSocketConnectEvent) -> None:
         await self.base_send({"type": "websocket.accept", "subprotocol": None, "headers": []})
         client = self.scope["client"]
-        self.household = household(client[0] if client else "")
-        if reason := room.enter(self.household):
+        self.rate_limit_key = rate_limit_key(client[0] if client else "")
+        if reason := socket_limits.enter(self.rate_limit_key):
             metrics.sockets_refused.inc()
             # After the handshake: a browser tells its script nothing of one that was refused.
             await self.base_send({"type": "websocket.close", "code": TRY_AGAIN_LATER, "reason": reason})
             raise StopConsumer
-        self.outlet = Outlet(self.scope, self.base_send)
-        hub.join(self.outlet)
+        self.socket_writer = SocketWriter(self.scope, self.base_send)
+        hub.join(self.socket_writer)
         logger.debug("Socket of %s opened", self.scope["client"])
 
     async def websocket_receive(self, message: WebSocketReceiveEvent) -> None:
         """Nothing that a client says makes the server work."""
 
     async def websocket_disconnect(self, message: WebSocketDisconnectEvent) -> None:
-        hub.leave(self.outlet)
-        room.leave(self.household)
+        hub.leave(self.socket_writer)
+        socket_limits.leave(self.rate_limit_key)
         logger.debug("Socket of %s closed with %s", self.scope["client"], message["code"])
         raise StopConsumer

@@ -8,7 +8,7 @@ from typing import Literal, NotRequired, TypedDict
 from scores.selectors import Page
 
 
-class Entry(TypedDict):
+class FrameEntry(TypedDict):
     userId: str
     score: int
 
@@ -17,7 +17,7 @@ class LeaderboardUpdate(TypedDict):
     """The whole top 10, best first; never a delta, so a lost frame is healed by the next."""
 
     type: Literal["leaderboard_update"]
-    leaderboard: list[Entry]
+    leaderboard: list[FrameEntry]
     epoch: str  # which log `seq` counts in: of another epoch, nothing can be said about before and after
     seq: int  # the event this is the state after; on one socket it never goes back
     age: NotRequired[int]  # whole seconds for which newer events could not be asked for; absent while they can

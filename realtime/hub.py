@@ -16,7 +16,7 @@ from scores.exceptions import Unavailable
 from . import metrics
 from .frame_bytes import Frame, prepared
 from .frames import is_stale, leaderboard_update
-from .socket_writer import Outlet
+from .socket_writer import SocketWriter
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class Hub:
     """A message on the group only wakes it: what is sent is always what the board is then."""
 
     def __init__(self) -> None:
-        self._outlets: set[Outlet] = set()
+        self._socket_writers: set[SocketWriter] = set()
         self._page: selectors.Page | None = None
         self._read_at = 0.0  # by the loop's clock
         self._frame: Frame | None = None
@@ -49,7 +49,7 @@ class Hub:
     @property
     def sockets(self) -> int:
         """How many this process has open. For any thread."""
-        return len(self._outlets)
+        return len(self._socket_writers)
 
     def start(self) -> None:
         """Start in the running event loop."""
@@ -69,15 +69,15 @@ class Hub:
 
     # Sockets
 
-    def join(self, outlet: Outlet) -> None:
-        """Give `outlet` the current frame, without a read of any store, and every later one."""
-        self._outlets.add(outlet)
+    def join(self, socket_writer: SocketWriter) -> None:
+        """Give `socket_writer` the current frame, without a read of any store, and every later one."""
+        self._socket_writers.add(socket_writer)
         if self._frame is not None:
-            outlet.offer(self._frame)
+            socket_writer.offer(self._frame)
 
-    def leave(self, outlet: Outlet) -> None:
-        self._outlets.discard(outlet)
-        outlet.close()
+    def leave(self, socket_writer: SocketWriter) -> None:
+        self._socket_writers.discard(socket_writer)
+        socket_writer.close()
 
     # The group
 
@@ -130,7 +130,9 @@ class Hub:
                     await self._fan_out()
                     pushed_at = started
                 if self._page is not None:
-                    metrics.shown(self._page.seq, open_sockets=len(self._outlets), sent=pushed_at == started)
+                    metrics.observe_shown(
+                        self._page.seq, open_sockets=len(self._socket_writers), sent=pushed_at == started
+                    )
             except Exception:
                 logger.exception("The hub stumbled and goes on")
             interval_s = max(settings.FRAME_INTERVAL_MS / 1000, STRETCH * (loop.time() - started))
@@ -160,20 +162,20 @@ class Hub:
             return False  # a source that is behind the one before it: frames never go back
         self._page = page
         self._frame = prepared(leaderboard_update(page))
-        return before is None or shown(page) != shown(before)
+        return before is None or visible_part(page) != visible_part(before)
 
     async def _fan_out(self) -> None:
         frame = self._frame
         assert frame is not None  # set by the refresh before
-        outlets = tuple(self._outlets)
-        metrics.frames_sent.inc(len(outlets))
-        for start in range(0, len(outlets), SLICE):
-            for outlet in outlets[start : start + SLICE]:
-                outlet.offer(frame)
+        socket_writers = tuple(self._socket_writers)
+        metrics.frames_sent.inc(len(socket_writers))
+        for start in range(0, len(socket_writers), SLICE):
+            for socket_writer in socket_writers[start : start + SLICE]:
+                socket_writer.offer(frame)
             await asyncio.sleep(0)
 
 
-def shown(page: selectors.Page) -> tuple[Any, ...]:
+def visible_part(page: selectors.Page) -> tuple[Any, ...]:
     """What of a page is worth a frame when it changes."""
     return page.epoch, page.entries, is_stale(page)
 

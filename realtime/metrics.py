@@ -27,7 +27,7 @@ frame_delay_seconds = Histogram(
 )
 
 
-def shown(seq: int, *, open_sockets: int, sent: bool) -> None:
+def observe_shown(seq: int, *, open_sockets: int, sent: bool) -> None:
     """The sockets have what the board is as of `seq`: a frame was sent, or there was nothing new in it for them."""
     sockets.set(open_sockets)
     now = time.perf_counter()

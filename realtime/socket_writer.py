@@ -17,7 +17,7 @@ from .frame_bytes import Frame, event_of
 FRAMES = "leaderboard.frames"
 
 
-class Outlet:
+class SocketWriter:
     """Writes frames to a socket without a task of its own and without ever waiting.
 
     `offer(frame)` writes a frame now, or as soon as the socket takes more, unless a newer one comes first. While the

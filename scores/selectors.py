@@ -10,7 +10,7 @@ from django.db import Error as DatabaseError
 from django.db import connection
 from django.db.backends.utils import CursorWrapper
 
-from scores.log.rank_index import Milestones
+from scores.log.rank_index import RankIndex
 from scores.projection.leaderboard import (
     CopyUnusable,
     Damaged,
@@ -22,7 +22,7 @@ from scores.projection.leaderboard import (
     ranked,
 )
 from scores.projection.tail import tail
-from scores.stores.batcher import Lane
+from scores.stores.batcher import Batcher
 
 from . import metrics
 from .exceptions import NoStoreAnswers
@@ -31,7 +31,7 @@ from .log import rank_index
 from .projection import leaderboard
 from .user_id import is_user_id
 
-MOST_PER_ROUND_TRIP = 256
+MAX_PER_ROUND_TRIP = 256
 
 
 class Source(StrEnum):
@@ -63,21 +63,21 @@ class Standing(NamedTuple):
 
 async def top(limit: int = 10, offset: int = 0) -> Page:
     """`limit` entries after the first `offset`, best first. Raises `Unavailable`."""
-    return cast("Page", await lane.ask(PageQuestion(limit, offset)))
+    return cast("Page", await batcher.submit(PageQuestion(limit, offset)))
 
 
 async def standing(user_id: str) -> Standing:
     """Rank and score of one user. Raises `Unavailable`."""
-    return cast("Standing", await lane.ask(StandingQuestion(user_id)))
+    return cast("Standing", await batcher.submit(StandingQuestion(user_id)))
 
 
 def standings(user_ids: Sequence[str]) -> dict[str, Entry]:
     """Rank and score of those of `user_ids` who are on the board, in one round trip; for code without an event loop."""
-    answers = answer([StandingQuestion(user_id) for user_id in user_ids])
+    answers = answer_questions([StandingQuestion(user_id) for user_id in user_ids])
     return {a.entry.user_id: a.entry for a in answers if isinstance(a, Standing) and a.entry is not None}
 
 
-def answer(questions: Sequence[Question]) -> list[Page | Standing]:
+def answer_questions(questions: Sequence[Question]) -> list[Page | Standing]:
     """Answer all questions as of one moment, asking equal ones once. Raises `NoStoreAnswers`."""
     asked = list(dict.fromkeys(questions))
     try:
@@ -133,7 +133,7 @@ def _read_database(questions: list[Question]) -> Snapshot:
     deepest = max((q.offset for q in questions if isinstance(q, PageQuestion)), default=0)
     with log.snapshot() as head, connection.cursor() as cursor:
         is_long = head.members > rank_index.FEW and (users or deepest > rank_index.EVERY)
-        known = rank_index.surveyor.at(head) if is_long else rank_index.NONE
+        known = rank_index.rank_indexer.at(head) if is_long else rank_index.NONE
         scores = _scores(cursor, users)
         answers: list[list[Entry] | Entry | None] = []
         for question in questions:
@@ -154,7 +154,7 @@ def _scores(cursor: CursorWrapper, users: list[str]) -> dict[str, int]:
     return dict(cursor.fetchall())
 
 
-def _page(cursor: CursorWrapper, known: Milestones, question: PageQuestion) -> list[Entry]:
+def _page(cursor: CursorWrapper, known: RankIndex, question: PageQuestion) -> list[Entry]:
     skipped, end = known.after(question.offset)
     cursor.execute(PAGE_SQL, [*end, question.limit, skipped])
     rows = cursor.fetchall()
@@ -162,7 +162,7 @@ def _page(cursor: CursorWrapper, known: Milestones, question: PageQuestion) -> l
     return ranked(rows, rank=rank, offset=question.offset)
 
 
-def _above(cursor: CursorWrapper, known: Milestones, score: int) -> int:
+def _above(cursor: CursorWrapper, known: RankIndex, score: int) -> int:
     """How many on the board have more."""
     counted, (end, last) = known.above(score)
     cursor.execute(ABOVE_SQL, {"score": score, "end": end, "last": last})
@@ -170,6 +170,11 @@ def _above(cursor: CursorWrapper, known: Milestones, score: int) -> int:
     return counted + int(others)
 
 
-lane: Lane[Question, Page | Standing] = Lane(
-    "reader", answer, most=MOST_PER_ROUND_TRIP, room=20_000, patience_s=1.8, share=metrics.reads_shared.inc
+batcher: Batcher[Question, Page | Standing] = Batcher(
+    "reader",
+    answer_questions,
+    max_batch=MAX_PER_ROUND_TRIP,
+    max_queued=20_000,
+    timeout_s=1.8,
+    share=metrics.reads_shared.inc,
 )

@@ -20,19 +20,19 @@ async def increment(
     With a key, the same call again is answered by the first one's record. Raises `TotalTooLarge`, `UserBlocked`,
     `UserInactive`, `UnknownAction`, `NotYet`, `KeyReused`, or `Unavailable`.
     """
-    return await writer.lane.ask(Change(Kind.INCREMENT, user_id, points, idempotency_key, actor, action=action))
+    return await writer.batcher.submit(Change(Kind.INCREMENT, user_id, points, idempotency_key, actor, action=action))
 
 
 def correct(*, user_id: str, total: int, actor: str, reason: str) -> Recorded:
     """Set a user's total. Raises `TotalOutOfRange`, `UserBlocked`, or `Unavailable`."""
-    return writer.lane.ask_and_wait(Change(Kind.CORRECTION, user_id, total, actor=actor, reason=reason))
+    return writer.batcher.submit_and_wait(Change(Kind.CORRECTION, user_id, total, actor=actor, reason=reason))
 
 
 def block(*, user_id: str, actor: str, reason: str) -> Recorded:
     """Take a user off the board and refuse their increments. Raises `AlreadyBlocked`, or `Unavailable`."""
-    return writer.lane.ask_and_wait(Change(Kind.BLOCK, user_id, actor=actor, reason=reason))
+    return writer.batcher.submit_and_wait(Change(Kind.BLOCK, user_id, actor=actor, reason=reason))
 
 
 def unblock(*, user_id: str, actor: str, reason: str) -> Recorded:
     """Put a user back on the board with the total they had. Raises `NotBlocked`, or `Unavailable`."""
-    return writer.lane.ask_and_wait(Change(Kind.UNBLOCK, user_id, actor=actor, reason=reason))
+    return writer.batcher.submit_and_wait(Change(Kind.UNBLOCK, user_id, actor=actor, reason=reason))

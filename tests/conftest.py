@@ -53,11 +53,11 @@ def _stores(django_db_blocker: Any) -> Iterator[None]:
         databases = setup_databases(verbosity=0, interactive=False)
         yield
         # Their connections would keep the database from being dropped.
-        writer.lane.close()
-        selectors.lane.close()
-        refusals.lane.close()
-        limiter.lane.close()
-        rank_index.surveyor.stop()
+        writer.batcher.close()
+        selectors.batcher.close()
+        refusals.batcher.close()
+        limiter.batcher.close()
+        rank_index.rank_indexer.stop()
         teardown_databases(databases, verbosity=0)
 
 

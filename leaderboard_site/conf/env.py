@@ -8,7 +8,7 @@ from pathlib import Path
 from django.core.exceptions import ImproperlyConfigured
 from limits import RateLimitItem, parse_many
 
-MOST_AT_ONCE = 1_000_000
+MAX_AT_ONCE = 1_000_000
 
 
 class _Required:
@@ -82,9 +82,9 @@ class Reader:
         value = self.text(name, "off" if off else str(default))
         if value == "off":
             return None
-        if value.isascii() and value.isdecimal() and 1 <= int(value) <= MOST_AT_ONCE:
+        if value.isascii() and value.isdecimal() and 1 <= int(value) <= MAX_AT_ONCE:
             return int(value)
-        self.problems.append(f"{name}={value!r}: expected a whole number from 1 to {MOST_AT_ONCE}, or off.")
+        self.problems.append(f"{name}={value!r}: expected a whole number from 1 to {MAX_AT_ONCE}, or off.")
         return None
 
     def names(self, name: str, default: str | _Required = REQUIRED, *, hint: str = "") -> list[str]:

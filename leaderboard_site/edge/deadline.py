@@ -10,7 +10,7 @@ from leaderboard_site.asgi_types import Application, Receive, Scope, Send
 from scores.api import problems
 
 ANSWER_S = 1.8
-MOST_WAITING = 64  # each holds a thread until its database answers
+MAX_WAITING = 64  # each holds a thread until its database answers
 
 
 class Deadline:
@@ -32,7 +32,7 @@ class Deadline:
                 begun = True
                 await send(message)
 
-        if len(self._running) >= MOST_WAITING:
+        if len(self._running) >= MAX_WAITING:
             return await self._refuse(send)
         task = asyncio.ensure_future(self.app(scope, receive, send_in_time))
         self._running.add(task)
@@ -47,4 +47,4 @@ class Deadline:
     async def _refuse(send: Send) -> None:
         headers = {"Retry-After": str(problems.RETRY_AFTER_S)}
         detail = "The service cannot answer right now."
-        await problems.answer(problems.page(503, "unavailable", detail, headers=headers), send)
+        await problems.send_response(problems.problem_response(503, "unavailable", detail, headers=headers), send)

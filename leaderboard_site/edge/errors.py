@@ -13,12 +13,12 @@ API = "/api/"
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
     """A Host that is not ours, for one."""
     if request.path_info.startswith(API):
-        return problems.page(400, "bad_request", str(exception))
+        return problems.problem_response(400, "bad_request", str(exception))
     return defaults.bad_request(request, exception)
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
     """Django has logged it by now."""
     if request.path_info.startswith(API):
-        return problems.page(500, "internal_error", problems.INTERNAL_ERROR)
+        return problems.problem_response(500, "internal_error", problems.INTERNAL_ERROR)
     return defaults.server_error(request)

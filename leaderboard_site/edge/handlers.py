@@ -27,8 +27,8 @@ from scores.api import problems
 
 logger = logging.getLogger(__name__)
 
-MOST_BYTES = 16 * 1024  # of a body for the API
-MOST_OF_A_FORM = 1024 * 1024  # of the admin, whose longest pages send a line per row
+MAX_BYTES = 16 * 1024  # of a body for the API
+MAX_OF_A_FORM = 1024 * 1024  # of the admin, whose longest pages send a line per row
 RECEIVE_S = 10.0  # for a whole body: whoever needs longer for 16 KiB holds a connection and not a conversation
 
 
@@ -55,14 +55,14 @@ class LeanHandler(ASGIHandler):
                 request.get_host()  # says what is wrong with it
             response = await self._respond(request)
         except SuspiciousOperation as error:  # DisallowedHost among them
-            response = problems.page(400, "bad_request", str(error))
+            response = problems.problem_response(400, "bad_request", str(error))
         except UnicodeDecodeError:
-            response = problems.page(400, "bad_request", "The address is not UTF-8.")
+            response = problems.problem_response(400, "bad_request", "The address is not UTF-8.")
         except Exception:
             logger.exception("%s %s failed", scope["method"], scope["path"])
-            response = problems.page(500, "internal_error", problems.INTERNAL_ERROR)
+            response = problems.problem_response(500, "internal_error", problems.INTERNAL_ERROR)
         response["X-Content-Type-Options"] = "nosniff"
-        await problems.answer(response, send)  # Django's own looks for cookies and streams
+        await problems.send_response(response, send)  # Django's own looks for cookies and streams
         scope.pop(REQUEST, None)  # which holds the scope: one more cycle that a request does not leave behind
 
     async def _call_view(self, request: HttpRequest) -> HttpResponse:
@@ -88,7 +88,7 @@ def is_ours(host: str) -> bool:
 class BodyLimit:
     """Reads a request's whole body before `app` sees the request, and answers itself when it is too large or too slow."""
 
-    def __init__(self, app: Application, *, most: int = MOST_BYTES) -> None:
+    def __init__(self, app: Application, *, most: int = MAX_BYTES) -> None:
         self.app = app
         self.most = most
 
@@ -158,4 +158,4 @@ async def _read(receive: Receive, most: int) -> bytes | None:
 
 async def _refuse(send: Send, status: int, code: str, detail: str) -> None:
     # Closing is what keeps the rest of the body from being read at leisure.
-    await problems.answer(problems.page(status, code, detail, headers={"Connection": "close"}), send)
+    await problems.send_response(problems.problem_response(status, code, detail, headers={"Connection": "close"}), send)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from django.conf import settings
 
 from leaderboard_site.asgi_types import Application, Receive, Scope, Send
-from scores.access.client_address import household
-from scores.access.limiter import Hit, lane
-from scores.access.throttling import told
+from scores.access.client_address import rate_limit_key
+from scores.access.limiter import Hit, batcher
+from scores.access.throttling import limit_headers
 from scores.api import problems
 
 NAME = "handshakes"
@@ -23,11 +23,11 @@ class HandshakeLimit:
         rate = settings.HANDSHAKE_RATE_LIMIT
         if rate is None:
             return await self.app(scope, receive, send)
-        verdict = await lane.ask(Hit(NAME, household(scope["client"][0] if scope["client"] else ""), rate))
+        verdict = await batcher.submit(Hit(NAME, rate_limit_key(scope["client"][0] if scope["client"] else ""), rate))
         if verdict.admitted:
             return await self.app(scope, receive, send)
         detail = "Too many handshakes; try again after the seconds in Retry-After."
-        answer = problems.page(429, "rate_limited", detail, headers=told(NAME, rate, verdict))
+        answer = problems.problem_response(429, "rate_limited", detail, headers=limit_headers(NAME, rate, verdict))
         if "websocket.http.response" not in (scope.get("extensions") or {}):
             return await send({"type": "websocket.close"})  # a server that can only say 403
-        await problems.answer(answer, send, kind="websocket.http.response")
+        await problems.send_response(answer, send, kind="websocket.http.response")

@@ -22,13 +22,17 @@ PATH = "/metrics"
 async def exposition(scope: Scope, receive: Receive, send: Send) -> None:
     """404 while there is no METRICS_TOKEN, 401 without it. Outside of Django, as health is: any Host may ask."""
     if not settings.METRICS_TOKEN:
-        return await problems.answer(problems.page(404, "not_found", "There is nothing at this address."), send)
+        return await problems.send_response(
+            problems.problem_response(404, "not_found", "There is nothing at this address."), send
+        )
     if not _has_token(scope):
         headers = {"WWW-Authenticate": 'Bearer realm="metrics"'}
         detail = "Send METRICS_TOKEN as a bearer token."
-        return await problems.answer(problems.page(401, "not_authenticated", detail, headers=headers), send)
+        return await problems.send_response(
+            problems.problem_response(401, "not_authenticated", detail, headers=headers), send
+        )
     text = await asyncio.to_thread(render)  # reads a file per process and kind
-    await problems.answer(HttpResponse(text, content_type=CONTENT_TYPE_PLAIN_0_0_4), send)
+    await problems.send_response(HttpResponse(text, content_type=CONTENT_TYPE_PLAIN_0_0_4), send)
 
 
 def _has_token(scope: Scope) -> bool:

@@ -18,7 +18,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from realtime.socket_limits import room
+from realtime.socket_limits import socket_limits
 from scores.access.authentication import Principal, TokenAuthentication
 from scores.log import head as log
 from scores.projection import leaderboard
@@ -60,7 +60,7 @@ class CheckupView(APIView):
         process = {
             "id": os.getpid(),
             "draining": drain.begun,
-            "sockets": room.taken,
+            "sockets": socket_limits.taken,
             "tail_age_s": round(tail.age_s, 2),
         }
         well = all(part["status"] == "ok" for part in parts.values())
@@ -99,5 +99,5 @@ def copy() -> dict[str, Any]:
     head = log.head()
     fault = fault_of(state, head)
     seqs = {"seq": state.seq if state else None, "log_seq": head.seq, "members": head.members}
-    sweep = {"compared": tail.sweep.compared, "repaired": tail.sweep.repaired, "rounds": tail.sweep.rounds}
-    return seqs | {"sweep": sweep} | ({"status": "ill", "fault": fault} if fault else {})
+    scrub = {"compared": tail.scrub.compared, "repaired": tail.scrub.repaired, "rounds": tail.scrub.rounds}
+    return seqs | {"sweep": scrub} | ({"status": "ill", "fault": fault} if fault else {})

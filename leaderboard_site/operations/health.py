@@ -9,7 +9,7 @@ from scores.projection import leaderboard
 from scores.projection.tail import tail
 
 from .drain import drain
-from .pending_migrations import schema
+from .pending_migrations import migrations
 
 PREFIX = "/healthz/"
 DATABASE_MAY_BE_AWAY_S = 5.0
@@ -28,7 +28,7 @@ async def health(scope: Scope, receive: Receive, send: Send) -> None:
 async def readiness() -> tuple[int, str]:
     if drain.begun:
         return 503, "draining"
-    if (current := await schema.is_current()) is False:
+    if (current := await migrations.are_applied()) is False:
         return 503, "migrations missing"
     if current is None or tail.age_s > DATABASE_MAY_BE_AWAY_S:
         return 503, "database away"

@@ -11,26 +11,26 @@ from django.db.migrations.executor import MigrationExecutor
 PATIENCE_S = 1.0
 
 
-class Schema:
+class Migrations:
     """Asks until it is current; from then on it stays so, for migrations are not taken back under a running server."""
 
     def __init__(self) -> None:
-        self._current = False
+        self._applied = False
         self._asking: asyncio.Task[bool | None] | None = None
 
-    async def is_current(self) -> bool | None:
+    async def are_applied(self) -> bool | None:
         """`None` if the database does not say within `PATIENCE_S`. However many ask, one thread does."""
-        if self._current:
+        if self._applied:
             return True
         if self._asking is None or self._asking.done():
-            self._asking = asyncio.create_task(asyncio.to_thread(look))
+            self._asking = asyncio.create_task(asyncio.to_thread(has_none_pending))
         done, _ = await asyncio.wait({self._asking}, timeout=PATIENCE_S)
         answer = self._asking.result() if done else None
-        self._current = answer is True
+        self._applied = answer is True
         return answer
 
 
-def look() -> bool | None:
+def has_none_pending() -> bool | None:
     """For a thread of its own. `None` if the database does not answer."""
     try:
         return not missing()
@@ -47,4 +47,4 @@ def missing() -> list[str]:
     return [f"{migration.app_label}.{migration.name}" for migration, _ in plan]
 
 
-schema = Schema()
+migrations = Migrations()

@@ -37,16 +37,16 @@ class Process(NamedTuple):
     sockets: int
     redis_away: bool  # its breaker is open: it reads from the database, and probes Redis
     database_age_s: float  # since the database last answered it
-    compared: int  # members, by its sweep
+    compared: int  # members, by its scrub
     repaired: int
-    rounds: int  # of the sweep around the whole board
+    rounds: int  # of the scrub around the whole board
 
     @property
     def name(self) -> str:
         return f"{self.host}:{self.pid}"
 
 
-class Herald:
+class ProcessReporter:
     """One thread per process that tells how the process is."""
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ class Herald:
         if self._thread is None:
             self._ended.clear()
             self._started_at = time.time()
-            self._thread = threading.Thread(target=self._run, name="herald", daemon=True)
+            self._thread = threading.Thread(target=self._run, name="process reporter", daemon=True)
             self._thread.start()
 
     def stop(self, timeout_s: float = 5.0) -> None:
@@ -69,7 +69,7 @@ class Herald:
 
     def here(self) -> Process:
         """This process, now."""
-        sweep = tail.sweep
+        scrub = tail.scrub
         return Process(
             host=socket.gethostname(),
             pid=os.getpid(),
@@ -77,9 +77,9 @@ class Herald:
             sockets=hub.sockets,
             redis_away=leaderboard.breaker.is_open,
             database_age_s=tail.age_s,
-            compared=sweep.compared,
-            repaired=sweep.repaired,
-            rounds=sweep.rounds,
+            compared=scrub.compared,
+            repaired=scrub.repaired,
+            rounds=scrub.rounds,
         )
 
     def _run(self) -> None:
@@ -91,13 +91,13 @@ class Herald:
             except (RedisError, ConnectionInterrupted, OSError) as error:
                 logger.debug("Could not tell how this process is: %s", error)
             except Exception:
-                logger.exception("The herald stumbled and goes on")
+                logger.exception("The process reporter failed and goes on")
             self._ended.wait(TELL_EVERY_S)
 
 
 def everyone() -> tuple[list[Process], bool]:
     """The processes that told how they are, this one as it is now, and whether the others could be asked."""
-    mine = herald.here()
+    mine = reporter.here()
     others: dict[str, Any] = {}
     asked = not leaderboard.breaker.is_open
     if asked:
@@ -112,4 +112,4 @@ def everyone() -> tuple[list[Process], bool]:
     return sorted((processes | {mine.name: mine}).values()), asked
 
 
-herald = Herald()
+reporter = ProcessReporter()

@@ -56,7 +56,7 @@ class Copy(NamedTuple):
 @permission_required("scores.view_leaderboard", raise_exception=True)
 def status(request: HttpRequest) -> HttpResponse:
     """What is known at this moment. What is of a single process stands in the row of that process."""
-    copy, rebuilt = look()
+    copy, rebuilt = copy_and_last_rebuild()
     known, all_asked = processes.everyone()
     under_way = log.rebuild_under_way()
     context = {
@@ -71,7 +71,7 @@ def status(request: HttpRequest) -> HttpResponse:
         "processes": [(process, datetime.fromtimestamp(process.started_at, UTC)) for process in known],
         "all_asked": all_asked,
         "sockets": sum(process.sockets for process in known),
-        "here": processes.herald.here().name,
+        "here": processes.reporter.here().name,
         "may_rebuild": request.user.has_perm("scores.rebuild_leaderboard"),
     }
     # While something is going on, the page looks again by itself.
@@ -125,7 +125,7 @@ def rebuild_for(user_pk: Any, username: str) -> None:
         connection.close()
 
 
-def look() -> tuple[Copy, Rebuilt | None]:
+def copy_and_last_rebuild() -> tuple[Copy, Rebuilt | None]:
     """The copy, the log, and the last rebuild. The copy is looked at first: the log only grows."""
     try:
         state, rebuilt = leaderboard.state(), leaderboard.last_rebuild()
@@ -137,7 +137,7 @@ def look() -> tuple[Copy, Rebuilt | None]:
 def source() -> Source | None:
     """Where a read of this moment comes from; `None` when no store answers."""
     try:
-        (page,) = selectors.answer([PageQuestion(1, 0)])
+        (page,) = selectors.answer_questions([PageQuestion(1, 0)])
     except NoStoreAnswers:
         return None
     return page.source

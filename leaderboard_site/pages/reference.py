@@ -25,7 +25,7 @@ def docs(request: HttpRequest) -> HttpResponse:
 
 
 @require_safe
-def schema(request: HttpRequest) -> HttpResponse:
+def openapi_schema(request: HttpRequest) -> HttpResponse:
     """As docs/openapi.yaml, but with the limits of this server's settings."""
     headers = {"Cache-Control": "max-age=300", "Access-Control-Allow-Origin": "*"}  # it is public, and tools fetch it
     return HttpResponse(generated(), content_type="application/vnd.oai.openapi+json", headers=headers)

@@ -16,7 +16,7 @@ from realtime.hub import hub
 from scores import selectors
 from scores.access import limiter
 from scores.log import refusals, writer
-from scores.log.rank_index import surveyor
+from scores.log.rank_index import rank_indexer
 from scores.projection.tail import tail
 
 from .affinity import seat
@@ -32,7 +32,7 @@ def start() -> None:
             seat.take()
         tail.start()
         hub.start()
-        processes.herald.start()
+        processes.reporter.start()
 
 
 def calm_garbage_collection() -> None:
@@ -48,14 +48,14 @@ def calm_garbage_collection() -> None:
 
 async def stop() -> None:
     """Work off the waiting increments, then end everything else. No request may be running any more."""
-    await asyncio.to_thread(writer.lane.close)
+    await asyncio.to_thread(writer.batcher.close)
     await hub.stop()
-    await asyncio.to_thread(refusals.lane.close)
-    await asyncio.to_thread(selectors.lane.close)
-    await asyncio.to_thread(limiter.lane.close)
-    await asyncio.to_thread(surveyor.stop)
+    await asyncio.to_thread(refusals.batcher.close)
+    await asyncio.to_thread(selectors.batcher.close)
+    await asyncio.to_thread(limiter.batcher.close)
+    await asyncio.to_thread(rank_indexer.stop)
     await asyncio.to_thread(tail.stop)
-    await asyncio.to_thread(processes.herald.stop)
+    await asyncio.to_thread(processes.reporter.stop)
     seat.leave()
 
 

@@ -21,11 +21,11 @@ from realtime import metrics
 from realtime.socket_writer import FRAMES
 
 HEAD_S = 5.0  # for the head of a request, a handshake's too; a half one costs its sender nothing
-MOST_HEAD_BYTES = 64 * 1024
+MAX_HEAD_BYTES = 64 * 1024
 
 READS_NOTHING_S = 30.0
 # Nothing that a client says is for us. A pong now and then, a message of a library that wants to be sure.
-MOST_FRAMES = 10
+MAX_FRAMES = 10
 IN_S = 1.0
 TOO_MANY_FRAMES = 4429
 BITE = 512  # bytes looked at between two looks at whether that was too much; a frame has 6 at least
@@ -36,7 +36,7 @@ BETWEEN_CLOSINGS_S = 0.05
 
 _utf8 = getincrementaldecoder("utf-8")
 _closings = count()  # of this process, which ends after them
-MOST_HELD = 64 * 1024  # bytes
+MAX_HELD = 64 * 1024  # bytes
 
 
 class JoinedWrites:
@@ -55,7 +55,7 @@ class JoinedWrites:
         if not self._held:
             self._loop.call_soon(self._flush)
         self._held += data
-        if len(self._held) > MOST_HELD:  # of a long answer, whose writer looks at how much is waiting
+        if len(self._held) > MAX_HELD:  # of a long answer, whose writer looks at how much is waiting
             self._flush()
 
     def close(self) -> None:
@@ -90,8 +90,8 @@ class HttpProtocol(HttpToolsProtocol):
             if self._head is None:
                 self._await_head()
             self._head_bytes += len(data)
-            if self._head_bytes > MOST_HEAD_BYTES:
-                self.send_400_response(f"The head of a request has at most {MOST_HEAD_BYTES} bytes.")
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self.send_400_response(f"The head of a request has at most {MAX_HEAD_BYTES} bytes.")
 
     def handle_websocket_upgrade(self) -> None:
         self._head_is_there()
@@ -171,9 +171,9 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         if now - self._heard_since > IN_S:
             self._heard, self._heard_since = 0, now
         self._heard += 1
-        if self._heard > MOST_FRAMES and not self.close_sent:
+        if self._heard > MAX_FRAMES and not self.close_sent:
             metrics.talkers_closed.inc()
-            self._end(TOO_MANY_FRAMES, f"more than {MOST_FRAMES} frames in a second")
+            self._end(TOO_MANY_FRAMES, f"more than {MAX_FRAMES} frames in a second")
         return not self._deaf
 
     def _end(self, code: int, reason: str) -> None:

@@ -17,13 +17,13 @@ from rest_framework_simplejwt.tokens import AccessToken
 from scores import metrics
 from scores.user_id import is_user_id
 
-from .jwks import Provider
+from .jwks import JwksClient
 
 REALM = "leaderboard"
 WRITE_ANY = "scores:write:any"  # the scope of whoever may score for others: a game server
 DATES = ("exp", "nbf", "iat")  # RFC 7519, section 2: numbers, while libraries take what int() takes, "7" and true too
 CLOCKS_DIFFER_S = 10  # ours and the provider's
-MOST_REMEMBERED = 20_000
+MAX_REMEMBERED = 20_000
 NO_SCOPES: frozenset[str] = frozenset()
 LONGEST_REMEMBERED = 2_048  # characters; longer ones are verified each time instead of filling the memory
 
@@ -83,17 +83,17 @@ class TokenAuthentication(BaseAuthentication):
 
 
 # Tokens of an external identity provider name the key that they are signed with; ours do not.
-provider = Provider(settings.JWKS_URL, changed=_remembered.clear) if settings.JWKS_URL else None
+jwks_client = JwksClient(settings.JWKS_URL, changed=_remembered.clear) if settings.JWKS_URL else None
 
 
 def verified(token: str) -> Principal:
     """The principal of an access token; raises `TokenExpired` or `TokenInvalid`, or `KeyAwaited` (see `provider`)."""
     principal = _remembered.get(token)
     if principal is None:
-        kid = _kid(token) if provider is not None else None
+        kid = _kid(token) if jwks_client is not None else None
         principal = _verify(token) if kid is None else _verify_foreign(token, kid)
         if len(token) <= LONGEST_REMEMBERED:
-            if len(_remembered) >= MOST_REMEMBERED:
+            if len(_remembered) >= MAX_REMEMBERED:
                 del _remembered[next(iter(_remembered))]
             _remembered[token] = principal
     if principal.expires_at <= time.time():
@@ -113,8 +113,8 @@ def _kid(token: str) -> str | None:
 
 def _verify_foreign(token: str, kid: str) -> Principal:
     """The principal of a provider's token. The algorithm is that of the key, and asymmetric."""
-    assert provider is not None
-    key = provider.key(kid)
+    assert jwks_client is not None
+    key = jwks_client.key(kid)
     if key is None:
         raise TokenInvalid
     try:
@@ -137,8 +137,8 @@ def _verify_foreign(token: str, kid: str) -> Principal:
 
 async def key_fetched() -> None:
     """Return when the keys that `KeyAwaited` spoke of may be here, or after a bounded time."""
-    assert provider is not None  # or it would not have been raised
-    await provider.fetched()
+    assert jwks_client is not None  # or it would not have been raised
+    await jwks_client.fetched()
 
 
 def _verify(token: str) -> Principal:

@@ -9,7 +9,7 @@ UNKNOWN = "unknown"  # a server on a Unix socket, say, without a proxy that is t
 
 
 @lru_cache(maxsize=4096)
-def household(address: str) -> str:
+def rate_limit_key(address: str) -> str:
     """The address itself, and of IPv6 its /64: that is what one customer gets, 2^64 addresses of it (RFC 6177)."""
     try:
         parsed = ip_address(address)

@@ -20,9 +20,9 @@ logger = logging.getLogger(__name__)
 
 # Of each only the public half is known here: with an HMAC, whoever can verify could sign.
 ALGORITHMS = frozenset(("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"))
-LEAST_RSA_BITS = 2048  # RFC 7518, section 3.3
+MIN_RSA_BITS = 2048  # RFC 7518, section 3.3
 FETCH_S = 2.0  # for a whole fetch
-MOST_BYTES = 256 * 1024
+MAX_BYTES = 256 * 1024
 AGAIN_AFTER_S = 10.0  # between two fetches, whatever is asked for
 RENEW_AFTER_S = 300.0  # a key that the provider has withdrawn is forgotten by then
 WAIT_S = 2.5  # of a request for a fetch that is due or under way
@@ -39,7 +39,7 @@ class _NoRedirect(HTTPRedirectHandler):
 _opener = build_opener(_NoRedirect, ProxyHandler({}))
 
 
-class Provider:
+class JwksClient:
     """The keys at `url`. `changed` is called in another thread when one of them is gone or another.
 
     However many tokens name unknown keys, there is at most one fetch in `AGAIN_AFTER_S`.
@@ -129,26 +129,26 @@ def usable(document: Any) -> dict[str, PyJWK]:
             key = PyJWK(member)
         except (PyJWTError, ValueError, TypeError, AttributeError, KeyError):
             continue
-        if key.algorithm_name not in ALGORITHMS or getattr(key.key, "key_size", LEAST_RSA_BITS) < _least_bits(key):
+        if key.algorithm_name not in ALGORITHMS or getattr(key.key, "key_size", MIN_RSA_BITS) < _least_bits(key):
             continue
         keys[member["kid"]] = key
     return keys
 
 
 def _least_bits(key: PyJWK) -> int:
-    return LEAST_RSA_BITS if key.key_type == "RSA" else 0
+    return MIN_RSA_BITS if key.key_type == "RSA" else 0
 
 
 def _fetch(url: str) -> Any:
-    """The JSON at `url`, within `FETCH_S` and `MOST_BYTES`."""
+    """The JSON at `url`, within `FETCH_S` and `MAX_BYTES`."""
     deadline = time.monotonic() + FETCH_S
     request = Request(url, headers={"Accept": "application/jwk-set+json, application/json"})  # noqa: S310  see settings
     body = b""
     with _opener.open(request, timeout=FETCH_S) as answer:
         while part := answer.read1(65_536):
             body += part
-            if len(body) > MOST_BYTES:
-                raise ValueError(f"more than {MOST_BYTES} bytes")
+            if len(body) > MAX_BYTES:
+                raise ValueError(f"more than {MAX_BYTES} bytes")
             if time.monotonic() > deadline:
                 raise TimeoutError(f"not there within {FETCH_S:g} s")
     return json.loads(body)

@@ -21,7 +21,7 @@ from redis.exceptions import NoScriptError
 from scores import metrics
 from scores.projection import leaderboard
 from scores.projection.leaderboard import RedisAway
-from scores.stores.batcher import Lane
+from scores.stores.batcher import Batcher
 
 logger = logging.getLogger(__name__)
 
@@ -145,4 +145,4 @@ def wait_s(rate: RateLimitItem, window: Window) -> int:
     return max(1, math.floor(seconds) + 1)
 
 
-lane: Lane[Hit, Verdict] = Lane("limiter", judge, most=256, room=20_000, patience_s=1.0)
+batcher: Batcher[Hit, Verdict] = Batcher("limiter", judge, max_batch=256, max_queued=20_000, timeout_s=1.0)

@@ -15,8 +15,8 @@ from rest_framework.exceptions import Throttled
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
-from .client_address import household
-from .limiter import Hit, Verdict, lane
+from .client_address import rate_limit_key
+from .limiter import Hit, Verdict, batcher
 
 
 class RateLimited(Throttled):
@@ -46,7 +46,9 @@ class Throttle(BaseThrottle):
 
     def allow_request(self, request: Request, view: Any) -> bool:
         if self.rate is not None:
-            view.headers |= self.settle(self.rate, lane.ask_and_wait(Hit(self.name, self.who(request), self.rate)))
+            view.headers |= self.settle(
+                self.rate, batcher.submit_and_wait(Hit(self.name, self.who(request), self.rate))
+            )
         return True
 
     async def admit(self, request: Request, rate: RateLimitItem) -> dict[str, str]:
@@ -54,16 +56,16 @@ class Throttle(BaseThrottle):
         return await self.admit_of(self.who(request), rate)
 
     async def admit_of(self, who: str, rate: RateLimitItem) -> dict[str, str]:
-        return self.settle(rate, await lane.ask(Hit(self.name, who, rate)))
+        return self.settle(rate, await batcher.submit(Hit(self.name, who, rate)))
 
     def settle(self, rate: RateLimitItem, verdict: Verdict) -> dict[str, str]:
-        headers = told(self.name, rate, verdict)
+        headers = limit_headers(self.name, rate, verdict)
         if not verdict.admitted:
             raise RateLimited(headers)
         return headers
 
 
-def told(name: str, rate: RateLimitItem, verdict: Verdict) -> dict[str, str]:
+def limit_headers(name: str, rate: RateLimitItem, verdict: Verdict) -> dict[str, str]:
     """The headers of draft-ietf-httpapi-ratelimit-headers-10, and Retry-After where nothing is left."""
     headers = {
         "RateLimit-Policy": f'"{name}";q={rate.amount};w={rate.get_expiry()}',
@@ -98,7 +100,7 @@ class AddressThrottle(Throttle):
     """Of the caller's address, which the server has put right for TRUSTED_PROXIES; no header is read here."""
 
     def who(self, request: Request) -> str:
-        return household(request.META.get("REMOTE_ADDR", ""))
+        return rate_limit_key(request.META.get("REMOTE_ADDR", ""))
 
 
 class ReadThrottle(AddressThrottle):

@@ -12,7 +12,7 @@ from django.utils.safestring import SafeString
 
 from scores.models import ScoreEvent
 
-from .paging import MOST_LISTED, LogPaginator
+from .paging import MAX_LISTED, LogPaginator
 from .readonly import NOTHING, ReadOnly
 
 
@@ -25,7 +25,7 @@ class ScoreEventAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # 
     ordering = ["-seq"]
     sortable_by = ["seq"]
     search_fields = ["user"]  # shows the box; see `get_search_results`
-    search_help_text = f"A whole user id. Of what is searched for or filtered, the newest {MOST_LISTED} are listed."
+    search_help_text = f"A whole user id. Of what is searched for or filtered, the newest {MAX_LISTED} are listed."
     empty_value_display = NOTHING
     actions = None
     paginator = LogPaginator

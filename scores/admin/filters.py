@@ -47,7 +47,7 @@ class ScoreFilter(admin.SimpleListFilter):
     parameter_name = "band"
 
     def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]) -> list[tuple[str, str]]:
-        return [(name, told(least, most)) for name, (least, most) in BANDS.items()]
+        return [(name, band_label(least, most)) for name, (least, most) in BANDS.items()]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[ShownScore]) -> QuerySet[ShownScore]:
         least, most = BANDS.get(self.value() or "", (None, None))
@@ -56,7 +56,7 @@ class ScoreFilter(admin.SimpleListFilter):
         return queryset if most is None else queryset.filter(score__lte=most)
 
 
-def told(least: int, most: int | None) -> str:
+def band_label(least: int, most: int | None) -> str:
     if least == most:
         return f"{least:,}"
     return f"{least:,} to {most:,}" if most is not None else f"{least:,} and more"

@@ -12,7 +12,7 @@ from scores.exceptions import Overloaded, ScoreError, Unavailable
 from scores.log.ledger import Recorded
 from scores.models import MAX_TOTAL
 
-MOST_AT_ONCE = 100  # users; each is a transaction of a few milliseconds
+MAX_AT_ONCE = 100  # users; each is a transaction of a few milliseconds
 
 
 class ReasonForm(forms.Form):
@@ -28,7 +28,7 @@ class CorrectionForm(ReasonForm):
     field_order = ["total", "reason"]
 
 
-class Act(NamedTuple):
+class Moderation(NamedTuple):
     """`name` is that of its address; `past` is for sentences, as in "ann was blocked"; `effect` is said before it."""
 
     name: str
@@ -39,10 +39,10 @@ class Act(NamedTuple):
     service: Callable[..., Recorded]
 
 
-ACTS = {
+MODERATIONS = {
     act.name: act
     for act in (
-        Act(
+        Moderation(
             "correct",
             "correct",
             "corrected",
@@ -50,7 +50,7 @@ ACTS = {
             CorrectionForm,
             services.correct,
         ),
-        Act(
+        Moderation(
             "block",
             "block",
             "blocked",
@@ -58,7 +58,7 @@ ACTS = {
             ReasonForm,
             services.block,
         ),
-        Act(
+        Moderation(
             "unblock",
             "block",
             "unblocked",
@@ -78,7 +78,7 @@ class Outcome(NamedTuple):
     failure: str = ""
 
 
-def carry_out(act: Act, user_ids: Sequence[str], *, actor: str, details: dict[str, Any]) -> list[Outcome]:
+def carry_out(act: Moderation, user_ids: Sequence[str], *, actor: str, details: dict[str, Any]) -> list[Outcome]:
     """Act on each of `user_ids`; whoever cannot be acted on does not keep the others from it.
 
     Ends early when the database does not answer: it would not for the others either, after almost two seconds each.
@@ -99,7 +99,7 @@ def carry_out(act: Act, user_ids: Sequence[str], *, actor: str, details: dict[st
     return outcomes
 
 
-def unclear(act: Act, user_id: str, error: Unavailable) -> str:
+def unclear(act: Moderation, user_id: str, error: Unavailable) -> str:
     if isinstance(error, Overloaded):
         return f"{user_id} was not {act.past}: {error}"
     return (

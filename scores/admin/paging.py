@@ -10,7 +10,7 @@ from django.utils.functional import cached_property
 
 from scores.models import ScoreEvent, UserScore
 
-MOST_LISTED = 10_000  # users; of events, those that a search or a filter finds
+MAX_LISTED = 10_000  # users; of events, those that a search or a filter finds
 
 
 class UserPaginator(Paginator):  # type: ignore[type-arg]  # generic in its stubs only
@@ -19,7 +19,7 @@ class UserPaginator(Paginator):  # type: ignore[type-arg]  # generic in its stub
     @cached_property
     def count(self) -> int:
         users = cast("QuerySet[UserScore]", self.object_list)
-        return users.order_by()[:MOST_LISTED].count()
+        return users.order_by()[:MAX_LISTED].count()
 
 
 class LogPaginator(Paginator):  # type: ignore[type-arg]  # as above
@@ -30,6 +30,6 @@ class LogPaginator(Paginator):  # type: ignore[type-arg]  # as above
         """All there are, for the numbers have no gaps; of those that a search or a filter finds, the newest only."""
         events = cast("QuerySet[ScoreEvent]", self.object_list)
         if events.query.where:
-            return events[:MOST_LISTED].count()
+            return events[:MAX_LISTED].count()
         newest: int | None = ScoreEvent.objects.aggregate(newest=Max("seq"))["newest"]
         return newest or 0

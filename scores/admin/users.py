@@ -35,8 +35,8 @@ from scores.user_id import is_user_id
 from .chart import NEWEST, chart
 from .export import streamed
 from .filters import ActivityFilter, ScoreFilter, StateFilter
-from .moderation import ACTS, MOST_AT_ONCE, Act, Outcome, ReasonForm, carry_out
-from .paging import MOST_LISTED, UserPaginator
+from .moderation import MAX_AT_ONCE, MODERATIONS, Moderation, Outcome, ReasonForm, carry_out
+from .paging import MAX_LISTED, UserPaginator
 from .readonly import NOTHING, ReadOnly
 from .standing import Standings, place
 
@@ -76,7 +76,7 @@ class UserScoreAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     search_fields = ["user_id"]  # shows the box; see `get_search_results`
     search_help_text = (
         "The beginning of a user id, in its upper and lower case. "
-        f"Of more than {MOST_LISTED} users, the first {MOST_LISTED} are listed."
+        f"Of more than {MAX_LISTED} users, the first {MAX_LISTED} are listed."
     )
     empty_value_display = NOTHING
     actions = ["block_selected", "unblock_selected"]
@@ -160,7 +160,7 @@ class UserScoreAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     def get_urls(self) -> list[Any]:
         acts = [
             path(f"{name}/", self.admin_site.admin_view(self.act_view), {"name": name}, name=f"scores_userscore_{name}")
-            for name in ACTS
+            for name in MODERATIONS
         ]
         export = path("export/", self.admin_site.admin_view(self.export_view), name="scores_userscore_export")
         return [*acts, export, *super().get_urls()]
@@ -177,33 +177,33 @@ class UserScoreAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
         context["acts"] = [
             (name.capitalize(), reverse(f"admin:scores_userscore_{name}", query={"user": user.user_id}))
             for name in fitting
-            if self._may(request, ACTS[name].permission)
+            if self._may(request, MODERATIONS[name].permission)
         ]
         return super().render_change_form(request, context, *args, **kwargs)
 
     @admin.action(description="Block the selected users …", permissions=["block"])
     def block_selected(self, request: HttpRequest, users: QuerySet[ShownScore]) -> HttpResponse | None:
-        return self._selected(request, ACTS["block"], users)
+        return self._selected(request, MODERATIONS["block"], users)
 
     @admin.action(description="Unblock the selected users …", permissions=["block"])
     def unblock_selected(self, request: HttpRequest, users: QuerySet[ShownScore]) -> HttpResponse | None:
-        return self._selected(request, ACTS["unblock"], users)
+        return self._selected(request, MODERATIONS["unblock"], users)
 
-    def _selected(self, request: HttpRequest, act: Act, users: QuerySet[ShownScore]) -> HttpResponse | None:
-        chosen = list(users[: MOST_AT_ONCE + 1])
-        if len(chosen) > MOST_AT_ONCE:
-            self.message_user(request, f"At most {MOST_AT_ONCE} users at once.", messages.ERROR)
+    def _selected(self, request: HttpRequest, act: Moderation, users: QuerySet[ShownScore]) -> HttpResponse | None:
+        chosen = list(users[: MAX_AT_ONCE + 1])
+        if len(chosen) > MAX_AT_ONCE:
+            self.message_user(request, f"At most {MAX_AT_ONCE} users at once.", messages.ERROR)
             return None
         return self._confirmation(request, act, chosen, act.form())
 
     def act_view(self, request: HttpRequest, name: str) -> HttpResponse:
         """Ask for a reason, and with it act. The users are in `user`, in the query string or the body."""
-        act = ACTS[name]
+        act = MODERATIONS[name]
         if not self._may(request, act.permission):
             raise PermissionDenied
         user_ids = (request.POST if request.method == "POST" else request.GET).getlist("user")
         users = self._known(request, user_ids)
-        if not users or len(users) > (1 if name == "correct" else MOST_AT_ONCE):
+        if not users or len(users) > (1 if name == "correct" else MAX_AT_ONCE):
             raise Http404
         form = act.form(request.POST) if request.method == "POST" else act.form(initial={"total": users[0].score})
         if not form.is_valid():
@@ -223,7 +223,7 @@ class UserScoreAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
         return list(known.order_by(*self.ordering))
 
     def _confirmation(
-        self, request: HttpRequest, act: Act, users: Sequence[ShownScore], form: ReasonForm
+        self, request: HttpRequest, act: Moderation, users: Sequence[ShownScore], form: ReasonForm
     ) -> TemplateResponse:
         context = {
             **self.admin_site.each_context(request),
@@ -252,7 +252,12 @@ class UserScoreAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
         return add_preserved_filters(context, url)
 
     def _tell(
-        self, request: HttpRequest, act: Act, users: Sequence[ShownScore], outcomes: Sequence[Outcome], reason: str
+        self,
+        request: HttpRequest,
+        act: Moderation,
+        users: Sequence[ShownScore],
+        outcomes: Sequence[Outcome],
+        reason: str,
     ) -> None:
         """Say what became of each, and keep in the admin's own log what happened."""
         done = 0

@@ -20,7 +20,7 @@ from scores.models import MAX_TOTAL
 from scores.user_id import MAX_LENGTH
 
 from .problems import CONTENT_TYPE
-from .views import MOST_PER_PAGE
+from .views import MAX_PER_PAGE
 
 Schema = dict[str, Any]
 Errors = Mapping[int, Sequence[str]]
@@ -49,7 +49,7 @@ SHAPES: dict[str, Schema] = {
     "Leaderboard": shape(
         leaderboard={
             "type": "array",
-            "maxItems": MOST_PER_PAGE,
+            "maxItems": MAX_PER_PAGE,
             "items": shape(rank=RANK, userId=USER_ID, score=TOTAL),
         },
         total=COUNT | {"description": "Users on the board."},
@@ -250,7 +250,9 @@ INCREMENT_ERRORS: Errors = {
 }
 
 
-def increment(target: str, *errors: Errors, parameters: Sequence[OpenApiParameter] = (), **description: Any) -> None:
+def increment_operation(
+    target: str, *errors: Errors, parameters: Sequence[OpenApiParameter] = (), **description: Any
+) -> None:
     operation(
         target,
         "post",
@@ -263,14 +265,14 @@ def increment(target: str, *errors: Errors, parameters: Sequence[OpenApiParamete
     )
 
 
-increment(
+increment_operation(
     "scores.api.views.IncrementView",
     operation_id="increment",
     summary="Add points to the score of the token's user",
     description="Either points, or an action of the catalogue, which says what it is worth. 200 means that the change is "
     "durable. After a 503 with another code than `overloaded` it may have been made: retry with the same Idempotency-Key.",
 )
-increment(
+increment_operation(
     "scores.api.views.UserIncrementView",
     {400: ["user_id_invalid"], 403: ["insufficient_scope"]},
     operation_id="incrementUser",
@@ -288,7 +290,7 @@ operation(
     summary="A page of the board",
     parameters=[
         OpenApiParameter(
-            "limit", {"type": "integer", "minimum": 1, "maximum": MOST_PER_PAGE, "default": 10}, OpenApiParameter.QUERY
+            "limit", {"type": "integer", "minimum": 1, "maximum": MAX_PER_PAGE, "default": 10}, OpenApiParameter.QUERY
         ),
         OpenApiParameter(
             "offset",

@@ -62,13 +62,13 @@ def problem(status: int, code: str, detail: str, **members: Any) -> dict[str, An
     }
 
 
-def page(status: int, code: str, detail: str, *, headers: Mapping[str, str] | None = None) -> HttpResponse:
+def problem_response(status: int, code: str, detail: str, *, headers: Mapping[str, str] | None = None) -> HttpResponse:
     """A problem outside of DRF: what no view answered."""
     body = json.dumps(problem(status, code, detail), ensure_ascii=False)
     return HttpResponse(body, status=status, content_type=CONTENT_TYPE, headers=headers)
 
 
-async def answer(
+async def send_response(
     response: HttpResponse, send: Callable[[Mapping[str, Any]], Awaitable[None]], *, kind: str = "http.response"
 ) -> None:
     """Answer an ASGI request, or a handshake by its `kind` of event, with a whole response without cookies."""

@@ -32,7 +32,7 @@ from . import problems
 from .parsers import StrictJSONParser
 from .serializers import IncrementSerializer, PageSerializer
 
-MOST_PER_PAGE = 100
+MAX_PER_PAGE = 100
 
 encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
@@ -128,7 +128,7 @@ class AsyncView(APIView):
         raise MethodNotAllowed(request.method or "")
 
 
-def answer(body: dict[str, Any], headers: dict[str, str]) -> HttpResponse:
+def json_response(body: dict[str, Any], headers: dict[str, str]) -> HttpResponse:
     """A good answer, past the template layer of DRF's `Response`, which costs as much as all the rest of an increment's view."""
     return HttpResponse(encode(body).encode(), content_type="application/json", headers=headers)
 
@@ -137,7 +137,7 @@ class IncrementView(AsyncView):
     throttle = IncrementThrottle()
 
     async def post(self, request: AuthenticatedRequest) -> HttpResponse:
-        return await increment(request, request.user.user_id)
+        return await respond_to_increment(request, request.user.user_id)
 
 
 class UserIncrementView(AsyncView):
@@ -150,10 +150,10 @@ class UserIncrementView(AsyncView):
             raise InsufficientScope
         if not is_user_id(user_id):
             raise ParseError("This cannot be a user id.", "user_id_invalid")
-        return await increment(request, user_id, actor=request.user.user_id)
+        return await respond_to_increment(request, user_id, actor=request.user.user_id)
 
 
-async def increment(request: AuthenticatedRequest, user_id: str, actor: str = "") -> HttpResponse:
+async def respond_to_increment(request: AuthenticatedRequest, user_id: str, actor: str = "") -> HttpResponse:
     points, action = award(request.data)
     if action is None and settings.ACTIONS_ONLY and WRITE_ANY not in request.user.scopes:
         raise PointsNotAllowed
@@ -163,7 +163,7 @@ async def increment(request: AuthenticatedRequest, user_id: str, actor: str = ""
     headers = {"X-Leaderboard-Seq": str(recorded.seq)}
     if recorded.replayed:
         headers["Idempotency-Replayed"] = "true"
-    return answer({"success": True, "newScore": recorded.total}, headers)
+    return json_response({"success": True, "newScore": recorded.total}, headers)
 
 
 def award(body: Any) -> tuple[int, str | None]:
@@ -244,8 +244,8 @@ def page_of(request: Request) -> tuple[int, int]:
     """`limit` (1 to 100) and `offset` (from 0) of the query string."""
     asked = PAGE.run_validation(request.query_params)
     limit, offset = int(asked["limit"]), int(asked["offset"])
-    if not 1 <= limit <= MOST_PER_PAGE:
-        raise ValidationError({"limit": [f"Expected 1 to {MOST_PER_PAGE}."]}, "out_of_range")
+    if not 1 <= limit <= MAX_PER_PAGE:
+        raise ValidationError({"limit": [f"Expected 1 to {MAX_PER_PAGE}."]}, "out_of_range")
     return limit, offset
 
 
@@ -267,7 +267,7 @@ class MeView(AsyncView):
 @csrf_exempt  # or Django's handler would answer a POST below auth/ with its page about cookies
 async def no_such_address(request: HttpRequest) -> HttpResponse:
     """What no other path under /api/ answers."""
-    return problems.page(404, "not_found", "There is nothing at this address.")
+    return problems.problem_response(404, "not_found", "There is nothing at this address.")
 
 
 class NoScore(NotFound):
@@ -289,13 +289,13 @@ def standing_response(standing: Standing, user_id: str) -> HttpResponse:
         "total": standing.total,
         "seq": standing.seq,
     }
-    return answer(body, freshness(standing))
+    return json_response(body, freshness(standing))
 
 
-def freshness(answer: Page | Standing) -> dict[str, str]:
+def freshness(found: Page | Standing) -> dict[str, str]:
     """Which store answered, as of which event, and how many seconds ago that was known to be the newest one."""
     return {
-        "X-Leaderboard-Source": answer.source.value,
-        "X-Leaderboard-Seq": str(answer.seq),
-        "X-Leaderboard-Age": f"{answer.age_s:.1f}",
+        "X-Leaderboard-Source": found.source.value,
+        "X-Leaderboard-Seq": str(found.seq),
+        "X-Leaderboard-Age": f"{found.age_s:.1f}",
     }

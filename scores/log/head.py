@@ -32,7 +32,7 @@ class Head(NamedTuple):
     members: int
 
 
-class Change(NamedTuple):
+class MemberTotal(NamedTuple):
     """A user's place after an event: `total` is `None` when the event took them off the board."""
 
     seq: int
@@ -61,14 +61,14 @@ def start() -> None:
         )
 
 
-def changes_after(seq: int, *, limit: int) -> list[Change]:
+def totals_after(seq: int, *, limit: int) -> list[MemberTotal]:
     """The next `limit` events after `seq`, in order."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT seq, user_id, CASE WHEN kind <> 'block' THEN total END FROM score_events WHERE seq > %s ORDER BY seq LIMIT %s",
             [seq, limit],
         )
-        return [Change(*row) for row in cursor.fetchall()]
+        return [MemberTotal(*row) for row in cursor.fetchall()]
 
 
 @contextmanager

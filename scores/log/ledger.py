@@ -100,7 +100,7 @@ class Ledger:
     taken: dict[tuple[str, str], Taken] = field(default_factory=dict)  # by user and action
     events: list[Event] = field(default_factory=list)
 
-    def record(self, change: Change) -> Recorded:
+    def decide(self, change: Change) -> Recorded:
         """Append the event of `change`, or raise `Refused` and leave everything as it was."""
         match change.kind:
             case Kind.INCREMENT:
@@ -112,10 +112,10 @@ class Ledger:
             case Kind.UNBLOCK:
                 return self._unblock(change)
 
-    def try_record(self, change: Change) -> Recorded | Refused:
-        """`record`, for many at once: a refused change must not fail its neighbours."""
+    def try_decide(self, change: Change) -> Recorded | Refused:
+        """`decide`, for many at once: a refused change must not fail its neighbours."""
         try:
-            return self.record(change)
+            return self.decide(change)
         except Refused as refusal:
             return refusal
 

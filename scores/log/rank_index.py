@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 EVERY = 200  # rows from one milestone to the next
 FEW = 10_000  # users, who are counted as fast as milestones are looked up
-MOST_BEHIND = 5_000  # events; beyond that, counting is no slower than catching up
+MAX_BEHIND = 5_000  # events; beyond that, counting is no slower than catching up
 LOOK_EVERY_S = 0.5
 UNUSED_S = 60.0  # until nobody keeps them any more
 LAST_S = 60.0  # until they are surveyed anew: pieces grow uneven, and who edits the table by hand writes no event
@@ -33,7 +33,7 @@ Key = tuple[int, str]  # a score and a user id: the order of the board, from its
 
 TOP: Key = MAX_TOTAL + 1, ""  # better than every row
 
-SURVEY_SQL = """
+BUILD_SQL = """
     SELECT score, user_id FROM (
         SELECT s.score, s.user_id, row_number() OVER (ORDER BY s.score DESC, s.user_id DESC) AS place FROM user_scores s
         WHERE NOT EXISTS (SELECT FROM blocks b WHERE b.user_id = s.user_id)
@@ -44,7 +44,7 @@ SURVEY_SQL = """
 EVENTS_SQL = "SELECT kind, user_id, points, total FROM score_events WHERE seq > %s AND seq <= %s ORDER BY seq"
 
 
-class Milestones(NamedTuple):
+class RankIndex(NamedTuple):
     """The board in pieces, as of event `seq` of the log `origin`.
 
     Piece n begins after the milestone n - 1 and ends with milestone n, its best row; the last has no end. Of the first
@@ -70,7 +70,7 @@ class Milestones(NamedTuple):
             left -= self.counts[piece]
         return left, self._end_of(0)
 
-    def moved_to(self, seq: int, events: Iterable[tuple[str, str, int, int]]) -> Milestones:
+    def moved_to(self, seq: int, events: Iterable[tuple[str, str, int, int]]) -> RankIndex:
         """As of event `seq`, by the events until then: each a kind, a user id, the points and the total."""
         counts = self.counts.copy()
         for kind, user_id, points, total in events:
@@ -86,10 +86,10 @@ class Milestones(NamedTuple):
         return self.keys[piece] if piece < len(self.keys) else TOP
 
 
-NONE = Milestones("", 0, [], [0])  # counts from the top
+NONE = RankIndex("", 0, [], [0])  # counts from the top
 
 
-class Surveyor:
+class RankIndexer:
     """Makes milestones when somebody needs them, and keeps them up to date for as long as somebody does.
 
     In a thread of its own: looking at every row of a large board takes a second, and meanwhile questions are answered by
@@ -98,19 +98,19 @@ class Surveyor:
 
     def __init__(self, *, every: int = EVERY) -> None:
         self._every = every
-        self._newest: Milestones | None = None
+        self._newest: RankIndex | None = None
         self._asked_at = 0.0
         self._thread: threading.Thread | None = None
         self._changing = threading.Lock()  # of what there is and of who keeps it
         self._ended = threading.Event()
 
-    def at(self, head: log.Head) -> Milestones:
+    def at(self, head: log.Head) -> RankIndex:
         """The milestones as of `head`, whose `snapshot` this is; `NONE` while there are none for it."""
         self._asked_at = time.monotonic()
         with self._changing:
             if self._thread is None:
                 self._ended.clear()
-                self._thread = threading.Thread(target=self._run, name="surveyor", daemon=True)
+                self._thread = threading.Thread(target=self._run, name="rank indexer", daemon=True)
                 self._thread.start()
         return self._moved_to(head) or NONE
 
@@ -120,20 +120,20 @@ class Surveyor:
         if thread is not None:
             thread.join(timeout_s)
 
-    def survey(self) -> None:
+    def build(self) -> None:
         """Look at the whole board."""
         with log.snapshot() as head, connection.cursor() as cursor:
-            cursor.execute(SURVEY_SQL, {"every": self._every})
+            cursor.execute(BUILD_SQL, {"every": self._every})
             # Not at a score of 0: only where nothing is kept can a first event be told from a change (see `moved_to`).
             keys = [(score, user_id) for score, user_id in cursor.fetchall() if score > 0]
-        self._newest = Milestones(head.origin, head.seq, keys, [0] + [self._every] * len(keys))
+        self._newest = RankIndex(head.origin, head.seq, keys, [0] + [self._every] * len(keys))
 
     def _run(self) -> None:
         try:
             while self._is_wanted():
-                surveyed_at = time.monotonic()
-                self.survey()
-                while self._is_wanted() and time.monotonic() - surveyed_at < LAST_S:
+                built_at = time.monotonic()
+                self.build()
+                while self._is_wanted() and time.monotonic() - built_at < LAST_S:
                     with log.snapshot() as head:
                         if self._moved_to(head) is None:
                             break
@@ -141,7 +141,7 @@ class Surveyor:
         except AWAY:  # it may be another one when it is back; who asks counts until then
             self._ended.wait(LOOK_EVERY_S)
         except Exception:
-            logger.exception("The surveyor stumbled; the next question starts it anew")
+            logger.exception("The rank indexer failed; the next question starts it again")
             self._ended.wait(LOOK_EVERY_S)
         finally:
             with self._changing:
@@ -151,10 +151,10 @@ class Surveyor:
     def _is_wanted(self) -> bool:
         return not self._ended.is_set() and time.monotonic() - self._asked_at < UNUSED_S
 
-    def _moved_to(self, head: log.Head) -> Milestones | None:
+    def _moved_to(self, head: log.Head) -> RankIndex | None:
         """The newest there are, moved to `head`; `None` if that cannot be done."""
         known = self._newest
-        if known is None or known.origin != head.origin or not 0 <= head.seq - known.seq <= MOST_BEHIND:
+        if known is None or known.origin != head.origin or not 0 <= head.seq - known.seq <= MAX_BEHIND:
             return None
         if known.seq == head.seq:
             return known
@@ -170,4 +170,4 @@ class Surveyor:
         return moved
 
 
-surveyor = Surveyor()
+rank_indexer = RankIndexer()

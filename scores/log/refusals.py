@@ -8,7 +8,7 @@ from django.db import Error as DatabaseError
 from django.db import connection
 
 from scores.exceptions import Refused, Unavailable, UserBlocked, UserInactive
-from scores.stores.batcher import Lane
+from scores.stores.batcher import Batcher
 from scores.stores.breaker import Breaker
 
 # One statement, so that the writer pays for one. The names of deactivated accounts have an index of their own, which is
@@ -41,7 +41,7 @@ async def admit(user_id: str) -> None:
     if not breaker.admits():
         return
     try:
-        refusal = await lane.ask(user_id)
+        refusal = await batcher.submit(user_id)
     except (Unavailable, DatabaseError):
         breaker.failed()
         return
@@ -50,7 +50,7 @@ async def admit(user_id: str) -> None:
         raise refusal()
 
 
-def refusals(user_ids: Sequence[str]) -> list[type[Refused] | None]:
+def refusals_of(user_ids: Sequence[str]) -> list[type[Refused] | None]:
     """Why each of `user_ids` may not ask; `None` for those who may."""
     asked = list(set(user_ids))
     try:
@@ -63,4 +63,6 @@ def refusals(user_ids: Sequence[str]) -> list[type[Refused] | None]:
     return [UserInactive if user in inactive else UserBlocked if user in blocked else None for user in user_ids]
 
 
-lane: Lane[str, type[Refused] | None] = Lane("callers", refusals, most=256, room=20_000, patience_s=0.5)
+batcher: Batcher[str, type[Refused] | None] = Batcher(
+    "refusals", refusals_of, max_batch=256, max_queued=20_000, timeout_s=0.5
+)

@@ -15,13 +15,13 @@ from django.db import connection, transaction
 from scores import metrics, signals
 from scores.exceptions import AWAY, OutcomeUnknown, ScoreError
 from scores.models import ScoreEvent
-from scores.stores.batcher import Lane
+from scores.stores.batcher import Batcher
 
 from . import head as log
 from . import refusals
 from .ledger import Change, Event, Keyed, Kind, Ledger, Recorded, Rule, Taken
 
-MOST_PER_TRANSACTION = 512
+MAX_PER_TRANSACTION = 512
 # The lock on the log's head is held across one round trip. A worker that stops in that moment must not hold it longer than
 # the others wait for their answers: the server ends its session. Of a host that is cut off the server hears nothing at all;
 # TCP's own probes find that out. On a Unix socket they mean nothing, and PostgreSQL ignores them.
@@ -91,7 +91,7 @@ def record(changes: Sequence[Change]) -> list[Recorded | Exception]:
         raw = _connected()
         # The pipeline is outside, so that COMMIT travels with the writes.
         with connection.wrap_database_errors, raw.pipeline() as pipeline, transaction.atomic():
-            return _record(psycopg.Cursor(raw), pipeline, changes, begun)
+            return _transact(psycopg.Cursor(raw), pipeline, changes, begun)
     except AWAY as error:
         connection.close()
         raise OutcomeUnknown from error
@@ -100,12 +100,12 @@ def record(changes: Sequence[Change]) -> list[Recorded | Exception]:
         raise
 
 
-def _record(
+def _transact(
     cursor: psycopg.Cursor[Any], pipeline: psycopg.Pipeline, changes: Sequence[Change], begun: float
 ) -> list[Recorded | Exception]:
     origin, ledger = _lock_and_read(cursor, pipeline, changes)
     first = ledger.seq + 1
-    outcomes: list[Recorded | Exception] = [ledger.try_record(change) for change in changes]
+    outcomes: list[Recorded | Exception] = [ledger.try_decide(change) for change in changes]
     if ledger.events:
         totals = _save(cursor, ledger)
         transaction.on_commit(partial(metrics.committed, ledger.seq, len(changes), begun), robust=True)
@@ -210,7 +210,7 @@ def _has_word(raw: psycopg.Connection[Any]) -> bool:
     return bool(look.poll(0))
 
 
-def record_and_count(changes: Sequence[Change]) -> list[Recorded | Exception]:
+def record_batch(changes: Sequence[Change]) -> list[Recorded | Exception]:
     outcomes: list[Recorded | Exception]
     try:
         outcomes = record(changes)
@@ -227,4 +227,6 @@ def _result(outcome: Recorded | Exception) -> str:
     return outcome.code if isinstance(outcome, ScoreError) else "internal_error"
 
 
-lane: Lane[Change, Recorded] = Lane("writer", record_and_count, most=MOST_PER_TRANSACTION, room=20_000, patience_s=1.8)
+batcher: Batcher[Change, Recorded] = Batcher(
+    "writer", record_batch, max_batch=MAX_PER_TRANSACTION, max_queued=20_000, timeout_s=1.8
+)

@@ -14,7 +14,7 @@ LINE_EVERY_S = 5.0
 
 
 @contextmanager
-def shown(doing: str, stream: OutputWrapper) -> Iterator[Callable[[int, int], None]]:
+def reported(doing: str, stream: OutputWrapper) -> Iterator[Callable[[int, int], None]]:
     """Tell `stream` how far it is with `doing`; the block calls what it gets with done and total."""
     if stream.isatty():
         with _bar() as bar:

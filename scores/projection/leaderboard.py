@@ -131,7 +131,7 @@ class Snapshot(NamedTuple):
 
 # Checks that the copy is whole and of the log that the caller knows; the first lines of every script below. To `pcall`
 # a key of another type answers with the table of an error: a hash without a state, a set without a size.
-_LOOK = """
+_CHECK = """
 local state = redis.pcall('HMGET', KEYS[2], 'origin', 'seq', 'members')
 if state.err then state = {false, false, false} end
 local size = tonumber(redis.pcall('ZCARD', KEYS[1])) or -1
@@ -144,7 +144,7 @@ end
 
 # ARGV: origin, first, last, then member and total in turn; an empty total removes the member.
 _APPLY = (
-    _LOOK
+    _CHECK
     + """
 local wrong = fault()
 if wrong then return {wrong} end
@@ -174,7 +174,7 @@ return {'moved'}
 
 # ARGV: origin, least seq, then per question 'page' offset stop, or 'standing' member ''.
 _READ = (
-    _LOOK
+    _CHECK
     + """
 local wrong = fault()
 if wrong then return {wrong} end
@@ -201,7 +201,7 @@ return {'whole', state[2], state[3], answers}
 # KEYS[3] is the side key. ARGV: origin, seq, members, force. Not swapped in over a whole copy that is as far or
 # further, so of two rebuilds at once the slower one only wasted its work.
 _SWAP = (
-    _LOOK
+    _CHECK
     + """
 if ARGV[4] ~= '1' and not fault() and tonumber(state[2]) >= tonumber(ARGV[2]) then
     redis.call('DEL', KEYS[3])
@@ -222,7 +222,7 @@ return {'moved'}
 # ARGV: origin, seq, then member and total in turn. Only the state after event `seq` is mended, so a total that a late
 # change is about to write is never taken back.
 _MEND = (
-    _LOOK
+    _CHECK
     + """
 local wrong = fault()
 if wrong then return {wrong} end
@@ -246,7 +246,7 @@ _TOTALS = """
 return {redis.call('HMGET', KEYS[2], 'origin', 'seq'), redis.call('ZMSCORE', KEYS[1], unpack(ARGV))}
 """
 
-_STATE = _LOOK + "return {state[1], state[2], state[3], size}"
+_STATE = _CHECK + "return {state[1], state[2], state[3], size}"
 
 
 class _Newest:
@@ -336,7 +336,7 @@ def catch_up(head: log.Head, *, alias: str = "default") -> bool:
     """
     moved = False
     while (current := state(alias=alias)) is not None and current.seq < head.seq:
-        changes = log.changes_after(current.seq, limit=CATCH_UP_EVENTS)
+        changes = log.totals_after(current.seq, limit=CATCH_UP_EVENTS)
         if not changes:
             raise Damaged("cut off from its log")
         totals = {change.user_id: change.total for change in changes}
@@ -365,14 +365,14 @@ def read(origin: str, questions: Sequence[Question]) -> Snapshot:
         raise Damaged(outcome.decode())
     seq, members, answers = rest
     try:
-        found = [_answer(q, a) for q, a in zip(questions, answers, strict=True)]
+        found = [_decoded(q, a) for q, a in zip(questions, answers, strict=True)]
     except ValueError as error:  # a fraction, or a member that is no UTF-8: somebody else wrote to it
         raise Damaged("damaged") from error
     _newest.saw(origin, int(seq))
     return Snapshot(origin=origin, seq=int(seq), members=int(members), answers=found)
 
 
-def _answer(question: Question, answer: list[Any]) -> list[Entry] | Entry | None:
+def _decoded(question: Question, answer: list[Any]) -> list[Entry] | Entry | None:
     if isinstance(question, StandingQuestion):
         return Entry(answer[0], question.user_id, int(answer[1])) if answer else None
     rank, rows = answer

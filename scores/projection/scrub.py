@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 MEMBERS_PER_STEP = 500  # a fifth of a millisecond of Redis
 
 
-class Sweep:
+class Scrub:
     """Where the walk is, and what it has found since the process started."""
 
     def __init__(self) -> None:

@@ -16,7 +16,7 @@ from scores.models import Leaderboard
 
 from . import leaderboard
 from .leaderboard import CopyUnusable, Damaged, RedisAway
-from .scrub import Sweep
+from .scrub import Scrub
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class Tail:
     def __init__(self) -> None:
         self._head: log.Head | None = None  # newest seen; kept while the database is away
         self._seen_at = 0.0
-        self.sweep = Sweep()
+        self.scrub = Scrub()
         self._database_away = False
         self._awake = threading.Event()
         self._ended = threading.Event()
@@ -70,7 +70,7 @@ class Tail:
     def _run(self) -> None:
         while not self._ended.is_set():
             try:
-                self.look()
+                self.check()
             except RedisAway:
                 pass  # the breaker has said so
             except DatabaseError as error:
@@ -85,7 +85,7 @@ class Tail:
             self._awake.clear()
         connection.close()
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Compare once, and mend. Raises what the stores raise."""
         previous = self._head
         state, head = self._compare()
@@ -98,7 +98,7 @@ class Tail:
             # Behind what was committed a whole look ago: not just a hook on its way.
             self._catch_up(head)
         else:
-            self._sweep(head)
+            self._scrub(head)
 
     def _compare(self) -> tuple[leaderboard.State | None, log.Head]:
         try:
@@ -117,9 +117,9 @@ class Tail:
         metrics.copy_seq.set(0 if state is None else state.seq)
         return state, head
 
-    def _sweep(self, head: log.Head) -> None:
+    def _scrub(self, head: log.Head) -> None:
         try:
-            if self.sweep.step():
+            if self.scrub.step():
                 self._announce(head)
         except CopyUnusable:
             pass  # since the look above: the next one meets it

@@ -97,7 +97,7 @@ def _settle(suspects: set[str]) -> tuple[list[Difference], int]:
         waiting = iter(suspects)
         suspects = set()
         while chunk := list(islice(waiting, CHUNK)):
-            found, unsettled = _look(chunk)
+            found, unsettled = _compare_again(chunk)
             differences += found
             suspects |= unsettled
         if not suspects:
@@ -105,7 +105,7 @@ def _settle(suspects: set[str]) -> tuple[list[Difference], int]:
     return differences, len(suspects)
 
 
-def _look(user_ids: list[str]) -> tuple[list[Difference], set[str]]:
+def _compare_again(user_ids: list[str]) -> tuple[list[Difference], set[str]]:
     """The differences among these users, and those who changed between the two reads."""
     copy = leaderboard.totals_of(user_ids, alias=BULK)
     with log.snapshot() as head:

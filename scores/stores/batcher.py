@@ -43,8 +43,8 @@ class _Ticket:
         return not all(future.done() for future in self.futures)
 
 
-class Lane(Generic[Item, Answer]):
-    """Runs `work(items)` in one thread of its own, on everything that waits, up to `most` at a time.
+class Batcher(Generic[Item, Answer]):
+    """Runs `work(items)` in one thread of its own, on everything that waits, up to `max_batch` at a time.
 
     There is no timer: a lone item is worked on at once, and what arrives while a piece of work runs is the next piece.
     So pieces grow by themselves exactly when that pays (the idea is PostgreSQL's own group commit).
@@ -61,24 +61,24 @@ class Lane(Generic[Item, Answer]):
         name: str,
         work: Callable[[Sequence[Item]], Sequence[Answer | Exception]],
         *,
-        most: int,
-        room: int,
-        patience_s: float,
+        max_batch: int,
+        max_queued: int,
+        timeout_s: float,
         share: Callable[[], object] | None = None,
     ) -> None:
         self._name = name
         self._work = work
-        self._most = most
-        self._room = room  # waiting items beyond this are refused: a queue without an end is only memory
-        self._patience_s = patience_s
+        self._max_batch = max_batch
+        self._max_queued = max_queued  # waiting items beyond this are refused: a queue without an end is only memory
+        self._patience_s = timeout_s
         self._share = share
         self._shared: dict[Item, _Ticket] = {}
         self._waiting: SimpleQueue[_Ticket | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
 
-    async def ask(self, item: Item) -> Answer:
-        """The answer to `item`; raises `Overloaded`, or `OutcomeUnknown` after `patience_s` without one."""
+    async def submit(self, item: Item) -> Answer:
+        """The answer to `item`; raises `Overloaded`, or `OutcomeUnknown` after `timeout_s` without one."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Answer] = loop.create_future()
         ticket = self._shared.get(item)
@@ -98,8 +98,8 @@ class Lane(Generic[Item, Answer]):
             if self._shared.get(item) is ticket:
                 del self._shared[item]
 
-    def ask_and_wait(self, item: Item) -> Answer:
-        """`ask` for code without an event loop: commands and the admin."""
+    def submit_and_wait(self, item: Item) -> Answer:
+        """`submit` for code without an event loop: commands and the admin."""
         future: ThreadFuture[Answer] = ThreadFuture()
         self._put(_Ticket(item, future, None))
         try:
@@ -117,7 +117,7 @@ class Lane(Generic[Item, Answer]):
             self._thread = None
 
     def _put(self, ticket: _Ticket) -> None:
-        if self._waiting.qsize() >= self._room:
+        if self._waiting.qsize() >= self._max_queued:
             raise Overloaded
         self._waiting.put(ticket)
         if self._thread is None:
@@ -133,7 +133,7 @@ class Lane(Generic[Item, Answer]):
         while (ticket := self._waiting.get()) is not None:
             tickets = [ticket]
             try:
-                while len(tickets) < self._most:
+                while len(tickets) < self._max_batch:
                     if (ticket := self._waiting.get_nowait()) is None:
                         self._waiting.put(None)  # the end comes after the work that was waiting
                         break

@@ -58,7 +58,7 @@ def test_the_schema_has_the_keys_and_the_bounds_of_the_code() -> None:
 
     assert SCHEMA["properties"].keys() == get_type_hints(frames.LeaderboardUpdate).keys()
     assert set(SCHEMA["required"]) == frames.LeaderboardUpdate.__required_keys__ - {"age"}
-    assert entry["properties"].keys() == get_type_hints(frames.Entry).keys() == set(entry["required"])
+    assert entry["properties"].keys() == get_type_hints(frames.FrameEntry).keys() == set(entry["required"])
     assert SCHEMA["properties"]["leaderboard"]["maxItems"] == TOP
     assert entry["properties"]["score"]["maximum"] == MAX_TOTAL
     assert entry["properties"]["userId"]["maxLength"] == MAX_LENGTH

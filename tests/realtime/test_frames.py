@@ -8,7 +8,7 @@ from typing import Any, NotRequired, get_args, get_origin, get_type_hints
 
 import pytest
 
-from realtime.frames import Entry, LeaderboardUpdate, leaderboard_update
+from realtime.frames import FrameEntry, LeaderboardUpdate, leaderboard_update
 from scores.projection.leaderboard import Entry as Line
 from scores.selectors import Page, Source
 from tools.servers import ROOT
@@ -50,9 +50,9 @@ def assert_is(value: dict[str, Any], kind: Any) -> None:
     required = {key: hint for key, hint in hints.items() if get_origin(hint) is not NotRequired}
     assert list(value) == list(required)
     for key, hint in required.items():
-        if hint == list[Entry]:
+        if hint == list[FrameEntry]:
             for entry in value[key]:
-                assert_is(entry, Entry)
+                assert_is(entry, FrameEntry)
         elif get_origin(hint) is None:
             assert type(value[key]) is hint
         else:

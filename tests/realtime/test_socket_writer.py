@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from realtime.frame_bytes import event_of, prepared
-from realtime.socket_writer import FRAMES, Outlet
+from realtime.socket_writer import FRAMES, SocketWriter
 
 
 class Line:
@@ -52,19 +52,19 @@ def way(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def outlet_of(line: Line, way: str = "long") -> Outlet:
+def outlet_of(line: Line, way: str = "long") -> SocketWriter:
     extensions: Any = {FRAMES: {"write": line.write, "watch": line.watch}} if way == "short" else None
     scope: Any = {"type": "websocket", "extensions": extensions}
-    return Outlet(scope, line.send)
+    return SocketWriter(scope, line.send)
 
 
 async def test_a_free_line_takes_each_frame_in_order(way: str) -> None:
     line = Line()
     line.room.set()
-    outlet = outlet_of(line, way)
+    socket_writer = outlet_of(line, way)
 
     for text in "abc":
-        outlet.offer(prepared(text))
+        socket_writer.offer(prepared(text))
         await settle()
 
     assert line.taken == ["a", "b", "c"]
@@ -72,9 +72,9 @@ async def test_a_free_line_takes_each_frame_in_order(way: str) -> None:
 
 async def test_a_full_line_gets_the_newest_when_it_is_free_again(way: str) -> None:
     line = Line()
-    outlet = outlet_of(line, way)
+    socket_writer = outlet_of(line, way)
     for text in "abcd":
-        outlet.offer(prepared(text))
+        socket_writer.offer(prepared(text))
     await settle()
     assert line.taken == []
 
@@ -86,15 +86,15 @@ async def test_a_full_line_gets_the_newest_when_it_is_free_again(way: str) -> No
 
 async def test_what_waits_on_the_long_way_goes_before_what_takes_the_short_one() -> None:
     line = Line()
-    outlet = outlet_of(line, "short")
-    outlet.offer(prepared("a"))
+    socket_writer = outlet_of(line, "short")
+    socket_writer.offer(prepared("a"))
 
     line.clear(True)
-    outlet.offer(prepared("b"))
+    socket_writer.offer(prepared("b"))
     await settle()
-    outlet.offer(prepared("c"))
+    socket_writer.offer(prepared("c"))
     line.clear(False)
-    outlet.offer(prepared("d"))
+    socket_writer.offer(prepared("d"))
     line.clear(True)
     await settle()
 
@@ -111,24 +111,24 @@ def test_a_frame_says_to_any_server_what_it_says_ready_made(length: int) -> None
 async def test_a_broken_line_ends_it_quietly() -> None:
     line = Line()
     line.broken = True
-    outlet = outlet_of(line)
-    outlet.offer(prepared("a"))
+    socket_writer = outlet_of(line)
+    socket_writer.offer(prepared("a"))
 
     line.room.set()
     await settle()
 
-    assert outlet.closed
-    outlet.offer(prepared("b"))
+    assert socket_writer.closed
+    socket_writer.offer(prepared("b"))
     assert line.taken == []
 
 
 async def test_nothing_is_written_after_its_end() -> None:
     line = Line()
-    outlet = outlet_of(line)
-    outlet.offer(prepared("a"))
-    outlet.offer(prepared("b"))
+    socket_writer = outlet_of(line)
+    socket_writer.offer(prepared("a"))
+    socket_writer.offer(prepared("b"))
 
-    outlet.close()
+    socket_writer.close()
     line.room.set()
     await settle()
 

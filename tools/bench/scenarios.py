@@ -30,11 +30,11 @@ class Effort:
     sockets: tuple[tuple[int, float], ...] = ((1_000, 20.0), (3_000, 20.0), (8_000, 10.0))  # with changes a second
     storm: int = 5_000
     readers: int = 2_000
-    patience_s: float = 45.0  # with those who read nothing
+    timeout_s: float = 45.0  # with those who read nothing
     boards: tuple[int, ...] = (1_000, 100_000, 1_000_000)
 
 
-SMALL = Effort(seconds=0.5, sockets=((50, 10.0),), storm=100, readers=50, patience_s=0.5, boards=(1_000, 5_000))
+SMALL = Effort(seconds=0.5, sockets=((50, 10.0),), storm=100, readers=50, timeout_s=0.5, boards=(1_000, 5_000))
 
 Scenario = Callable[[World, Effort], Iterator[Row]]
 
@@ -232,7 +232,7 @@ async def with_slow_readers(served: Served, effort: Effort) -> list[Row]:
     row.add_delays(delays(others, posted))
     while (left := served.open_sockets() - (open_before - len(dead))) > 0:
         most_mib = max(most_mib, served.usage().rss_mib)
-        if time.perf_counter() - began > effort.patience_s:
+        if time.perf_counter() - began > effort.timeout_s:
             break
         await once(served, served.probe())  # so that there is something to read
         served.probe_total += 1

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 PATH = "/api/v1/scores/increment"
 JSON = b"application/json"
-MOST_BODY = 40_000  # bytes; the service takes 16,384
+MAX_BODY = 40_000  # bytes; the service takes 16,384
 
 NUMBERS = [
     "0",
@@ -107,7 +107,7 @@ def cases(random: Random, tokens: list[str]) -> Iterator[Case]:
         case = Case(random.choice(tokens))
         for bend in random.choices(BENDS, WEIGHTS, k=random.choice((1, 1, 1, 2, 3))):
             bend(case, random)
-        case.body = case.body[:MOST_BODY]
+        case.body = case.body[:MAX_BODY]
         yield case
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from .cases import Case
 
-MOST_CPU_MS = 50.0  # of the server's processes, for one request
+MAX_CPU_MS = 50.0  # of the server's processes, for one request
 SURE_TO_BE_READ = 16 * 1024  # bytes; the line under a longer body may be cut before the answer is read
 LOOK_EVERY = 500  # cases
 WARM_UP = 50
@@ -54,7 +54,7 @@ def run(cases: Iterable[Case], port: int, pids: Iterable[int], events: Callable[
             report.cpu_ms.append(cost)
             if status >= 500 or (status == 0 and len(case.body) <= SURE_TO_BE_READ):
                 report.faults.append(f"case {number}: {status} {code}: {case}")
-            if cost > MOST_CPU_MS:
+            if cost > MAX_CPU_MS:
                 report.faults.append(f"case {number}: {cost:.0f} ms of CPU: {case}")
             if number % LOOK_EVERY == 0:
                 compare(report, events() - before)

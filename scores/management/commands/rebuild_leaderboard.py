@@ -22,7 +22,7 @@ class Command(BaseCommand):
         started = time.monotonic()
         try:
             # The tails stand back meanwhile. If one of them is at it already, the later of the two has the last word.
-            with log.turn_to_rebuild(), progress.shown("Rebuilding the copy", self.stderr) as tell:
+            with log.turn_to_rebuild(), progress.reported("Rebuilding the copy", self.stderr) as tell:
                 head = leaderboard.rebuild(why="manage.py rebuild_leaderboard", force=True, progress=tell)
         except (CopyUnusable, DatabaseError) as error:
             raise CommandError(str(error).strip()) from error

@@ -12,7 +12,7 @@ from scores.projection import verification
 from scores.projection.leaderboard import RedisAway
 from scores.projection.verification import Comparison, Difference
 
-MOST_LINES = 100
+MAX_LINES = 100
 
 
 class Command(BaseCommand):
@@ -20,16 +20,16 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            with progress.shown("Comparing the copy with the tables", self.stderr) as tell:
+            with progress.reported("Comparing the copy with the tables", self.stderr) as tell:
                 found = verification.compare(progress=tell)
         except (RedisAway, DatabaseError) as error:
             raise CommandError(f"A store does not answer: {str(error).strip()}", returncode=2) from error
 
         self.stdout.write(f"Compared {found.compared} users at event {found.head.seq}: {len(found.differences)} differ")
-        for difference in found.differences[:MOST_LINES]:
+        for difference in found.differences[:MAX_LINES]:
             self.stdout.write(line(difference))
-        if len(found.differences) > MOST_LINES:
-            self.stdout.write(f"… and {len(found.differences) - MOST_LINES} more")
+        if len(found.differences) > MAX_LINES:
+            self.stdout.write(f"… and {len(found.differences) - MAX_LINES} more")
         if found.fault:
             self.stdout.write(f"The copy is {found.fault}: {account(found)}")
         if found.unsettled:

@@ -20,7 +20,7 @@ INCREMENT = "/api/v1/scores/increment"
 SIGN_IN = "/api/v1/auth/token"
 ADMIN = "/admin/login/"  # a page of Django's own
 MANY = 20  # at once
-MOST_MEMORY = 24 * 1024 * 1024  # bytes for MANY such clients; what they send is fifty times as much
+MAX_MEMORY = 24 * 1024 * 1024  # bytes for MANY such clients; what they send is fifty times as much
 
 
 def memory(server: Server) -> int:
@@ -74,7 +74,7 @@ def test_sixty_megabytes_at_once_from_many_leave_the_memory_as_it_was(path: str,
         statuses = {answer(line)[0] for line in lines}
 
     assert statuses <= {413, 0}  # 0: the line was cut while we were still sending, and the answer with it
-    assert memory(server) - before < MOST_MEMORY
+    assert memory(server) - before < MAX_MEMORY
 
 
 @pytest.mark.uvicorn("spools a body before it asks the application")
@@ -87,7 +87,7 @@ def test_a_body_without_an_end_is_cut(path: str, server: Server) -> None:
         sent = [push(line, iter([CHUNK] * 960)) for line in lines]
 
     assert max(sent) < 60 * 2**20
-    assert memory(server) - before < MOST_MEMORY
+    assert memory(server) - before < MAX_MEMORY
     assert httpx.get(f"{server.url}/healthz/live", verify=False).status_code == 200
 
 

@@ -19,7 +19,7 @@ from django.test import Client
 from redis import Redis
 from websockets.sync.client import connect
 
-from leaderboard_site.operations.processes import BELIEVED_S, Herald, everyone
+from leaderboard_site.operations.processes import BELIEVED_S, ProcessReporter, everyone
 from scores import services
 from scores.projection import leaderboard
 from tests.scores.admin.test_admin import logged_in
@@ -155,7 +155,7 @@ def test_open_sockets_are_counted(server: Server, browser: httpx.Client) -> None
 
 
 def test_every_process_is_listed_until_it_has_been_silent(server: Server, browser: httpx.Client, redis: Redis) -> None:
-    other = Herald()
+    other = ProcessReporter()
     other.start()  # of the process of the tests
     try:
         seen = eventually(browser, f":{os.getpid()} ")

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import get_default_algorithms
 
 from scores.access import jwks
-from scores.access.jwks import Provider, usable
+from scores.access.jwks import JwksClient, usable
 from scores.exceptions import KeyAwaited
 from scores.models import ScoreEvent
 from tests.scores.conftest import nothing_was_written, until
@@ -243,7 +243,7 @@ def test_a_flood_of_unknown_keys_is_one_question_in_ten_seconds(trusting: httpx.
     assert trusted_site.asked - before <= 1
 
 
-async def known(keys: Provider, kid: str) -> bool:
+async def known(keys: JwksClient, kid: str) -> bool:
     """Whether a request that comes with that key, and waits if it is told to, is let in."""
     try:
         return keys.key(kid) is not None
@@ -254,7 +254,7 @@ async def known(keys: Provider, kid: str) -> bool:
 
 async def test_a_key_that_is_new_is_found_by_the_first_who_needs_it(site: Site) -> None:
     changes: list[None] = []
-    keys = Provider(site.url, changed=lambda: changes.append(None))
+    keys = JwksClient(site.url, changed=lambda: changes.append(None))
     site.body = json.dumps({"keys": [jwk("rsa", *KEYS["rsa"])]}).encode()
     assert await known(keys, "rsa")
     assert not await known(keys, "new")
@@ -269,7 +269,7 @@ async def test_a_key_that_is_new_is_found_by_the_first_who_needs_it(site: Site) 
 
 
 async def test_many_who_wait_are_one_question_and_hold_up_nobody(site: Site) -> None:
-    keys = Provider(site.url, changed=lambda: None)
+    keys = JwksClient(site.url, changed=lambda: None)
     site.open.clear()
 
     waiting = [asyncio.create_task(known(keys, "rsa")) for _ in range(50)]
@@ -286,7 +286,7 @@ async def test_many_who_wait_are_one_question_and_hold_up_nobody(site: Site) -> 
 async def test_keys_outlive_a_provider_that_is_away(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jwks, "AGAIN_AFTER_S", 0.0)
     monkeypatch.setattr(jwks, "RENEW_AFTER_S", 0.0)
-    keys = Provider(site.url, changed=lambda: None)
+    keys = JwksClient(site.url, changed=lambda: None)
     assert await known(keys, "rsa")
 
     site.status = 500
@@ -306,14 +306,14 @@ async def test_keys_outlive_a_provider_that_is_away(site: Site, monkeypatch: pyt
         pytest.param(200, {}, b"[]", id="a list"),
         pytest.param(200, {}, b'{"keys": {}}', id="no list"),
         pytest.param(200, {}, b"[" * 100_000, id="brackets"),
-        pytest.param(200, {}, b" " * (jwks.MOST_BYTES + 1), id="too much"),
+        pytest.param(200, {}, b" " * (jwks.MAX_BYTES + 1), id="too much"),
     ],
 )
 async def test_what_is_no_set_of_keys_is_none(
     status: int, headers: dict[str, str], body: bytes, site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
     site.status, site.headers, site.body = status, headers, body
-    keys = Provider(site.url, changed=lambda: None)
+    keys = JwksClient(site.url, changed=lambda: None)
 
     with pytest.raises(KeyAwaited):
         await known(keys, "rsa")

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from limits import RateLimitItemPerMinute, RateLimitItemPerSecond
 
 from scores.access import limiter
-from scores.access.client_address import household
+from scores.access.client_address import rate_limit_key
 from scores.access.limiter import Hit, Window
 from tests.conftest import TokenFor
 from tools.servers import Server
@@ -221,4 +221,4 @@ def test_the_wait_is_long_enough_and_not_a_second_too_long(
     ],
 )
 def test_an_address_counts_as_its_household(address: str, counted: str) -> None:
-    assert household(address) == counted
+    assert rate_limit_key(address) == counted

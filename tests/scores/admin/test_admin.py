@@ -18,7 +18,7 @@ from django.test.utils import CaptureQueriesContext
 from redis import Redis
 
 from scores import services
-from scores.admin.paging import MOST_LISTED
+from scores.admin.paging import MAX_LISTED
 from scores.models import ScoreEvent, UserScore
 
 USERS = "/admin/scores/userscore/"
@@ -234,7 +234,7 @@ def test_of_what_is_found_in_the_log_no_more_than_is_listed_is_counted(admin: Cl
         admin.get(EVENTS, {"kind": "correction"})
 
     (counted,) = [q["sql"] for q in queries if "COUNT(" in q["sql"]]
-    assert f"LIMIT {MOST_LISTED}" in counted
+    assert f"LIMIT {MAX_LISTED}" in counted
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from redis import Redis
 from websockets.sync.client import connect
 
 from scores import services
-from scores.admin.moderation import MOST_AT_ONCE
+from scores.admin.moderation import MAX_AT_ONCE
 from scores.models import MAX_TOTAL, Block, ScoreEvent, UserScore
 from tests.conftest import TokenFor
 from tools.servers import Server
@@ -202,12 +202,12 @@ def test_of_several_each_is_told_apart(moderator: Client) -> None:
 
 
 def test_too_many_at_once_are_refused(moderator: Client) -> None:
-    score_all((f"user{number}", 10) for number in range(MOST_AT_ONCE + 1))
+    score_all((f"user{number}", 10) for number in range(MAX_AT_ONCE + 1))
 
     answer = select(moderator, "block_selected", "user1", select_across=1)
 
-    assert told(answer) == [f"At most {MOST_AT_ONCE} users at once."]
-    assert act(moderator, "block", *(f"user{number}" for number in range(MOST_AT_ONCE + 1))).status_code == 404
+    assert told(answer) == [f"At most {MAX_AT_ONCE} users at once."]
+    assert act(moderator, "block", *(f"user{number}" for number in range(MAX_AT_ONCE + 1))).status_code == 404
     assert not Block.objects.exists()
 
 

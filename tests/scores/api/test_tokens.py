@@ -302,7 +302,7 @@ def test_a_body_without_a_refresh_token_is_a_400(path: str, body: object, api: h
 
 
 def test_a_verified_token_is_remembered_and_the_oldest_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(authentication, "MOST_REMEMBERED", 2)
+    monkeypatch.setattr(authentication, "MAX_REMEMBERED", 2)
     remembered: dict[str, authentication.Principal] = {}
     monkeypatch.setattr(authentication, "_remembered", remembered)
     tokens = [signed(claims(user_id=name)) for name in ("ann", "bob", "cid")]

@@ -40,22 +40,22 @@ def ledger(**changed: Any) -> Ledger:
 def test_an_increment_adds_to_the_total() -> None:
     book = ledger()
 
-    assert book.record(Change(Kind.INCREMENT, "ann", 5)) == Recorded(seq=8, total=15)
-    assert book.record(Change(Kind.INCREMENT, "ann", 1)) == Recorded(seq=9, total=16)
+    assert book.decide(Change(Kind.INCREMENT, "ann", 5)) == Recorded(seq=8, total=15)
+    assert book.decide(Change(Kind.INCREMENT, "ann", 1)) == Recorded(seq=9, total=16)
     assert (book.totals["ann"], book.members) == (16, 1)
 
 
 def test_the_first_increment_of_a_user_makes_a_member() -> None:
     book = ledger()
 
-    assert book.record(Change(Kind.INCREMENT, "cid", 5)) == Recorded(seq=8, total=5)
+    assert book.decide(Change(Kind.INCREMENT, "cid", 5)) == Recorded(seq=8, total=5)
     assert (book.totals["cid"], book.members) == (5, 2)
 
 
 def test_a_correction_sets_the_total_and_its_event_says_by_how_much() -> None:
     book = ledger()
 
-    book.record(Change(Kind.CORRECTION, "ann", 3, actor="admin", reason="a bug"))
+    book.decide(Change(Kind.CORRECTION, "ann", 3, actor="admin", reason="a bug"))
 
     (event,) = book.events
     assert (event.points, event.total, event.actor, event.reason) == (-7, 3, "admin", "a bug")
@@ -64,16 +64,16 @@ def test_a_correction_sets_the_total_and_its_event_says_by_how_much() -> None:
 def test_a_correction_can_make_a_member_of_nothing() -> None:
     book = ledger()
 
-    assert book.record(Change(Kind.CORRECTION, "cid", 0)) == Recorded(seq=8, total=0)
+    assert book.decide(Change(Kind.CORRECTION, "cid", 0)) == Recorded(seq=8, total=0)
     assert book.members == 2
 
 
 def test_a_block_hides_the_total_and_an_unblock_shows_it_again() -> None:
     book = ledger()
 
-    assert book.record(Change(Kind.BLOCK, "ann")) == Recorded(seq=8, total=10)
+    assert book.decide(Change(Kind.BLOCK, "ann")) == Recorded(seq=8, total=10)
     assert (book.members, book.blocked) == (0, {"ann", "bob"})
-    assert book.record(Change(Kind.UNBLOCK, "ann")) == Recorded(seq=9, total=10)
+    assert book.decide(Change(Kind.UNBLOCK, "ann")) == Recorded(seq=9, total=10)
     assert (book.members, book.blocked) == (1, {"bob"})
     assert [event.points for event in book.events] == [0, 0]
 
@@ -81,19 +81,19 @@ def test_a_block_hides_the_total_and_an_unblock_shows_it_again() -> None:
 def test_a_name_can_be_blocked_before_anybody_scores_with_it() -> None:
     book = ledger()
 
-    assert book.record(Change(Kind.BLOCK, "cid")) == Recorded(seq=8, total=0)
+    assert book.decide(Change(Kind.BLOCK, "cid")) == Recorded(seq=8, total=0)
     assert book.members == 1
-    assert book.record(Change(Kind.UNBLOCK, "cid")) == Recorded(seq=9, total=0)
+    assert book.decide(Change(Kind.UNBLOCK, "cid")) == Recorded(seq=9, total=0)
     assert book.members == 2
 
 
 def test_a_key_is_written_into_its_event() -> None:
     book = ledger()
 
-    book.record(Change(Kind.INCREMENT, "ann", 5, "new"))
+    book.decide(Change(Kind.INCREMENT, "ann", 5, "new"))
 
     assert book.events[0].idempotency_key == "new"
-    assert book.record(Change(Kind.INCREMENT, "ann", 5, "new")) == Recorded(seq=8, total=15, replayed=True)
+    assert book.decide(Change(Kind.INCREMENT, "ann", 5, "new")) == Recorded(seq=8, total=15, replayed=True)
     assert len(book.events) == 1
 
 
@@ -101,7 +101,7 @@ def test_the_kind_of_an_event_is_plain_text() -> None:
     """The driver would store the name of an enum's member."""
     book = ledger()
 
-    book.record(Change(Kind.INCREMENT, "ann", 5))
+    book.decide(Change(Kind.INCREMENT, "ann", 5))
 
     assert type(book.events[0].kind) is str
 
@@ -117,7 +117,7 @@ def test_the_kind_of_an_event_is_plain_text() -> None:
 def test_a_known_key_is_answered_as_it_was(changed: dict[str, Any]) -> None:
     book = ledger(**changed)
 
-    assert book.record(Change(Kind.INCREMENT, "ann", 4, "k")) == Recorded(seq=3, total=4, replayed=True)
+    assert book.decide(Change(Kind.INCREMENT, "ann", 4, "k")) == Recorded(seq=3, total=4, replayed=True)
     assert book.events == []
 
 
@@ -144,21 +144,21 @@ def test_a_refusal_changes_nothing(change: Change, refusal: type[Refused]) -> No
     before = copy.deepcopy(book)
 
     with pytest.raises(refusal):
-        book.record(change)
+        book.decide(change)
 
     assert book == before
 
 
 def test_the_cap_itself_is_taken() -> None:
-    assert ledger().record(Change(Kind.INCREMENT, "ann", MAX_TOTAL - 10)).total == MAX_TOTAL
-    assert ledger().record(Change(Kind.CORRECTION, "ann", MAX_TOTAL)).total == MAX_TOTAL
+    assert ledger().decide(Change(Kind.INCREMENT, "ann", MAX_TOTAL - 10)).total == MAX_TOTAL
+    assert ledger().decide(Change(Kind.CORRECTION, "ann", MAX_TOTAL)).total == MAX_TOTAL
 
 
 def test_a_refused_change_does_not_fail_its_neighbours() -> None:
     book = ledger()
     changes = [Change(Kind.INCREMENT, user_id, 1) for user_id in ("ann", "bob", "ann")]
 
-    outcomes = [book.try_record(change) for change in changes]
+    outcomes = [book.try_decide(change) for change in changes]
 
     assert outcomes[0] == Recorded(seq=8, total=11)
     assert isinstance(outcomes[1], UserBlocked)
@@ -168,8 +168,8 @@ def test_a_refused_change_does_not_fail_its_neighbours() -> None:
 def test_a_key_whose_request_was_refused_is_free() -> None:
     book = ledger()
 
-    assert isinstance(book.try_record(Change(Kind.INCREMENT, "ann", MAX_TOTAL, "new")), TotalTooLarge)
-    assert book.record(Change(Kind.INCREMENT, "ann", 1, "new")) == Recorded(seq=8, total=11)
+    assert isinstance(book.try_decide(Change(Kind.INCREMENT, "ann", MAX_TOTAL, "new")), TotalTooLarge)
+    assert book.decide(Change(Kind.INCREMENT, "ann", 1, "new")) == Recorded(seq=8, total=11)
 
 
 # Whatever comes
@@ -190,7 +190,7 @@ def test_the_events_add_up_to_the_totals_and_the_members(asked: list[Change]) ->
 
     for change in asked:
         before = copy.deepcopy(book)
-        if isinstance(book.try_record(change), Refused):
+        if isinstance(book.try_decide(change), Refused):
             assert book == before
 
     board: dict[str, int | None] = {}

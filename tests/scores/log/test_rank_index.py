@@ -12,7 +12,7 @@ from scores import selectors
 from scores.log import head as log
 from scores.log import rank_index, writer
 from scores.log.ledger import Change, Kind
-from scores.log.rank_index import NONE, TOP, Milestones, Surveyor
+from scores.log.rank_index import NONE, TOP, RankIndex, RankIndexer
 from scores.projection.leaderboard import Entry, PageQuestion, Question, StandingQuestion
 from tests.scores.conftest import until
 
@@ -24,15 +24,15 @@ QUESTIONS: list[Question] = [
 
 
 @pytest.fixture
-def surveyor(board: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Surveyor]:
+def rank_indexer(board: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[RankIndexer]:
     """Milestones that are four rows apart, for boards of any length."""
-    surveyor = Surveyor(every=4)
-    monkeypatch.setattr(rank_index, "surveyor", surveyor)
+    rank_indexer = RankIndexer(every=4)
+    monkeypatch.setattr(rank_index, "rank_indexer", rank_indexer)
     monkeypatch.setattr(rank_index, "FEW", 0)
     monkeypatch.setattr(rank_index, "EVERY", 0)
     log.head()
-    yield surveyor
-    surveyor.stop()
+    yield rank_indexer
+    rank_indexer.stop()
 
 
 def backends() -> set[int]:
@@ -41,14 +41,14 @@ def backends() -> set[int]:
         return {pid for (pid,) in cursor.fetchall()}
 
 
-def at_head(surveyor: Surveyor) -> Milestones:
+def at_head(rank_indexer: RankIndexer) -> RankIndex:
     with log.snapshot() as head:
-        return surveyor.at(head)
+        return rank_indexer.at(head)
 
 
-def surveyed(surveyor: Surveyor) -> Milestones:
-    until(lambda: at_head(surveyor) is not NONE)
-    return at_head(surveyor)
+def built(rank_indexer: RankIndexer) -> RankIndex:
+    until(lambda: at_head(rank_indexer) is not NONE)
+    return at_head(rank_indexer)
 
 
 def by_counting(monkeypatch: pytest.MonkeyPatch) -> list[list[Entry] | Entry | None]:
@@ -71,23 +71,23 @@ def anything(chance: random.Random) -> Change:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_answers_are_those_of_counting(seed: int, surveyor: Surveyor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answers_are_those_of_counting(seed: int, rank_indexer: RankIndexer, monkeypatch: pytest.MonkeyPatch) -> None:
     chance = random.Random(seed)
     writer.record([anything(chance) for _ in range(100)])
-    surveyed(surveyor)
+    built(rank_indexer)
 
     for _ in range(30):
         writer.record([anything(chance) for _ in range(10)])
 
         assert selectors._read_database(QUESTIONS).answers == by_counting(monkeypatch)
 
-    assert at_head(surveyor).keys, "nothing was looked up"
+    assert at_head(rank_indexer).keys, "nothing was looked up"
 
 
-def test_what_is_above_a_row_is_mostly_known(surveyor: Surveyor) -> None:
+def test_what_is_above_a_row_is_mostly_known(rank_indexer: RankIndexer) -> None:
     writer.record([Change(Kind.CORRECTION, user, n) for n, user in enumerate(USERS)])
 
-    known = surveyed(surveyor)
+    known = built(rank_indexer)
 
     assert known.above(59) == (0, TOP)
     assert known.above(30) == (28, (31, "user31"))
@@ -100,56 +100,56 @@ def test_without_them_all_is_counted() -> None:
     assert NONE.after(30) == (30, TOP)
 
 
-def test_of_another_log_they_say_nothing(surveyor: Surveyor) -> None:
+def test_of_another_log_they_say_nothing(rank_indexer: RankIndexer) -> None:
     writer.record([Change(Kind.CORRECTION, user, n) for n, user in enumerate(USERS)])
-    surveyed(surveyor)
+    built(rank_indexer)
 
     with log.snapshot() as head:
-        assert surveyor.at(head._replace(origin="another")) is NONE
-        assert surveyor.at(head._replace(seq=head.seq - 1)) is NONE
-        assert surveyor.at(head._replace(seq=head.seq + rank_index.MOST_BEHIND + 1)) is NONE
+        assert rank_indexer.at(head._replace(origin="another")) is NONE
+        assert rank_indexer.at(head._replace(seq=head.seq - 1)) is NONE
+        assert rank_indexer.at(head._replace(seq=head.seq + rank_index.MAX_BEHIND + 1)) is NONE
 
 
-def test_events_that_the_log_no_longer_has_are_missed(surveyor: Surveyor) -> None:
+def test_events_that_the_log_no_longer_has_are_missed(rank_indexer: RankIndexer) -> None:
     writer.record([Change(Kind.CORRECTION, user, n) for n, user in enumerate(USERS)])
-    before = surveyed(surveyor)
-    surveyor.stop()  # given up, but nobody else moves them
-    surveyor._newest = before
+    before = built(rank_indexer)
+    rank_indexer.stop()  # given up, but nobody else moves them
+    rank_indexer._newest = before
     writer.record([Change(Kind.INCREMENT, USERS[0], 100), Change(Kind.INCREMENT, USERS[0], 1)])
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM score_events WHERE seq = 61")
 
     with log.snapshot() as head:
-        assert surveyor._moved_to(head) is None
+        assert rank_indexer._moved_to(head) is None
 
 
-def test_they_are_given_up_when_nobody_asks(surveyor: Surveyor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_they_are_given_up_when_nobody_asks(rank_indexer: RankIndexer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rank_index, "UNUSED_S", 0.2)
     writer.record([Change(Kind.CORRECTION, user, n) for n, user in enumerate(USERS)])
-    surveyed(surveyor)
+    built(rank_indexer)
 
-    until(lambda: surveyor._thread is None)
+    until(lambda: rank_indexer._thread is None)
 
-    assert surveyor._newest is None
+    assert rank_indexer._newest is None
 
 
-def test_they_are_given_up_with_the_connection(surveyor: Surveyor) -> None:
+def test_they_are_given_up_with_the_connection(rank_indexer: RankIndexer) -> None:
     writer.record([Change(Kind.CORRECTION, user, n) for n, user in enumerate(USERS)])
     others = backends()
-    surveyed(surveyor)
+    built(rank_indexer)
 
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_terminate_backend(pid) FROM unnest(%s) AS pid", [list(backends() - others)])
 
-    until(lambda: surveyor._newest is None)
+    until(lambda: rank_indexer._newest is None)
 
 
-def test_they_are_surveyed_anew_after_a_while(surveyor: Surveyor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_they_are_surveyed_anew_after_a_while(rank_indexer: RankIndexer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever edits the table by hand writes no event."""
     monkeypatch.setattr(rank_index, "LAST_S", 0.2)
     writer.record([Change(Kind.CORRECTION, user, n) for n, user in enumerate(USERS)])
-    surveyed(surveyor)
+    built(rank_indexer)
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM user_scores WHERE score > 30")
 
-    until(lambda: at_head(surveyor).above(0)[0] < 30)
+    until(lambda: at_head(rank_indexer).above(0)[0] < 30)

@@ -31,7 +31,7 @@ from scores.exceptions import OutcomeUnknown
 from scores.log.ledger import Change, Kind
 while True:
     try:
-        writer.record([Change(Kind.INCREMENT, f"worker{number}", 1) for number in range(writer.MOST_PER_TRANSACTION)])
+        writer.record([Change(Kind.INCREMENT, f"worker{number}", 1) for number in range(writer.MAX_PER_TRANSACTION)])
     except OutcomeUnknown:
         pass
 """

@@ -19,7 +19,7 @@ from scores.log import writer
 from scores.log.ledger import Change, Kind, Recorded
 from scores.models import MAX_TOTAL, Block, Leaderboard, ScoreEvent, UserScore
 from scores.projection import leaderboard
-from scores.stores.batcher import Lane
+from scores.stores.batcher import Batcher
 from tests.scores.conftest import copy_is_true, nothing_was_written, until
 
 
@@ -43,17 +43,17 @@ def hearing() -> Iterator[list[dict[str, Any]]]:
 
 
 @pytest.fixture
-def make_lane(board: None) -> Iterator[Callable[[], Lane[Change, Recorded]]]:
+def make_batcher(board: None) -> Iterator[Callable[[], Batcher[Change, Recorded]]]:
     """Makes writers as other processes have them: each with a thread and a connection of its own."""
-    lanes: list[Lane[Change, Recorded]] = []
+    batchers: list[Batcher[Change, Recorded]] = []
 
-    def make() -> Lane[Change, Recorded]:
-        lanes.append(Lane("writer of a test", writer.record, most=16, room=1_000, patience_s=10))
-        return lanes[-1]
+    def make() -> Batcher[Change, Recorded]:
+        batchers.append(Batcher("writer of a test", writer.record, max_batch=16, max_queued=1_000, timeout_s=10))
+        return batchers[-1]
 
     yield make
-    for lane in lanes:
-        lane.close()
+    for batcher in batchers:
+        batcher.close()
 
 
 # One transaction
@@ -192,14 +192,16 @@ def test_a_receiver_that_fails_does_not_fail_the_write(board: None) -> None:
 # Many writers
 
 
-def test_many_writers_make_one_log_without_gaps(make_lane: Callable[[], Lane[Change, Recorded]], redis: Redis) -> None:
+def test_many_writers_make_one_log_without_gaps(
+    make_batcher: Callable[[], Batcher[Change, Recorded]], redis: Redis
+) -> None:
     """They start on an empty database: making the first row is part of the race."""
-    lanes = [make_lane() for _ in range(4)]
+    batchers = [make_batcher() for _ in range(4)]
     users = ["ann", "bob", "cid"]
 
     def write(number: int) -> tuple[str, Recorded]:
         user = users[number % 3]
-        return user, lanes[number % 4].ask_and_wait(add(user, 1))
+        return user, batchers[number % 4].submit_and_wait(add(user, 1))
 
     with ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(write, range(120)))
@@ -212,13 +214,13 @@ def test_many_writers_make_one_log_without_gaps(make_lane: Callable[[], Lane[Cha
     assert list(ScoreEvent.objects.order_by("seq").values_list("seq", flat=True)) == list(range(1, 121))
 
 
-def test_many_writers_move_one_copy(make_lane: Callable[[], Lane[Change, Recorded]], redis: Redis) -> None:
+def test_many_writers_move_one_copy(make_batcher: Callable[[], Batcher[Change, Recorded]], redis: Redis) -> None:
     """Their hooks come in any order, and some find a gap that another one's hook is about to fill."""
     leaderboard.rebuild()
-    lanes = [make_lane() for _ in range(4)]
+    batchers = [make_batcher() for _ in range(4)]
 
     with ThreadPoolExecutor(16) as pool:
-        list(pool.map(lambda n: lanes[n % 4].ask_and_wait(add(f"user{n % 5}", n + 1)), range(60)))
+        list(pool.map(lambda n: batchers[n % 4].submit_and_wait(add(f"user{n % 5}", n + 1)), range(60)))
 
     assert copy_is_true(redis)
 
@@ -257,18 +259,18 @@ def test_a_connection_that_was_killed_between_two_writes_is_replaced(rival: Base
 
 
 def test_a_connection_that_is_killed_within_a_write_is_replaced(
-    rival: BaseDatabaseWrapper, make_lane: Callable[[], Lane[Change, Recorded]]
+    rival: BaseDatabaseWrapper, make_batcher: Callable[[], Batcher[Change, Recorded]]
 ) -> None:
-    lane = make_lane()
+    batcher = make_batcher()
     with ThreadPoolExecutor(1) as pool, locking(rival):
-        answer: Future[Recorded] = pool.submit(lane.ask_and_wait, add("ann", 1))
+        answer: Future[Recorded] = pool.submit(batcher.submit_and_wait, add("ann", 1))
         until(killed_who_waits)
 
         with pytest.raises(OutcomeUnknown):
             answer.result(5)
 
     assert nothing_was_written()
-    assert lane.ask_and_wait(add("ann", 1)) == Recorded(1, 1)
+    assert batcher.submit_and_wait(add("ann", 1)) == Recorded(1, 1)
 
 
 def killed_who_waits() -> bool:

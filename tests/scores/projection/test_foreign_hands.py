@@ -7,7 +7,7 @@ from redis import Redis
 
 from scores import selectors, services
 from scores.projection.leaderboard import KEY, STATE_KEY, Entry, PageQuestion
-from scores.projection.scrub import Sweep
+from scores.projection.scrub import Scrub
 from scores.selectors import Source
 
 pytestmark = pytest.mark.usefixtures("two_players")
@@ -20,7 +20,7 @@ def two_players(copy: Redis) -> None:
 
 
 def top() -> tuple[object, Source]:
-    (page,) = selectors.answer([PageQuestion(10, 0)])
+    (page,) = selectors.answer_questions([PageQuestion(10, 0)])
     assert isinstance(page, selectors.Page)
     return page.entries, page.source
 
@@ -31,7 +31,7 @@ def test_a_score_that_is_no_total_is_read_from_the_database_until_it_is_mended(s
     whole = [Entry(1, "ann", 30), Entry(2, "ben", 20)]
 
     assert top() == (whole, Source.DATABASE)
-    assert Sweep().step() == 1
+    assert Scrub().step() == 1
     assert top() == (whole, Source.REDIS)
 
 

@@ -35,12 +35,12 @@ def without(line: str, patch: Patch) -> None:
 
 
 def remember_no_keys(patch: Patch) -> None:
-    record = Ledger.record
-    patch.setattr(Ledger, "record", lambda ledger, change: record(ledger, change._replace(idempotency_key=None)))
+    decide = Ledger.decide
+    patch.setattr(Ledger, "decide", lambda ledger, change: decide(ledger, change._replace(idempotency_key=None)))
 
 
 def never_look(patch: Patch) -> None:
-    patch.setattr(Tail, "look", lambda self: None)
+    patch.setattr(Tail, "check", lambda self: None)
 
 
 def never_mend(patch: Patch) -> None:
@@ -74,11 +74,11 @@ GUARDS: dict[str, tuple[Callable[[Patch], None], Callable[..., None]]] = {
     ),
     "the record of keys": (remember_no_keys, test_writer.test_a_key_counts_once_in_one_transaction_and_over_several),
     "the tail": (never_look, partial(test_tail.test_a_running_tail_mends_it_by_itself, "a write untold")),
-    "the sweep": (never_mend, partial(test_scrub.test_a_score_changed_by_hand_is_mended_wherever_it_is, "user00")),
+    "the scrub": (never_mend, partial(test_scrub.test_a_score_changed_by_hand_is_mended_wherever_it_is, "user00")),
 }
 
 # What a witness's own module does before each of its tests.
-PREPARED_BY = {"the check that the copy does not go back": ("two_players",), "the sweep": ("many_players",)}
+PREPARED_BY = {"the check that the copy does not go back": ("two_players",), "the scrub": ("many_players",)}
 
 
 @pytest.mark.parametrize("guard", GUARDS)

@@ -19,7 +19,7 @@ from scores.log import writer
 from scores.log.ledger import Change, Kind, Recorded
 from scores.projection import leaderboard
 from scores.projection.leaderboard import Damaged, Entry, Gap, PageQuestion, Question, RedisAway, StandingQuestion
-from scores.stores.batcher import Lane
+from scores.stores.batcher import Batcher
 from tests.conftest import MORE_PATIENT
 from tests.scores.conftest import copy_is_true, hooks_lost
 
@@ -373,13 +373,15 @@ def by_another_thread(work: Callable[[], None]) -> None:
 
 @pytest.mark.parametrize("force", [False, True], ids=["if need be", "forced"])
 def test_rebuilds_and_writes_go_on_at_the_same_time(force: bool, origin: str, redis: Redis) -> None:
-    lane: Lane[Change, Recorded] = Lane("writer of a test", writer.record, most=8, room=1_000, patience_s=10)
+    batcher: Batcher[Change, Recorded] = Batcher(
+        "writer of a test", writer.record, max_batch=8, max_queued=1_000, timeout_s=10
+    )
     enough = threading.Event()
 
     def keep_writing() -> int:
         number = 0
         while not enough.is_set():
-            lane.ask_and_wait(Change(Kind.INCREMENT, f"user{number % 7}", 1))
+            batcher.submit_and_wait(Change(Kind.INCREMENT, f"user{number % 7}", 1))
             number += 1
         return number
 
@@ -398,7 +400,7 @@ def test_rebuilds_and_writes_go_on_at_the_same_time(force: bool, origin: str, re
                 rebuilder.result(20)
         finally:
             enough.set()
-    lane.close()
+    batcher.close()
 
     assert log.head().seq == 3 + written.result()
     assert copy_is_true(redis)

@@ -11,7 +11,7 @@ from scores.log import writer
 from scores.log.ledger import Change, Kind
 from scores.projection import leaderboard, scrub
 from scores.projection.leaderboard import PageQuestion
-from scores.projection.scrub import Sweep
+from scores.projection.scrub import Scrub
 from tests.scores.conftest import copy_is_true, hooks_lost
 
 pytestmark = pytest.mark.usefixtures("many_players")
@@ -24,7 +24,7 @@ def many_players(copy: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     writer.record([Change(Kind.INCREMENT, f"user{number:02}", number + 1) for number in range(25)])
 
 
-def walk(walker: Sweep) -> list[int]:
+def walk(walker: Scrub) -> list[int]:
     """How many were mended, step by step, over one round."""
     rounds = walker.rounds
     mended = []
@@ -34,7 +34,7 @@ def walk(walker: Sweep) -> list[int]:
 
 
 def test_an_honest_copy_is_compared_and_left_alone(copy: Redis) -> None:
-    walker = Sweep()
+    walker = Scrub()
 
     assert walk(walker) == [0, 0, 0]
     assert (walker.compared, walker.repaired) == (25, 0)
@@ -43,7 +43,7 @@ def test_an_honest_copy_is_compared_and_left_alone(copy: Redis) -> None:
 @pytest.mark.parametrize("user_id", ["user00", "user09", "user10", "user24"])
 def test_a_score_changed_by_hand_is_mended_wherever_it_is(user_id: str, copy: Redis) -> None:
     copy.zincrby("leaderboard", 1000, user_id)
-    walker = Sweep()
+    walker = Scrub()
 
     walk(walker)
 
@@ -52,7 +52,7 @@ def test_a_score_changed_by_hand_is_mended_wherever_it_is(user_id: str, copy: Re
 
 
 def test_it_begins_anew_after_the_last(copy: Redis) -> None:
-    walker = Sweep()
+    walker = Scrub()
     walk(walker)
     copy.zadd("leaderboard", {"user03": 0, "user23": 0})
 
@@ -63,7 +63,7 @@ def test_one_removed_and_one_added_are_seen_though_the_size_is_right(copy: Redis
     copy.zrem("leaderboard", "user05")
     copy.zadd("leaderboard", {"eve": 1})
 
-    assert Sweep().step() == 1  # user05 is back, and one is too many now
+    assert Scrub().step() == 1  # user05 is back, and one is too many now
 
     with pytest.raises(leaderboard.Damaged):
         leaderboard.read(log.head().origin, [PageQuestion(10, 0)])
@@ -74,7 +74,7 @@ def test_whoever_has_an_event_on_its_way_is_not_wrong(copy: Redis) -> None:
         writer.record([Change(Kind.INCREMENT, "user03", 5)])
     copy.zadd("leaderboard", {"user04": 77})
 
-    assert Sweep().step() == 1
+    assert Scrub().step() == 1
 
     assert copy_is_true(copy)  # the copy was caught up on the way
 
@@ -82,7 +82,7 @@ def test_whoever_has_an_event_on_its_way_is_not_wrong(copy: Redis) -> None:
 def test_the_blocked_are_not_missed(copy: Redis) -> None:
     services.block(user_id="user03", actor="test", reason="test")
 
-    assert sum(walk(Sweep())) == 0
+    assert sum(walk(Scrub())) == 0
     assert copy_is_true(copy)
 
 

@@ -66,7 +66,7 @@ class Board(RuleBasedStateMachine):
         empty_board()
         self.model = Model()
         self.tail = Tail()
-        self.tail.look()
+        self.tail.check()
         self.late: list[dict[str, Any]] = []  # hooks that are still to come
         self.saved: dict[str, Any] = {}
         self.tampered = False  # the copy is wrong, and of the size it should be: nothing but the sweep can know
@@ -182,7 +182,7 @@ class Board(RuleBasedStateMachine):
 
     @rule()
     def tick(self) -> None:
-        self.tail.look()
+        self.tail.check()
 
     @rule(force=st.booleans())
     def rebuild(self, force: bool) -> None:
@@ -197,7 +197,7 @@ class Board(RuleBasedStateMachine):
         """Whatever is read is the board right after the event it names, whichever store it is from."""
         if self.tampered:
             return
-        (page,) = selectors.answer([PageQuestion(100, 0)])
+        (page,) = selectors.answer_questions([PageQuestion(100, 0)])
         assert isinstance(page, selectors.Page)
         assert [(entry.user_id, entry.score) for entry in page.entries] == self.model.page(page.seq)
         assert page.total == len(page.entries)
@@ -206,7 +206,7 @@ class Board(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Quiet: after a few looks everything agrees, down to the last member."""
         for _ in range(4):
-            self.tail.look()
+            self.tail.check()
         for facts in self.late:  # and whatever comes now comes too late
             move_leaderboard(sender=None, **facts)
 

@@ -30,9 +30,9 @@ def write(**points: int) -> None:
 def tail(redis: Redis) -> Iterator[Tail]:
     """A tail that has seen three users on the board, and that looks when it is told to."""
     follower = Tail()
-    follower.look()
+    follower.check()
     write(ann=10, bob=20, cid=20)
-    follower.look()
+    follower.check()
     assert copy_is_true(redis)
     yield follower
     follower.stop()
@@ -107,8 +107,8 @@ def test_two_looks_mend_anything(mishap: str, tail: Tail, heard: Heard, redis: R
     MISHAPS[mishap](redis)
     assert not copy_is_true(redis)
 
-    tail.look()
-    tail.look()
+    tail.check()
+    tail.check()
 
     assert copy_is_true(redis)
     assert heard[-1] == head()
@@ -129,7 +129,7 @@ def test_a_size_that_the_log_denies_is_damage_though_the_copy_agrees_with_itself
     redis.zrem("leaderboard", "ann")
     redis.hset("leaderboard:state", "members", "2")
 
-    tail.look()
+    tail.check()
 
     assert copy_is_true(redis)
     assert heard == [head()]
@@ -137,13 +137,13 @@ def test_a_size_that_the_log_denies_is_damage_though_the_copy_agrees_with_itself
 
 def test_a_copy_that_is_right_is_left_alone_and_not_talked_about(tail: Tail, heard: Heard, redis: Redis) -> None:
     for _ in range(3):
-        tail.look()
+        tail.check()
 
     assert heard == []
 
 
 def test_an_empty_redis_gets_its_first_copy(board: None, redis: Redis) -> None:
-    Tail().look()
+    Tail().check()
 
     assert copy_is_true(redis)
 
@@ -171,7 +171,7 @@ def test_a_log_that_lost_its_end_becomes_another_log(tail: Tail, heard: Heard, r
     UserScore.objects.filter(user_id="ann").update(score=10)
     Leaderboard.objects.update(seq=before.seq)
 
-    tail.look()
+    tail.check()
 
     assert log.head().origin != before.origin
     assert tail.origin() == log.head().origin
@@ -183,7 +183,7 @@ def test_a_new_log_replaces_the_copy_of_the_old_one(tail: Tail, heard: Heard, re
     for model in (ScoreEvent, UserScore, Leaderboard):
         model.objects.all().delete()
 
-    tail.look()
+    tail.check()
 
     assert copy_is_true(redis)
     assert not redis.exists("leaderboard")

@@ -10,10 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from scores.exceptions import OutcomeUnknown, Overloaded
-from scores.stores.batcher import Lane
+from scores.stores.batcher import Batcher
 from tests.scores.conftest import until
 
-MakeLane = Callable[..., "Lane[int, int]"]
+MakeBatcher = Callable[..., "Batcher[int, int]"]
 
 
 BROKEN = 666
@@ -41,42 +41,50 @@ def desk() -> Desk:
 
 
 @pytest.fixture
-def make_lane(desk: Desk) -> Iterator[MakeLane]:
-    lanes: list[Lane[int, int]] = []
+def make_batcher(desk: Desk) -> Iterator[MakeBatcher]:
+    batchers: list[Batcher[int, int]] = []
 
     def make(
-        *, most: int = 100, room: int = 100, patience_s: float = 10.0, share: Callable[[], object] | None = None
-    ) -> Lane[int, int]:
-        lanes.append(Lane("test", desk.work, most=most, room=room, patience_s=patience_s, share=share))
-        return lanes[-1]
+        *,
+        max_batch: int = 100,
+        max_queued: int = 100,
+        timeout_s: float = 10.0,
+        share: Callable[[], object] | None = None,
+    ) -> Batcher[int, int]:
+        batchers.append(
+            Batcher("test", desk.work, max_batch=max_batch, max_queued=max_queued, timeout_s=timeout_s, share=share)
+        )
+        return batchers[-1]
 
     yield make
     desk.open.set()
-    for lane in lanes:
-        lane.close()
+    for batcher in batchers:
+        batcher.close()
 
 
-async def busy(lane: Lane[int, int], desk: Desk) -> asyncio.Task[int]:
+async def busy(batcher: Batcher[int, int], desk: Desk) -> asyncio.Task[int]:
     """Have the lane work on 0 until the desk opens."""
     desk.open.clear()
-    task = asyncio.create_task(lane.ask(0))
+    task = asyncio.create_task(batcher.submit(0))
     await asyncio.to_thread(until, lambda: desk.pieces == [[0]])
     return task
 
 
-async def test_a_lone_item_is_answered(make_lane: MakeLane) -> None:
-    assert await make_lane().ask(21) == 42
+async def test_a_lone_item_is_answered(make_batcher: MakeBatcher) -> None:
+    assert await make_batcher().submit(21) == 42
 
 
-def test_a_thread_may_ask_too(make_lane: MakeLane) -> None:
-    assert make_lane().ask_and_wait(21) == 42
+def test_a_thread_may_ask_too(make_batcher: MakeBatcher) -> None:
+    assert make_batcher().submit_and_wait(21) == 42
 
 
-async def test_who_asks_the_same_may_share_an_answer_that_is_still_to_come(desk: Desk, make_lane: MakeLane) -> None:
-    lane = make_lane(share=list)
-    first = await busy(lane, desk)
+async def test_who_asks_the_same_may_share_an_answer_that_is_still_to_come(
+    desk: Desk, make_batcher: MakeBatcher
+) -> None:
+    batcher = make_batcher(share=list)
+    first = await busy(batcher, desk)
 
-    rest = asyncio.gather(*(lane.ask(n) for n in [1, 2, 1, 0, 1]))
+    rest = asyncio.gather(*(batcher.submit(n) for n in [1, 2, 1, 0, 1]))
     await asyncio.sleep(0)
     desk.open.set()
 
@@ -84,10 +92,10 @@ async def test_who_asks_the_same_may_share_an_answer_that_is_still_to_come(desk:
     assert desk.pieces == [[0], [1, 2, 0]]  # the second 0 could want to know of something after the first began
 
 
-async def test_one_of_those_who_share_may_leave(desk: Desk, make_lane: MakeLane) -> None:
-    lane = make_lane(share=list)
-    first = await busy(lane, desk)
-    leaves, stays = asyncio.create_task(lane.ask(1)), asyncio.create_task(lane.ask(1))
+async def test_one_of_those_who_share_may_leave(desk: Desk, make_batcher: MakeBatcher) -> None:
+    batcher = make_batcher(share=list)
+    first = await busy(batcher, desk)
+    leaves, stays = asyncio.create_task(batcher.submit(1)), asyncio.create_task(batcher.submit(1))
     await asyncio.sleep(0)
 
     leaves.cancel()
@@ -97,11 +105,11 @@ async def test_one_of_those_who_share_may_leave(desk: Desk, make_lane: MakeLane)
     assert leaves.cancelled()
 
 
-async def test_what_arrives_meanwhile_is_the_next_piece_in_order(desk: Desk, make_lane: MakeLane) -> None:
-    lane = make_lane(most=3)
-    first = await busy(lane, desk)
+async def test_what_arrives_meanwhile_is_the_next_piece_in_order(desk: Desk, make_batcher: MakeBatcher) -> None:
+    batcher = make_batcher(max_batch=3)
+    first = await busy(batcher, desk)
 
-    rest = asyncio.gather(*(lane.ask(n) for n in range(1, 6)))
+    rest = asyncio.gather(*(batcher.submit(n) for n in range(1, 6)))
     await asyncio.sleep(0)  # all of them are in the queue
     desk.open.set()
 
@@ -109,11 +117,11 @@ async def test_what_arrives_meanwhile_is_the_next_piece_in_order(desk: Desk, mak
     assert desk.pieces == [[0], [1, 2, 3], [4, 5]]
 
 
-async def test_an_item_that_fails_fails_alone(desk: Desk, make_lane: MakeLane) -> None:
-    lane = make_lane()
-    first = await busy(lane, desk)
+async def test_an_item_that_fails_fails_alone(desk: Desk, make_batcher: MakeBatcher) -> None:
+    batcher = make_batcher()
+    first = await busy(batcher, desk)
 
-    rest = asyncio.gather(*map(lane.ask, (1, -1, 2)), return_exceptions=True)
+    rest = asyncio.gather(*map(batcher.submit, (1, -1, 2)), return_exceptions=True)
     await asyncio.sleep(0)
     desk.open.set()
     await first
@@ -124,11 +132,11 @@ async def test_an_item_that_fails_fails_alone(desk: Desk, make_lane: MakeLane) -
     assert desk.pieces == [[0], [1, -1, 2]]
 
 
-async def test_work_that_fails_fails_its_piece_and_not_the_next(desk: Desk, make_lane: MakeLane) -> None:
-    lane = make_lane(most=2)
-    first = await busy(lane, desk)
+async def test_work_that_fails_fails_its_piece_and_not_the_next(desk: Desk, make_batcher: MakeBatcher) -> None:
+    batcher = make_batcher(max_batch=2)
+    first = await busy(batcher, desk)
 
-    rest = asyncio.gather(*map(lane.ask, (BROKEN, 1, 2)), return_exceptions=True)
+    rest = asyncio.gather(*map(batcher.submit, (BROKEN, 1, 2)), return_exceptions=True)
     await asyncio.sleep(0)
     desk.open.set()
     await first
@@ -138,113 +146,113 @@ async def test_work_that_fails_fails_its_piece_and_not_the_next(desk: Desk, make
     assert two == 4
 
 
-async def test_a_full_queue_refuses_and_forgets(desk: Desk, make_lane: MakeLane) -> None:
-    lane = make_lane(room=2)
-    first = await busy(lane, desk)
-    waiting = [asyncio.create_task(lane.ask(n)) for n in (1, 2)]
+async def test_a_full_queue_refuses_and_forgets(desk: Desk, make_batcher: MakeBatcher) -> None:
+    batcher = make_batcher(max_queued=2)
+    first = await busy(batcher, desk)
+    waiting = [asyncio.create_task(batcher.submit(n)) for n in (1, 2)]
     await asyncio.sleep(0)
 
     with pytest.raises(Overloaded):
-        await lane.ask(3)
+        await batcher.submit(3)
     with pytest.raises(Overloaded):
-        lane.ask_and_wait(3)
+        batcher.submit_and_wait(3)
 
     desk.open.set()
     assert await asyncio.gather(first, *waiting) == [0, 2, 4]
     assert desk.pieces == [[0], [1, 2]]
 
 
-async def test_patience_ends_with_an_unknown_outcome(desk: Desk, make_lane: MakeLane) -> None:
+async def test_patience_ends_with_an_unknown_outcome(desk: Desk, make_batcher: MakeBatcher) -> None:
     desk.open.clear()
 
     with pytest.raises(OutcomeUnknown):
-        await make_lane(patience_s=0.02).ask(1)
+        await make_batcher(timeout_s=0.02).submit(1)
 
 
-def test_the_patience_of_a_thread_ends_so_too(desk: Desk, make_lane: MakeLane) -> None:
-    lane = make_lane(patience_s=0.02)
+def test_the_patience_of_a_thread_ends_so_too(desk: Desk, make_batcher: MakeBatcher) -> None:
+    batcher = make_batcher(timeout_s=0.02)
     desk.open.clear()
 
     with pytest.raises(OutcomeUnknown):
-        lane.ask_and_wait(1)
+        batcher.submit_and_wait(1)
 
     desk.open.set()
-    lane.close()
+    batcher.close()
     assert desk.pieces == [[1]]
 
 
-async def test_what_nobody_waits_for_is_not_worked_on(desk: Desk, make_lane: MakeLane) -> None:
+async def test_what_nobody_waits_for_is_not_worked_on(desk: Desk, make_batcher: MakeBatcher) -> None:
     """Its caller was told that the outcome is unknown, and may have asked again since."""
-    lane = make_lane(patience_s=0.05)
-    first = await busy(lane, desk)
-    hung_up = asyncio.create_task(lane.ask(1))
-    impatient = [lane.ask(2), asyncio.to_thread(lane.ask_and_wait, 3)]
+    batcher = make_batcher(timeout_s=0.05)
+    first = await busy(batcher, desk)
+    hung_up = asyncio.create_task(batcher.submit(1))
+    impatient = [batcher.submit(2), asyncio.to_thread(batcher.submit_and_wait, 3)]
     await asyncio.sleep(0)
     hung_up.cancel()
     assert all(isinstance(e, OutcomeUnknown) for e in await asyncio.gather(first, *impatient, return_exceptions=True))
 
     desk.open.set()
 
-    assert await lane.ask(4) == 8
+    assert await batcher.submit(4) == 8
     assert desk.pieces == [[0], [4]]
 
 
-def test_closing_works_off_what_waits(desk: Desk, make_lane: MakeLane) -> None:
-    lane = make_lane(most=1)
+def test_closing_works_off_what_waits(desk: Desk, make_batcher: MakeBatcher) -> None:
+    batcher = make_batcher(max_batch=1)
     desk.open.clear()
     with ThreadPoolExecutor(5) as pool:
-        answers = [pool.submit(lane.ask_and_wait, n) for n in range(4)]
-        until(lambda: lane._waiting.qsize() == 3)
+        answers = [pool.submit(batcher.submit_and_wait, n) for n in range(4)]
+        until(lambda: batcher._waiting.qsize() == 3)
 
-        closing = pool.submit(lane.close)
-        until(lambda: lane._waiting.qsize() == 4)  # the end has taken its place in the queue
+        closing = pool.submit(batcher.close)
+        until(lambda: batcher._waiting.qsize() == 4)  # the end has taken its place in the queue
         desk.open.set()
 
         assert [answer.result(5) for answer in answers] == [0, 2, 4, 6]
         closing.result(5)
 
 
-def test_it_works_again_after_closing(desk: Desk, make_lane: MakeLane) -> None:
-    lane = make_lane()
+def test_it_works_again_after_closing(desk: Desk, make_batcher: MakeBatcher) -> None:
+    batcher = make_batcher()
     for number in range(3):
-        assert lane.ask_and_wait(number) == number * 2
+        assert batcher.submit_and_wait(number) == number * 2
 
-        lane.close()
+        batcher.close()
 
     assert desk.pieces == [[0], [1], [2]]
 
 
-def test_closing_what_never_ran_is_nothing(make_lane: MakeLane) -> None:
-    make_lane().close()
+def test_closing_what_never_ran_is_nothing(make_batcher: MakeBatcher) -> None:
+    make_batcher().close()
 
 
 def test_the_end_of_an_event_loop_is_not_the_end_of_the_lane(
-    desk: Desk, make_lane: MakeLane, caplog: pytest.LogCaptureFixture
+    desk: Desk, make_batcher: MakeBatcher, caplog: pytest.LogCaptureFixture
 ) -> None:
-    lane = make_lane()
+    batcher = make_batcher()
     desk.open.clear()
 
     async def ask_and_leave() -> None:
-        task = asyncio.create_task(lane.ask(1))
+        task = asyncio.create_task(batcher.submit(1))
         await asyncio.to_thread(until, lambda: desk.pieces)
         task.cancel()
 
     asyncio.run(ask_and_leave())
     desk.open.set()
 
-    assert lane.ask_and_wait(2) == 4
+    assert batcher.submit_and_wait(2) == 4
     assert "had no one left to wait for them" in caplog.text
 
 
-def test_loops_and_threads_share_a_lane(make_lane: MakeLane) -> None:
-    lane = make_lane(most=7)
+def test_loops_and_threads_share_a_lane(make_batcher: MakeBatcher) -> None:
+    batcher = make_batcher(max_batch=7)
 
-    async def ask_many(base: int) -> list[int]:
-        return await asyncio.gather(*(lane.ask(base + n) for n in range(20)))
+    async def submit_many(base: int) -> list[int]:
+        return await asyncio.gather(*(batcher.submit(base + n) for n in range(20)))
 
     with ThreadPoolExecutor(4) as pool:
-        loops = [pool.submit(asyncio.run, ask_many(base)) for base in (0, 100)]
-        threads = [pool.submit(lane.ask_and_wait, n) for n in range(200, 220)]
+        loops = [pool.submit(asyncio.run, submit_many(base)) for base in (0, 100)]
+        threads = [pool.submit(batcher.submit_and_wait, n) for n in range(200, 220)]
 
     assert [loop.result() for loop in loops] == [[2 * (base + n) for n in range(20)] for base in (0, 100)]
     assert [thread.result() for thread in threads] == [2 * n for n in range(200, 220)]
