@@ -11,6 +11,7 @@ from django.conf import settings
 from redis.exceptions import RedisError
 
 from scores import selectors
+from scores.board import LEADERBOARD, Board
 from scores.exceptions import Unavailable
 
 from . import metrics
@@ -20,7 +21,6 @@ from .socket_writer import SocketWriter
 
 logger = logging.getLogger(__name__)
 
-GROUP = "leaderboard"
 TOP = 10
 LOOK_EVERY_S = 1.0  # by itself: what is said on the group while Redis reconnects is lost
 HEARTBEAT_S = 25.0  # the current frame again, so that proxies and clients know the socket lives
@@ -32,7 +32,8 @@ EARLY = 0.2  # of the interval: by so much a round may make up for one that was 
 class Hub:
     """A message on the group only wakes it: what is sent is always what the board is then."""
 
-    def __init__(self) -> None:
+    def __init__(self, board: Board) -> None:
+        self._board = board
         self._socket_writers: set[SocketWriter] = set()
         self._page: selectors.Page | None = None
         self._read_at = 0.0  # by the loop's clock
@@ -95,7 +96,7 @@ class Hub:
             await self._to_publish.wait()
             self._to_publish.clear()
             try:
-                await group_send(self._unpublished)
+                await group_send(self._board, self._unpublished)
             except (RedisError, OSError) as error:
                 logger.warning("The group could not be told; every hub looks by itself within a second: %s", error)
             # At once after silence; but a hub sends no oftener than each interval, and needs not to be woken much oftener.
@@ -108,7 +109,7 @@ class Hub:
             try:
                 # Once: the layer keeps a queue for every channel it ever made. Once joined, it reconnects by itself.
                 channel = channel or await layer.new_channel()
-                await layer.group_add(GROUP, channel)
+                await layer.group_add(self._board.group, channel)
                 while True:
                     await layer.receive(channel)
                     self._changed.set()
@@ -180,10 +181,10 @@ def visible_part(page: selectors.Page) -> tuple[Any, ...]:
     return page.epoch, page.entries, is_stale(page)
 
 
-async def group_send(seq: int) -> None:
-    """Say on the group that the board is at event `seq`. Raises what Redis raises."""
+async def group_send(board: Board, seq: int) -> None:
+    """Tell the group of the board that it is at event `seq`. Raises what Redis raises."""
     layer: Any = get_channel_layer()
-    await layer.group_send(GROUP, {"type": "leaderboard.changed", "seq": seq})
+    await layer.group_send(board.group, {"type": "leaderboard.changed", "seq": seq})
 
 
-hub = Hub()
+hub = Hub(LEADERBOARD)

@@ -8,6 +8,8 @@ from typing import Any
 from asgiref.sync import async_to_sync
 from redis.exceptions import RedisError
 
+from scores.board import LEADERBOARD
+
 from .hub import group_send, hub
 
 logger = logging.getLogger(__name__)
@@ -19,6 +21,6 @@ def announce(sender: object, *, origin: str, seq: int, **kwargs: Any) -> None:
         hub.announce(seq)
         return
     try:
-        async_to_sync(group_send)(seq)
+        async_to_sync(group_send)(LEADERBOARD, seq)
     except (RedisError, OSError) as error:
         logger.warning("The group could not be told; every hub looks by itself within a second: %s", error)

@@ -18,6 +18,11 @@ ScoreError
     ├── OutcomeUnknown      it may have happened: the commit was under way when the connection or the patience ended
     ├── KeyAwaited          a token that nobody can verify before its issuer's keys are here
     └── NoStoreAnswers      a read that neither Redis nor the database could answer
+
+CopyUnusable                the copy in Redis cannot be read or moved; the database answers in its place
+├── RedisAway
+├── Damaged                 only a rebuild helps
+└── Gap                     catching up helps
 """
 
 from __future__ import annotations
@@ -122,3 +127,29 @@ class KeyAwaited(Unavailable):
 class NoStoreAnswers(Unavailable):
     code = "unavailable"
     message = "Neither Redis nor the database answers right now."
+
+
+class CopyUnusable(Exception):  # noqa: N818  a state of affairs, not always an error
+    """The copy in Redis cannot be read or moved forward. `reason` is for logs and metrics."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"The copy in Redis is {reason}.")
+        self.reason = reason
+
+
+class RedisAway(CopyUnusable):
+    """Redis does not answer, refuses, or has failed to a moment ago."""
+
+    def __init__(self) -> None:
+        super().__init__("away")
+
+
+class Damaged(CopyUnusable):
+    """The copy is missing, of another log, or not of the size it should be: only a rebuild helps."""
+
+
+class Gap(CopyUnusable):
+    """The copy is behind by events that this change does not carry: `catch_up` helps."""
+
+    def __init__(self) -> None:
+        super().__init__("behind")

@@ -7,29 +7,26 @@ from enum import StrEnum
 from typing import NamedTuple, cast
 
 from django.db import Error as DatabaseError
-from django.db import connection
 from django.db.backends.utils import CursorWrapper
 
-from scores.log.rank_index import RankIndex
+from scores.exceptions import CopyUnusable, Damaged, NoStoreAnswers
+from scores.log import rank_index
+from scores.log.rank_index import RankIndex, RankIndexer, rank_indexer
 from scores.projection.leaderboard import (
-    CopyUnusable,
-    Damaged,
+    Copy,
     Entry,
     PageQuestion,
     Question,
     Snapshot,
     StandingQuestion,
+    leaderboard,
     ranked,
 )
-from scores.projection.tail import tail
+from scores.projection.tail import Tail, tail
 from scores.stores.batcher import Batcher
+from scores.user_id import is_user_id
 
 from . import metrics
-from .exceptions import NoStoreAnswers
-from .log import head as log
-from .log import rank_index
-from .projection import leaderboard
-from .user_id import is_user_id
 
 MAX_PER_ROUND_TRIP = 256
 
@@ -63,49 +60,18 @@ class Standing(NamedTuple):
 
 async def top(limit: int = 10, offset: int = 0) -> Page:
     """`limit` entries after the first `offset`, best first. Raises `Unavailable`."""
-    return cast("Page", await batcher.submit(PageQuestion(limit, offset)))
+    return cast("Page", await reader.batcher.submit(PageQuestion(limit, offset)))
 
 
 async def standing(user_id: str) -> Standing:
     """Rank and score of one user. Raises `Unavailable`."""
-    return cast("Standing", await batcher.submit(StandingQuestion(user_id)))
+    return cast("Standing", await reader.batcher.submit(StandingQuestion(user_id)))
 
 
 def standings(user_ids: Sequence[str]) -> dict[str, Entry]:
     """Rank and score of those of `user_ids` who are on the board, in one round trip; for code without an event loop."""
-    answers = answer_questions([StandingQuestion(user_id) for user_id in user_ids])
+    answers = reader.answer_questions([StandingQuestion(user_id) for user_id in user_ids])
     return {a.entry.user_id: a.entry for a in answers if isinstance(a, Standing) and a.entry is not None}
-
-
-def answer_questions(questions: Sequence[Question]) -> list[Page | Standing]:
-    """Answer all questions as of one moment, asking equal ones once. Raises `NoStoreAnswers`."""
-    asked = list(dict.fromkeys(questions))
-    try:
-        snapshot, source = _snapshot(asked)
-    except DatabaseError as error:
-        connection.close()
-        raise NoStoreAnswers from error
-    metrics.reads.labels(source.value).inc(len(questions))
-    metrics.reads_shared.inc(len(questions) - len(asked))
-    age_s = tail.age_s if source is Source.REDIS else 0.0
-    shape = snapshot.members, snapshot.origin, snapshot.seq, source, age_s
-    known = {
-        question: Page(cast("list[Entry]", found), *shape)
-        if isinstance(question, PageQuestion)
-        else Standing(cast("Entry | None", found), *shape)
-        for question, found in zip(asked, snapshot.answers, strict=True)
-    }
-    return [known[question] for question in questions]
-
-
-def _snapshot(questions: list[Question]) -> tuple[Snapshot, Source]:
-    try:
-        return leaderboard.read(tail.origin(), questions), Source.REDIS
-    except Damaged:
-        tail.wake()
-    except CopyUnusable:
-        pass
-    return _read_database(questions), Source.DATABASE
 
 
 PAGE_SQL = """
@@ -125,25 +91,71 @@ SCORES_SQL = """
 """
 
 
-def _read_database(questions: list[Question]) -> Snapshot:
-    """What `leaderboard.read` answers, from the tables, by the index that has the same order."""
-    log.head()  # starts the log when there is none, which the read-only transaction could not
-    # PostgreSQL refuses NUL, and the other questions of the round trip would go without an answer.
-    users = [q.user_id for q in questions if isinstance(q, StandingQuestion) and is_user_id(q.user_id)]
-    deepest = max((q.offset for q in questions if isinstance(q, PageQuestion)), default=0)
-    with log.snapshot() as head, connection.cursor() as cursor:
-        is_long = head.members > rank_index.FEW and (users or deepest > rank_index.EVERY)
-        known = rank_index.rank_indexer.at(head) if is_long else rank_index.NONE
-        scores = _scores(cursor, users)
-        answers: list[list[Entry] | Entry | None] = []
-        for question in questions:
-            if isinstance(question, PageQuestion):
-                answers.append(_page(cursor, known, question))
-            elif (score := scores.get(question.user_id)) is not None:
-                answers.append(Entry(1 + _above(cursor, known, score), question.user_id, score))
-            else:
-                answers.append(None)
-        return Snapshot(head.origin, head.seq, head.members, answers)
+class Reader:
+    """Answers questions about one board: from its copy, or from the tables of its log."""
+
+    def __init__(self, copy: Copy, tail: Tail, rank_indexer: RankIndexer) -> None:
+        self._copy = copy
+        self._log = copy.log
+        self._tail = tail
+        self._rank_indexer = rank_indexer
+        self.batcher: Batcher[Question, Page | Standing] = Batcher(
+            "reader",
+            self.answer_questions,
+            max_batch=MAX_PER_ROUND_TRIP,
+            max_queued=20_000,
+            timeout_s=1.8,
+            share=metrics.reads_shared.inc,
+        )
+
+    def answer_questions(self, questions: Sequence[Question]) -> list[Page | Standing]:
+        """Answer all questions as of one moment, asking equal ones once. Raises `NoStoreAnswers`."""
+        asked = list(dict.fromkeys(questions))
+        try:
+            snapshot, source = self._snapshot(asked)
+        except DatabaseError as error:
+            self._log.connection.close()
+            raise NoStoreAnswers from error
+        metrics.reads.labels(source.value).inc(len(questions))
+        metrics.reads_shared.inc(len(questions) - len(asked))
+        age_s = self._tail.age_s if source is Source.REDIS else 0.0
+        shape = snapshot.members, snapshot.origin, snapshot.seq, source, age_s
+        known = {
+            question: Page(cast("list[Entry]", found), *shape)
+            if isinstance(question, PageQuestion)
+            else Standing(cast("Entry | None", found), *shape)
+            for question, found in zip(asked, snapshot.answers, strict=True)
+        }
+        return [known[question] for question in questions]
+
+    def _snapshot(self, questions: list[Question]) -> tuple[Snapshot, Source]:
+        try:
+            return self._copy.read(self._tail.origin(), questions), Source.REDIS
+        except Damaged:
+            self._tail.wake()
+        except CopyUnusable:
+            pass
+        return self._read_database(questions), Source.DATABASE
+
+    def _read_database(self, questions: list[Question]) -> Snapshot:
+        """What `Copy.read` answers, from the tables, by the index that has the same order."""
+        self._log.head()  # starts the log when there is none, which the read-only transaction could not
+        # PostgreSQL refuses NUL, and the other questions of the round trip would go without an answer.
+        users = [q.user_id for q in questions if isinstance(q, StandingQuestion) and is_user_id(q.user_id)]
+        deepest = max((q.offset for q in questions if isinstance(q, PageQuestion)), default=0)
+        with self._log.snapshot() as head, self._log.connection.cursor() as cursor:
+            is_long = head.members > rank_index.FEW and (users or deepest > rank_index.EVERY)
+            known = self._rank_indexer.at(head) if is_long else rank_index.NONE
+            scores = _scores(cursor, users)
+            answers: list[list[Entry] | Entry | None] = []
+            for question in questions:
+                if isinstance(question, PageQuestion):
+                    answers.append(_page(cursor, known, question))
+                elif (score := scores.get(question.user_id)) is not None:
+                    answers.append(Entry(1 + _above(cursor, known, score), question.user_id, score))
+                else:
+                    answers.append(None)
+            return Snapshot(head.origin, head.seq, head.members, answers)
 
 
 def _scores(cursor: CursorWrapper, users: list[str]) -> dict[str, int]:
@@ -170,11 +182,4 @@ def _above(cursor: CursorWrapper, known: RankIndex, score: int) -> int:
     return counted + int(others)
 
 
-batcher: Batcher[Question, Page | Standing] = Batcher(
-    "reader",
-    answer_questions,
-    max_batch=MAX_PER_ROUND_TRIP,
-    max_queued=20_000,
-    timeout_s=1.8,
-    share=metrics.reads_shared.inc,
-)
+reader = Reader(leaderboard, tail, rank_indexer)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from scores.log.ledger import Change, Kind, Recorded
-
-from .log import writer
+from scores.log.writer import writer
 
 
 async def increment(

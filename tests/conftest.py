@@ -28,9 +28,10 @@ from websockets.sync.client import connect
 
 from scores import selectors
 from scores.access import authentication, limiter
-from scores.log import head as log
-from scores.log import rank_index, refusals, writer
-from scores.projection import leaderboard
+from scores.log import rank_index, refusals
+from scores.log.head import log
+from scores.log.writer import writer
+from scores.stores.redis import breaker
 from tests.realtime.silence import Minute
 from tools.servers import Server
 
@@ -54,7 +55,7 @@ def _stores(django_db_blocker: Any) -> Iterator[None]:
         yield
         # Their connections would keep the database from being dropped.
         writer.batcher.close()
-        selectors.batcher.close()
+        selectors.reader.batcher.close()
         refusals.batcher.close()
         limiter.batcher.close()
         rank_index.rank_indexer.stop()
@@ -81,7 +82,7 @@ def empty_board() -> None:
         OutstandingToken.objects.all().delete()
         get_user_model().objects.all().delete()
     get_redis_connection("bulk").flushdb()
-    leaderboard.breaker.succeeded()
+    breaker.succeeded()
     refusals.breaker.succeeded()
     authentication._remembered.clear()
 

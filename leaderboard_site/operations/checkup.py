@@ -20,10 +20,11 @@ from rest_framework.views import APIView
 
 from realtime.socket_limits import socket_limits
 from scores.access.authentication import Principal, TokenAuthentication
-from scores.log import head as log
-from scores.projection import leaderboard
-from scores.projection.leaderboard import CopyUnusable
+from scores.exceptions import CopyUnusable
+from scores.log.head import log
+from scores.projection.leaderboard import leaderboard
 from scores.projection.tail import fault_of, tail
+from scores.stores.redis import breaker, client
 
 from . import pending_migrations
 from .drain import drain
@@ -84,8 +85,8 @@ def database() -> dict[str, Any]:
 
 def redis() -> dict[str, Any]:
     # By the client itself: the breaker's opinion is told beside it.
-    leaderboard.client().ping()
-    return {"breaker": "open" if leaderboard.breaker.is_open else "closed"}
+    client().ping()
+    return {"breaker": "open" if breaker.is_open else "closed"}
 
 
 def group() -> dict[str, Any]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 from leaderboard_site.asgi_types import Receive, Scope, Send
-from scores.projection import leaderboard
 from scores.projection.tail import tail
+from scores.stores.redis import breaker
 
 from .drain import drain
 from .pending_migrations import migrations
@@ -32,4 +32,4 @@ async def readiness() -> tuple[int, str]:
         return 503, "migrations missing"
     if current is None or tail.age_s > DATABASE_MAY_BE_AWAY_S:
         return 503, "database away"
-    return 200, "degraded" if leaderboard.breaker.is_open else "ok"
+    return 200, "degraded" if breaker.is_open else "ok"

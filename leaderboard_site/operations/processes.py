@@ -18,8 +18,8 @@ from django_redis.exceptions import ConnectionInterrupted
 from redis.exceptions import RedisError
 
 from realtime.hub import hub
-from scores.projection import leaderboard
 from scores.projection.tail import tail
+from scores.stores.redis import breaker
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ class ProcessReporter:
             pid=os.getpid(),
             started_at=self._started_at,
             sockets=hub.sockets,
-            redis_away=leaderboard.breaker.is_open,
+            redis_away=breaker.is_open,
             database_age_s=tail.age_s,
             compared=scrub.compared,
             repaired=scrub.repaired,
@@ -85,7 +85,7 @@ class ProcessReporter:
     def _run(self) -> None:
         while not self._ended.is_set():
             try:
-                if not leaderboard.breaker.is_open:  # which has said so already
+                if not breaker.is_open:  # which has said so already
                     process = self.here()
                     cache.set(f"process:{process.name}", process, timeout=BELIEVED_S)
             except (RedisError, ConnectionInterrupted, OSError) as error:
@@ -99,7 +99,7 @@ def everyone() -> tuple[list[Process], bool]:
     """The processes that told how they are, this one as it is now, and whether the others could be asked."""
     mine = reporter.here()
     others: dict[str, Any] = {}
-    asked = not leaderboard.breaker.is_open
+    asked = not breaker.is_open
     if asked:
         try:
             # A walk over the keys: there are a handful, since the whole board is one of them.

@@ -20,11 +20,10 @@ from django.template.response import TemplateResponse
 from django.views.decorators.http import require_POST, require_safe
 
 from scores import selectors, signals
-from scores.exceptions import NoStoreAnswers
-from scores.log import head as log
+from scores.exceptions import CopyUnusable, NoStoreAnswers, RedisAway
+from scores.log.head import Head, log
 from scores.models import Leaderboard
-from scores.projection import leaderboard
-from scores.projection.leaderboard import CopyUnusable, PageQuestion, Rebuilt, RedisAway, State
+from scores.projection.leaderboard import PageQuestion, Rebuilt, State, leaderboard
 from scores.projection.tail import fault_of
 from scores.selectors import Source
 
@@ -35,11 +34,11 @@ logger = logging.getLogger(__name__)
 NEWEST = 5  # rebuilds that somebody asked for here
 
 
-class Copy(NamedTuple):
+class CopyStatus(NamedTuple):
     """The copy in Redis beside the log. Without a state it is missing, or Redis is away."""
 
     state: State | None
-    head: log.Head
+    head: Head
     redis_away: bool
 
     @property
@@ -114,7 +113,7 @@ def rebuild_for(user_pk: Any, username: str) -> None:
         LogEntry.objects.create(
             user_id=user_pk,
             content_type=of_board(),
-            object_id=log.BOARD,
+            object_id=log.name,
             object_repr="the copy in Redis",
             action_flag=CHANGE,
             change_message=outcome,
@@ -125,19 +124,19 @@ def rebuild_for(user_pk: Any, username: str) -> None:
         connection.close()
 
 
-def copy_and_last_rebuild() -> tuple[Copy, Rebuilt | None]:
+def copy_and_last_rebuild() -> tuple[CopyStatus, Rebuilt | None]:
     """The copy, the log, and the last rebuild. The copy is looked at first: the log only grows."""
     try:
         state, rebuilt = leaderboard.state(), leaderboard.last_rebuild()
     except RedisAway:
-        return Copy(None, log.head(), redis_away=True), None
-    return Copy(state, log.head(), redis_away=False), rebuilt
+        return CopyStatus(None, log.head(), redis_away=True), None
+    return CopyStatus(state, log.head(), redis_away=False), rebuilt
 
 
 def source() -> Source | None:
     """Where a read of this moment comes from; `None` when no store answers."""
     try:
-        (page,) = selectors.answer_questions([PageQuestion(1, 0)])
+        (page,) = selectors.reader.answer_questions([PageQuestion(1, 0)])
     except NoStoreAnswers:
         return None
     return page.source

@@ -15,8 +15,9 @@ from leaderboard_site.operations.drain import drain
 from realtime.hub import hub
 from scores import selectors
 from scores.access import limiter
-from scores.log import refusals, writer
+from scores.log import refusals
 from scores.log.rank_index import rank_indexer
+from scores.log.writer import writer
 from scores.projection.tail import tail
 
 from .affinity import seat
@@ -51,7 +52,7 @@ async def stop() -> None:
     await asyncio.to_thread(writer.batcher.close)
     await hub.stop()
     await asyncio.to_thread(refusals.batcher.close)
-    await asyncio.to_thread(selectors.batcher.close)
+    await asyncio.to_thread(selectors.reader.batcher.close)
     await asyncio.to_thread(limiter.batcher.close)
     await asyncio.to_thread(rank_indexer.stop)
     await asyncio.to_thread(tail.stop)

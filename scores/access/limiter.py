@@ -19,9 +19,9 @@ from limits.strategies import SlidingWindowCounterRateLimiter
 from redis.exceptions import NoScriptError
 
 from scores import metrics
-from scores.projection import leaderboard
-from scores.projection.leaderboard import RedisAway
+from scores.exceptions import RedisAway
 from scores.stores.batcher import Batcher
+from scores.stores.redis import client, guarded
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ def _window(reply: list[Any]) -> Window:
 @cache
 def _counted_in_redis() -> CountedInRedis:
     # The client's own pool, with its timeouts and without its retries: a hit that is sent twice counts twice.
-    return CountedInRedis("redis://", connection_pool=leaderboard.client().connection_pool, key_prefix=PREFIX)
+    return CountedInRedis("redis://", connection_pool=client().connection_pool, key_prefix=PREFIX)
 
 
 class CountedHere:
@@ -111,7 +111,7 @@ def judge(hits: Sequence[Hit]) -> list[Verdict]:
     """Count all `hits`, in one round trip, and say which are within their limits. Raises nothing on account of Redis."""
     global _here
     try:
-        counted = leaderboard.guarded(lambda: _counted_in_redis().hit(hits))
+        counted = guarded(lambda: _counted_in_redis().hit(hits))
         metrics.counted.labels("redis").inc(len(hits))
     except RedisAway:
         _here = _here or CountedHere()

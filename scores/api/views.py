@@ -22,6 +22,7 @@ from rest_framework.views import APIView
 from scores import metrics, selectors, services
 from scores.access.authentication import WRITE_ANY, AuthenticatedRequest, InsufficientScope, key_fetched
 from scores.access.throttling import IncrementThrottle, PlayerThrottle, ReadThrottle, Throttle
+from scores.board import LEADERBOARD
 from scores.exceptions import KeyAwaited
 from scores.log import refusals
 from scores.models import ACTION_NAME
@@ -213,8 +214,7 @@ class BoardAnswer(NamedTuple):
 
 def board_answer(page: Page, limit: int, offset: int, if_none_match: str) -> BoardAnswer:
     """A page of the board as HTTP has it: 200 with the rows, or 304 for whoever has just these."""
-    # The board is a function of the log's state and the page asked for; where it was read does not change it.
-    tag = f'"{page.epoch}-{page.seq}-{limit}-{offset}"'
+    tag = LEADERBOARD.etag(page.epoch, page.seq, limit, offset)
     headers = freshness(page) | {"ETag": tag, "Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
     if is_had(tag, if_none_match):
         metrics.reads_not_modified.inc()

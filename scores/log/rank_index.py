@@ -13,12 +13,10 @@ from bisect import bisect_left
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from django.db import connection
-
 from scores.exceptions import AWAY
 from scores.models import MAX_TOTAL, ScoreEvent
 
-from . import head as log
+from .head import Head, Log, log
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +94,8 @@ class RankIndexer:
     counting.
     """
 
-    def __init__(self, *, every: int = EVERY) -> None:
+    def __init__(self, log: Log, *, every: int = EVERY) -> None:
+        self._log = log
         self._every = every
         self._newest: RankIndex | None = None
         self._asked_at = 0.0
@@ -104,7 +103,7 @@ class RankIndexer:
         self._changing = threading.Lock()  # of what there is and of who keeps it
         self._ended = threading.Event()
 
-    def at(self, head: log.Head) -> RankIndex:
+    def at(self, head: Head) -> RankIndex:
         """The milestones as of `head`, whose `snapshot` this is; `NONE` while there are none for it."""
         self._asked_at = time.monotonic()
         with self._changing:
@@ -122,7 +121,7 @@ class RankIndexer:
 
     def build(self) -> None:
         """Look at the whole board."""
-        with log.snapshot() as head, connection.cursor() as cursor:
+        with self._log.snapshot() as head, self._log.connection.cursor() as cursor:
             cursor.execute(BUILD_SQL, {"every": self._every})
             # Not at a score of 0: only where nothing is kept can a first event be told from a change (see `moved_to`).
             keys = [(score, user_id) for score, user_id in cursor.fetchall() if score > 0]
@@ -134,7 +133,7 @@ class RankIndexer:
                 built_at = time.monotonic()
                 self.build()
                 while self._is_wanted() and time.monotonic() - built_at < LAST_S:
-                    with log.snapshot() as head:
+                    with self._log.snapshot() as head:
                         if self._moved_to(head) is None:
                             break
                     self._ended.wait(LOOK_EVERY_S)
@@ -146,19 +145,19 @@ class RankIndexer:
         finally:
             with self._changing:
                 self._newest = self._thread = None
-            connection.close()
+            self._log.connection.close()
 
     def _is_wanted(self) -> bool:
         return not self._ended.is_set() and time.monotonic() - self._asked_at < UNUSED_S
 
-    def _moved_to(self, head: log.Head) -> RankIndex | None:
+    def _moved_to(self, head: Head) -> RankIndex | None:
         """The newest there are, moved to `head`; `None` if that cannot be done."""
         known = self._newest
         if known is None or known.origin != head.origin or not 0 <= head.seq - known.seq <= MAX_BEHIND:
             return None
         if known.seq == head.seq:
             return known
-        with connection.cursor() as cursor:
+        with self._log.connection.cursor() as cursor:
             cursor.execute(EVENTS_SQL, [known.seq, head.seq])
             events = cursor.fetchall()
         if len(events) < head.seq - known.seq:  # the log was cut off
@@ -170,4 +169,4 @@ class RankIndexer:
         return moved
 
 
-rank_indexer = RankIndexer()
+rank_indexer = RankIndexer(log)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from django.db import Error as DatabaseError
-from django.db import connection
 
 from scores.exceptions import Refused, Unavailable, UserBlocked, UserInactive
 from scores.stores.batcher import Batcher
 from scores.stores.breaker import Breaker
+
+from .head import log
 
 # One statement, so that the writer pays for one. The names of deactivated accounts have an index of their own, which is
 # as good as empty: see migration 0005.
@@ -53,6 +54,7 @@ async def admit(user_id: str) -> None:
 def refusals_of(user_ids: Sequence[str]) -> list[type[Refused] | None]:
     """Why each of `user_ids` may not ask; `None` for those who may."""
     asked = list(set(user_ids))
+    connection = log.connection
     try:
         with connection.cursor() as cursor:
             cursor.execute(REFUSED_SQL, [asked, asked])

@@ -10,15 +10,16 @@ from typing import Any
 
 import psycopg
 from django.db import Error as DatabaseError
-from django.db import connection, transaction
+from django.db import transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from scores import metrics, signals
 from scores.exceptions import AWAY, OutcomeUnknown, ScoreError
 from scores.models import ScoreEvent
 from scores.stores.batcher import Batcher
 
-from . import head as log
 from . import refusals
+from .head import HEAD_SQL, Log, log
 from .ledger import Change, Event, Keyed, Kind, Ledger, Recorded, Rule, Taken
 
 MAX_PER_TRANSACTION = 512
@@ -34,7 +35,7 @@ SESSION_SQL = """
            set_config('tcp_keepalives_interval', '1', false),
            set_config('tcp_keepalives_count', '2', false)
 """
-LOCK_SQL = f"{log.HEAD_SQL} FOR UPDATE OF b"
+LOCK_SQL = f"{HEAD_SQL} FOR UPDATE OF b"
 # From PostgreSQL 17 on the server can bound the whole time from the lock to the commit, also for a worker that stops between
 # two statements of one round trip. It counts from when it is set: in an outer query, which begins when the lock is granted,
 # and not while the worker waits for it. Shorter than the patience of those who wait.
@@ -80,111 +81,133 @@ BLOCK_SQL = "INSERT INTO blocks (user_id, seq) VALUES (%s, %s)"
 UNBLOCK_SQL = "DELETE FROM blocks WHERE user_id = %s"
 
 
-def record(changes: Sequence[Change]) -> list[Recorded | Exception]:
-    """Record all of `changes` in one transaction, and tell the world after its commit.
+class Writer:
+    """Records changes in one log. Processes have one each; the lock on the log's head puts their transactions in one order."""
 
-    Two round trips: the lock with the reads, then the writes with the commit. One refused change is an answer among the
-    others. Any failure of the database is `OutcomeUnknown` for all: the commit may have been on its way.
-    """
-    begun = time.perf_counter()
-    try:
-        raw = _connected()
-        # The pipeline is outside, so that COMMIT travels with the writes.
-        with connection.wrap_database_errors, raw.pipeline() as pipeline, transaction.atomic():
-            return _transact(psycopg.Cursor(raw), pipeline, changes, begun)
-    except AWAY as error:
-        connection.close()
-        raise OutcomeUnknown from error
-    except DatabaseError:
-        connection.close()
-        raise
-
-
-def _transact(
-    cursor: psycopg.Cursor[Any], pipeline: psycopg.Pipeline, changes: Sequence[Change], begun: float
-) -> list[Recorded | Exception]:
-    origin, ledger = _lock_and_read(cursor, pipeline, changes)
-    first = ledger.seq + 1
-    outcomes: list[Recorded | Exception] = [ledger.try_decide(change) for change in changes]
-    if ledger.events:
-        totals = _save(cursor, ledger)
-        transaction.on_commit(partial(metrics.committed, ledger.seq, len(changes), begun), robust=True)
-        transaction.on_commit(
-            partial(
-                signals.scores_committed.send_robust,
-                sender=ScoreEvent,
-                origin=origin,
-                first=first,
-                last=ledger.seq,
-                members=ledger.members,
-                totals=totals,
-            ),
-            robust=True,  # a failing copy must not turn a committed write into an error
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self.batcher: Batcher[Change, Recorded] = Batcher(
+            "writer", self.record_batch, max_batch=MAX_PER_TRANSACTION, max_queued=20_000, timeout_s=1.8
         )
-    return outcomes
+
+    def record(self, changes: Sequence[Change]) -> list[Recorded | Exception]:
+        """Record all of `changes` in one transaction, and tell the world after its commit.
+
+        Two round trips: the lock with the reads, then the writes with the commit. One refused change is an answer among the
+        others. Any failure of the database is `OutcomeUnknown` for all: the commit may have been on its way.
+        """
+        begun = time.perf_counter()
+        connection = self._log.connection
+        atomic = transaction.atomic(using=self._log.alias)
+        try:
+            raw = _connected(connection)
+            # The pipeline is outside, so that COMMIT travels with the writes.
+            with connection.wrap_database_errors, raw.pipeline() as pipeline, atomic:
+                return self._transact(psycopg.Cursor(raw), pipeline, changes, begun)
+        except AWAY as error:
+            connection.close()
+            raise OutcomeUnknown from error
+        except DatabaseError:
+            connection.close()
+            raise
+
+    def _transact(
+        self, cursor: psycopg.Cursor[Any], pipeline: psycopg.Pipeline, changes: Sequence[Change], begun: float
+    ) -> list[Recorded | Exception]:
+        origin, ledger = self._lock_and_read(cursor, pipeline, changes)
+        first = ledger.seq + 1
+        outcomes: list[Recorded | Exception] = [ledger.try_decide(change) for change in changes]
+        if ledger.events:
+            totals = self._save(cursor, ledger)
+            transaction.on_commit(
+                partial(metrics.committed, ledger.seq, len(changes), begun), using=self._log.alias, robust=True
+            )
+            transaction.on_commit(
+                partial(
+                    signals.scores_committed.send_robust,
+                    sender=ScoreEvent,
+                    origin=origin,
+                    first=first,
+                    last=ledger.seq,
+                    members=ledger.members,
+                    totals=totals,
+                ),
+                using=self._log.alias,
+                robust=True,  # a failing copy must not turn a committed write into an error
+            )
+        return outcomes
+
+    def _lock_and_read(
+        self, cursor: psycopg.Cursor[Any], pipeline: psycopg.Pipeline, changes: Sequence[Change]
+    ) -> tuple[str, Ledger]:
+        """Take the lock and read what the ledger needs, in one round trip.
+
+        Each statement has a snapshot of its own (READ COMMITTED), taken when the one before it is done: the reads see
+        everything that was committed before the lock was granted.
+        """
+        users = sorted({change.user_id for change in changes})
+        # Most have no actor but the user.
+        actors = {change.actor for change in changes if change.actor and change.kind == ScoreEvent.Kind.INCREMENT}
+        asking = sorted(actors.union(users)) if actors else users
+        keys = [(c.user_id, c.idempotency_key) for c in changes if c.idempotency_key is not None]
+        actions = sorted({(c.user_id, c.action) for c in changes if c.action is not None})
+        head, totals, refused, keyed, rules, taken = (psycopg.Cursor(cursor.connection) for _ in range(6))
+        is_timed = cursor.connection.info.server_version >= TRANSACTION_TIMEOUT_SINCE
+        head.execute(TIMED_LOCK_SQL if is_timed else LOCK_SQL, [self._log.name])
+        totals.execute(TOTALS_SQL, [users])
+        refused.execute(refusals.REFUSED_SQL, [asking, asking])
+        if keys:
+            keyed.execute(KEYED_SQL, [[user for user, _ in keys], [key for _, key in keys]])
+        if actions:
+            rules.execute(RULES_SQL, [sorted({action for _, action in actions})])
+            taken.execute(TAKEN_SQL, [[user for user, _ in actions], [action for _, action in actions]])
+        # Without a Sync, which a fetch does not send, the session counts as active for as long as the pipeline is open: no
+        # timeout would end it, and if this worker stopped here, all increments of all workers would stand still with it.
+        pipeline.sync()
+        row = head.fetchone()
+        if row is None:
+            self._log.start()
+            return self._lock_and_read(cursor, pipeline, changes)
+        origin, seq, members, *_ = row
+        blocked, inactive = refusals.split(refused.fetchall())
+        return origin, Ledger(
+            seq=seq,
+            members=members,
+            totals=dict(totals.fetchall()),
+            blocked=blocked,
+            inactive=inactive,
+            rules={name: Rule(*rule) for name, *rule in rules.fetchall()} if actions else {},
+            taken={(user, action): Taken(*how) for user, action, *how in taken.fetchall()} if actions else {},
+            keyed={(user, key): Keyed(*event) for user, key, *event in keyed.fetchall()} if keys else {},
+        )
+
+    def _save(self, cursor: psycopg.Cursor[Any], ledger: Ledger) -> dict[str, int | None]:
+        """Send the writes; the commit that follows waits for them. Returns each touched user's place for `scores_committed`."""
+        last: dict[str, Event] = {event.user_id: event for event in ledger.events}
+        users = sorted(last)
+        cursor.execute(SAVE_TOTALS_SQL, [users, [last[user].total for user in users]])
+        cursor.execute(SAVE_EVENTS_SQL, [list(column) for column in zip(*ledger.events, strict=True)])
+        cursor.execute(SAVE_HEAD_SQL, [ledger.seq, ledger.members, self._log.name])
+        for event in ledger.events:
+            if event.kind == ScoreEvent.Kind.BLOCK:
+                cursor.execute(BLOCK_SQL, [event.user_id, event.seq])
+            elif event.kind == ScoreEvent.Kind.UNBLOCK:
+                cursor.execute(UNBLOCK_SQL, [event.user_id])
+        return {user: None if user in ledger.blocked else event.total for user, event in last.items()}
+
+    def record_batch(self, changes: Sequence[Change]) -> list[Recorded | Exception]:
+        """`record` for the batcher: a failure of all is the answer to each, and metrics count what became of increments."""
+        outcomes: list[Recorded | Exception]
+        try:
+            outcomes = self.record(changes)
+        except Exception as error:
+            outcomes = [error] * len(changes)
+        results = [_result(o) for c, o in zip(changes, outcomes, strict=True) if c.kind is Kind.INCREMENT]
+        metrics.add_each(metrics.increments, results)
+        return outcomes
 
 
-def _lock_and_read(
-    cursor: psycopg.Cursor[Any], pipeline: psycopg.Pipeline, changes: Sequence[Change]
-) -> tuple[str, Ledger]:
-    """Take the lock and read what the ledger needs, in one round trip.
-
-    Each statement has a snapshot of its own (READ COMMITTED), taken when the one before it is done: the reads see
-    everything that was committed before the lock was granted.
-    """
-    users = sorted({change.user_id for change in changes})
-    # Most have no actor but the user.
-    actors = {change.actor for change in changes if change.actor and change.kind == ScoreEvent.Kind.INCREMENT}
-    asking = sorted(actors.union(users)) if actors else users
-    keys = [(c.user_id, c.idempotency_key) for c in changes if c.idempotency_key is not None]
-    actions = sorted({(c.user_id, c.action) for c in changes if c.action is not None})
-    head, totals, refused, keyed, rules, taken = (psycopg.Cursor(cursor.connection) for _ in range(6))
-    is_timed = cursor.connection.info.server_version >= TRANSACTION_TIMEOUT_SINCE
-    head.execute(TIMED_LOCK_SQL if is_timed else LOCK_SQL)
-    totals.execute(TOTALS_SQL, [users])
-    refused.execute(refusals.REFUSED_SQL, [asking, asking])
-    if keys:
-        keyed.execute(KEYED_SQL, [[user for user, _ in keys], [key for _, key in keys]])
-    if actions:
-        rules.execute(RULES_SQL, [sorted({action for _, action in actions})])
-        taken.execute(TAKEN_SQL, [[user for user, _ in actions], [action for _, action in actions]])
-    # Without a Sync, which a fetch does not send, the session counts as active for as long as the pipeline is open: no
-    # timeout would end it, and if this worker stopped here, all increments of all workers would stand still with it.
-    pipeline.sync()
-    row = head.fetchone()
-    if row is None:
-        log.start()
-        return _lock_and_read(cursor, pipeline, changes)
-    origin, seq, members, *_ = row
-    blocked, inactive = refusals.split(refused.fetchall())
-    return origin, Ledger(
-        seq=seq,
-        members=members,
-        totals=dict(totals.fetchall()),
-        blocked=blocked,
-        inactive=inactive,
-        rules={name: Rule(*rule) for name, *rule in rules.fetchall()} if actions else {},
-        taken={(user, action): Taken(*how) for user, action, *how in taken.fetchall()} if actions else {},
-        keyed={(user, key): Keyed(*event) for user, key, *event in keyed.fetchall()} if keys else {},
-    )
-
-
-def _save(cursor: psycopg.Cursor[Any], ledger: Ledger) -> dict[str, int | None]:
-    """Send the writes; the commit that follows waits for them. Returns each touched user's place for `scores_committed`."""
-    last: dict[str, Event] = {event.user_id: event for event in ledger.events}
-    users = sorted(last)
-    cursor.execute(SAVE_TOTALS_SQL, [users, [last[user].total for user in users]])
-    cursor.execute(SAVE_EVENTS_SQL, [list(column) for column in zip(*ledger.events, strict=True)])
-    cursor.execute(SAVE_HEAD_SQL, [ledger.seq, ledger.members, log.BOARD])
-    for event in ledger.events:
-        if event.kind == ScoreEvent.Kind.BLOCK:
-            cursor.execute(BLOCK_SQL, [event.user_id, event.seq])
-        elif event.kind == ScoreEvent.Kind.UNBLOCK:
-            cursor.execute(UNBLOCK_SQL, [event.user_id])
-    return {user: None if user in ledger.blocked else event.total for user, event in last.items()}
-
-
-def _connected() -> psycopg.Connection[Any]:
+def _connected(connection: BaseDatabaseWrapper) -> psycopg.Connection[Any]:
     """This thread's connection, set up for writing when it is new. Not one that ended while nobody used it."""
     if connection.connection is not None and _has_word(connection.connection):
         connection.close()
@@ -210,23 +233,10 @@ def _has_word(raw: psycopg.Connection[Any]) -> bool:
     return bool(look.poll(0))
 
 
-def record_batch(changes: Sequence[Change]) -> list[Recorded | Exception]:
-    outcomes: list[Recorded | Exception]
-    try:
-        outcomes = record(changes)
-    except Exception as error:
-        outcomes = [error] * len(changes)
-    results = [_result(o) for c, o in zip(changes, outcomes, strict=True) if c.kind is Kind.INCREMENT]
-    metrics.add_each(metrics.increments, results)
-    return outcomes
-
-
 def _result(outcome: Recorded | Exception) -> str:
     if isinstance(outcome, Recorded):
         return "replayed" if outcome.replayed else "recorded"
     return outcome.code if isinstance(outcome, ScoreError) else "internal_error"
 
 
-batcher: Batcher[Change, Recorded] = Batcher(
-    "writer", record_batch, max_batch=MAX_PER_TRANSACTION, max_queued=20_000, timeout_s=1.8
-)
+writer = Writer(log)

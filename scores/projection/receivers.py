@@ -6,10 +6,10 @@ import logging
 from typing import Any
 
 from scores import signals
-from scores.log import head as log
+from scores.exceptions import Damaged, Gap, RedisAway
+from scores.log.head import Head
 
-from . import leaderboard
-from .leaderboard import Damaged, Gap, RedisAway
+from .leaderboard import leaderboard
 from .tail import tail
 
 logger = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ def move_leaderboard(
         try:
             moved = leaderboard.apply(origin=origin, first=first, last=last, totals=totals)
         except Gap:  # another worker committed before us and is on its way to Redis, or died there
-            moved = leaderboard.catch_up(log.Head(origin, last, members))
+            moved = leaderboard.catch_up(Head(origin, last, members))
     except RedisAway:
         return
     except Damaged:

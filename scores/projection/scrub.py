@@ -11,9 +11,8 @@ from collections.abc import Collection
 from django.db import transaction
 
 from scores import metrics
-from scores.log import head as log
 
-from . import leaderboard
+from .leaderboard import Copy
 
 logger = logging.getLogger(__name__)
 
@@ -21,9 +20,10 @@ MEMBERS_PER_STEP = 500  # a fifth of a millisecond of Redis
 
 
 class Scrub:
-    """Where the walk is, and what it has found since the process started."""
+    """Where the walk over one copy is, and what it has found since the process started."""
 
-    def __init__(self) -> None:
+    def __init__(self, copy: Copy) -> None:
+        self._copy = copy
         self.compared = 0  # members
         self.repaired = 0  # members
         self.rounds = 0  # times it came to the end of the board
@@ -35,16 +35,16 @@ class Scrub:
         Comparing takes no lock, so whoever got an event meanwhile looks wrong and is left to the next round.
         Raises `CopyUnusable` and what the database raises.
         """
-        with log.snapshot() as head:
-            rows = log.visible_totals_from(self._after, limit=MEMBERS_PER_STEP)
-        copy = leaderboard.totals_of([user_id for user_id, _ in rows]) if rows else None
+        with self._copy.log.snapshot() as head:
+            rows = self._copy.log.visible_totals_from(self._after, limit=MEMBERS_PER_STEP)
+        found = self._copy.totals_of([user_id for user_id, _ in rows]) if rows else None
         mended = 0
-        if copy is not None and copy.origin == head.origin:
-            suspects = {user for (user, total), score in zip(rows, copy.scores, strict=True) if total != score}
+        if found is not None and found.origin == head.origin:
+            suspects = {user for (user, total), score in zip(rows, found.scores, strict=True) if total != score}
             if suspects:
-                suspects -= log.touched_after(min(head.seq, copy.seq), suspects)
+                suspects -= self._copy.log.touched_after(min(head.seq, found.seq), suspects)
             if suspects:
-                mended = mend(suspects)
+                mended = mend(self._copy, suspects)
         self.compared += len(rows)
         self.repaired += mended
         metrics.sweep_compared.inc(len(rows))
@@ -57,17 +57,17 @@ class Scrub:
         return mended
 
 
-def mend(user_ids: Collection[str]) -> int:
+def mend(copy: Copy, user_ids: Collection[str]) -> int:
     """Set these members to what the table says, and return how many were wrong.
 
     Under the lock of the log, because a total read without it might be older than the one it overwrites. That is a
     wait for the writers, of a few milliseconds, and only when something was found.
     """
-    with transaction.atomic():
-        head = log.locked_head()
-        leaderboard.catch_up(head)
-        truth = dict(log.visible().filter(user_id__in=user_ids).values_list("user_id", "score"))
-        wrong = leaderboard.mend(
+    with transaction.atomic(using=copy.log.alias):
+        head = copy.log.locked_head()
+        copy.catch_up(head)
+        truth = dict(copy.log.visible().filter(user_id__in=user_ids).values_list("user_id", "score"))
+        wrong = copy.mend(
             origin=head.origin, seq=head.seq, totals={user_id: truth.get(user_id) for user_id in user_ids}
         )
     if wrong:

@@ -8,14 +8,13 @@ import time
 import uuid
 
 from django.db import Error as DatabaseError
-from django.db import connection
 
 from scores import metrics, signals
-from scores.log import head as log
+from scores.exceptions import CopyUnusable, Damaged, RedisAway
+from scores.log.head import Head
 from scores.models import Leaderboard
 
-from . import leaderboard
-from .leaderboard import CopyUnusable, Damaged, RedisAway
+from .leaderboard import Copy, State, leaderboard
 from .scrub import Scrub
 
 logger = logging.getLogger(__name__)
@@ -30,10 +29,12 @@ class Tail:
     The hook after a commit is the fast way; it may be lost with its worker, come late or twice. This is the sure way.
     """
 
-    def __init__(self) -> None:
-        self._head: log.Head | None = None  # newest seen; kept while the database is away
+    def __init__(self, copy: Copy) -> None:
+        self._copy = copy
+        self._log = copy.log
+        self._head: Head | None = None  # newest seen; kept while the database is away
         self._seen_at = 0.0
-        self.scrub = Scrub()
+        self.scrub = Scrub(copy)
         self._database_away = False
         self._awake = threading.Event()
         self._ended = threading.Event()
@@ -60,7 +61,7 @@ class Tail:
         """The origin of the log: as last seen while the tail runs, else asked of the database."""
         if self._head is not None and self._thread is not None:
             return self._head.origin
-        return log.head().origin
+        return self._log.head().origin
 
     @property
     def age_s(self) -> float:
@@ -78,12 +79,12 @@ class Tail:
                     logger.warning("The tail cannot read the log: %s", str(error).strip())
                 self._database_away = True
                 metrics.database_away.set(1)
-                connection.close()
+                self._log.connection.close()
             except Exception:
                 logger.exception("The tail stumbled and goes on")
             self._awake.wait(LOOK_EVERY_S)
             self._awake.clear()
-        connection.close()
+        self._log.connection.close()
 
     def check(self) -> None:
         """Compare once, and mend. Raises what the stores raise."""
@@ -100,13 +101,13 @@ class Tail:
         else:
             self._scrub(head)
 
-    def _compare(self) -> tuple[leaderboard.State | None, log.Head]:
+    def _compare(self) -> tuple[State | None, Head]:
         try:
             # First: the log only grows, so an honest copy cannot be ahead of a later look at it.
-            state = leaderboard.state()
+            state = self._copy.state()
         finally:
             asked_at = time.monotonic()
-            self._head = head = log.head()
+            self._head = head = self._log.head()
             self._seen_at = time.monotonic()
             metrics.database_seconds.observe(self._seen_at - asked_at)
             metrics.log_seq.set(head.seq)
@@ -117,23 +118,23 @@ class Tail:
         metrics.copy_seq.set(0 if state is None else state.seq)
         return state, head
 
-    def _scrub(self, head: log.Head) -> None:
+    def _scrub(self, head: Head) -> None:
         try:
             if self.scrub.step():
                 self._announce(head)
         except CopyUnusable:
             pass  # since the look above: the next one meets it
 
-    def _catch_up(self, head: log.Head) -> None:
+    def _catch_up(self, head: Head) -> None:
         try:
-            if leaderboard.catch_up(head):
+            if self._copy.catch_up(head):
                 metrics.catch_ups.inc()
                 self._announce(head)
         except Damaged:
             self._rebuild(CUT_OFF)
 
     def _rebuild(self, fault: str, level: int = logging.WARNING) -> None:
-        with log.turn_to_rebuild() as ours:
+        with self._log.turn_to_rebuild() as ours:
             if not ours:
                 return  # another process is at it, and the next look will see its work
             state, head = self._compare()
@@ -144,21 +145,23 @@ class Tail:
             if fault == "ahead":
                 self._begin_epoch(state)
             started = time.monotonic()
-            head = leaderboard.rebuild(why=f"it was {fault}", force=fault == "damaged")
+            head = self._copy.rebuild(why=f"it was {fault}", force=fault == "damaged")
             logger.info("Rebuilt %d members at event %d in %.2f s", head.members, head.seq, time.monotonic() - started)
         self._announce(head)
 
-    def _begin_epoch(self, state: leaderboard.State | None) -> None:
+    def _begin_epoch(self, state: State | None) -> None:
         """The log is shorter than it was: the database was put back. Readers must not take its new events for the old ones."""
         assert state is not None  # "ahead" is said of a state
-        Leaderboard.objects.filter(name=log.BOARD, seq__lt=state.seq).update(epoch=uuid.uuid4())
-        self._head = log.head()
+        Leaderboard.objects.using(self._log.alias).filter(name=self._log.name, seq__lt=state.seq).update(
+            epoch=uuid.uuid4()
+        )
+        self._head = self._log.head()
 
-    def _announce(self, head: log.Head) -> None:
+    def _announce(self, head: Head) -> None:
         signals.leaderboard_changed.send_robust(sender=Tail, origin=head.origin, seq=head.seq)
 
 
-def fault_of(state: leaderboard.State | None, head: log.Head) -> str | None:
+def fault_of(state: State | None, head: Head) -> str | None:
     """Why the copy cannot be caught up with the log and must be rebuilt; `None` when it can."""
     if state is None:
         return "missing"
@@ -171,4 +174,4 @@ def fault_of(state: leaderboard.State | None, head: log.Head) -> str | None:
     return None
 
 
-tail = Tail()
+tail = Tail(leaderboard)

@@ -20,7 +20,7 @@ from playwright.sync_api import Page, sync_playwright
 from websockets.sync.client import connect
 
 from scores import services
-from scores.projection import leaderboard
+from scores.projection.leaderboard import leaderboard
 from tests.scores.admin.test_admin import USERS, logged_in
 from tests.scores.admin.test_moderation import member_of
 from tests.scores.conftest import until

@@ -14,6 +14,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from realtime.hub import Hub
 from scores import services
+from scores.board import LEADERBOARD
 from tools.servers import ROOT, Server
 
 
@@ -29,7 +30,7 @@ def set_total(user_id: str, total: int) -> None:
 @pytest.mark.usefixtures("board")
 @pytest.mark.parametrize("after_s", [0, 0.001, 0.05])
 async def test_it_stops_however_soon_after_its_start(after_s: float) -> None:
-    hub = Hub()
+    hub = Hub(LEADERBOARD)
     hub.start()
     await asyncio.sleep(after_s)
 

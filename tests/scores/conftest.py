@@ -11,9 +11,9 @@ import httpx
 import pytest
 from redis import Redis
 
-from scores.log import head as log
+from scores.log.head import log
 from scores.models import ScoreEvent, UserScore
-from scores.projection import leaderboard
+from scores.projection.leaderboard import leaderboard
 from scores.projection.receivers import move_leaderboard
 from scores.signals import scores_committed
 from tests.conftest import TokenFor

@@ -9,10 +9,10 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import Error as DatabaseError
 
 from scores import signals
-from scores.log import head as log
+from scores.exceptions import CopyUnusable
+from scores.log.head import log
 from scores.management import progress
-from scores.projection import leaderboard
-from scores.projection.leaderboard import CopyUnusable
+from scores.projection.leaderboard import leaderboard
 
 
 class Command(BaseCommand):

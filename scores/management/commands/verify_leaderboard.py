@@ -7,9 +7,10 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db import Error as DatabaseError
 
+from scores.exceptions import RedisAway
 from scores.management import progress
 from scores.projection import verification
-from scores.projection.leaderboard import RedisAway
+from scores.projection.leaderboard import leaderboard
 from scores.projection.verification import Comparison, Difference
 
 MAX_LINES = 100
@@ -21,7 +22,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             with progress.reported("Comparing the copy with the tables", self.stderr) as tell:
-                found = verification.compare(progress=tell)
+                found = verification.compare(leaderboard, progress=tell)
         except (RedisAway, DatabaseError) as error:
             raise CommandError(f"A store does not answer: {str(error).strip()}", returncode=2) from error
 

@@ -21,7 +21,7 @@ from websockets.sync.client import connect
 
 from leaderboard_site.operations.processes import BELIEVED_S, ProcessReporter, everyone
 from scores import services
-from scores.projection import leaderboard
+from scores.projection.leaderboard import leaderboard
 from tests.scores.admin.test_admin import logged_in
 from tests.scores.admin.test_moderation import member_of
 from tests.scores.conftest import until

@@ -12,12 +12,11 @@ from hypothesis import strategies as st
 from redis import Redis
 
 from scores import selectors, services
-from scores.log import head as log
-from scores.log import writer
+from scores.log.head import log
 from scores.log.ledger import Change, Kind
+from scores.log.writer import writer
 from scores.models import MAX_TOTAL
-from scores.projection import leaderboard
-from scores.projection.leaderboard import PageQuestion, Question, StandingQuestion
+from scores.projection.leaderboard import PageQuestion, Question, StandingQuestion, leaderboard
 from scores.selectors import Page, Source, Standing
 from scores.user_id import is_user_id
 from tests.conftest import TokenFor, empty_board
@@ -320,9 +319,9 @@ def test_what_cannot_be_an_id_has_no_score(user_id: str, api: httpx.Client) -> N
 
 def both(questions: list[Question], redis: Redis) -> tuple[list[Page | Standing], list[Page | Standing]]:
     """The answers of Redis, and after the loss of everything in it those of the database; each without its source."""
-    from_redis = selectors.answer_questions(questions)
+    from_redis = selectors.reader.answer_questions(questions)
     redis.flushall()
-    from_database = selectors.answer_questions(questions)
+    from_database = selectors.reader.answer_questions(questions)
     assert {answer.source for answer in from_redis} == {Source.REDIS}
     assert {answer.source for answer in from_database} == {Source.DATABASE}
     return from_redis, [answer._replace(source=Source.REDIS) for answer in from_database]
@@ -426,7 +425,7 @@ def test_any_board_is_the_same_in_both(scores: Scores, data: st.DataObject, boar
 def test_equal_questions_are_asked_once_and_answered_each(ties: None) -> None:
     question = PageQuestion(1, 0)
 
-    answers = selectors.answer_questions([question, StandingQuestion("ann"), question])
+    answers = selectors.reader.answer_questions([question, StandingQuestion("ann"), question])
 
     assert answers[0] is answers[2]
 

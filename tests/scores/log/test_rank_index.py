@@ -9,10 +9,11 @@ import pytest
 from django.db import connection
 
 from scores import selectors
-from scores.log import head as log
-from scores.log import rank_index, writer
+from scores.log import rank_index
+from scores.log.head import log
 from scores.log.ledger import Change, Kind
 from scores.log.rank_index import NONE, TOP, RankIndex, RankIndexer
+from scores.log.writer import writer
 from scores.projection.leaderboard import Entry, PageQuestion, Question, StandingQuestion
 from tests.scores.conftest import until
 
@@ -26,8 +27,8 @@ QUESTIONS: list[Question] = [
 @pytest.fixture
 def rank_indexer(board: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[RankIndexer]:
     """Milestones that are four rows apart, for boards of any length."""
-    rank_indexer = RankIndexer(every=4)
-    monkeypatch.setattr(rank_index, "rank_indexer", rank_indexer)
+    rank_indexer = RankIndexer(log, every=4)
+    monkeypatch.setattr(selectors.reader, "_rank_indexer", rank_indexer)
     monkeypatch.setattr(rank_index, "FEW", 0)
     monkeypatch.setattr(rank_index, "EVERY", 0)
     log.head()
@@ -54,7 +55,7 @@ def built(rank_indexer: RankIndexer) -> RankIndex:
 def by_counting(monkeypatch: pytest.MonkeyPatch) -> list[list[Entry] | Entry | None]:
     with monkeypatch.context() as patch:
         patch.setattr(rank_index, "FEW", 1_000_000)
-        return selectors._read_database(QUESTIONS).answers
+        return selectors.reader._read_database(QUESTIONS).answers
 
 
 def anything(chance: random.Random) -> Change:
@@ -79,7 +80,7 @@ def test_answers_are_those_of_counting(seed: int, rank_indexer: RankIndexer, mon
     for _ in range(30):
         writer.record([anything(chance) for _ in range(10)])
 
-        assert selectors._read_database(QUESTIONS).answers == by_counting(monkeypatch)
+        assert selectors.reader._read_database(QUESTIONS).answers == by_counting(monkeypatch)
 
     assert at_head(rank_indexer).keys, "nothing was looked up"
 

@@ -14,9 +14,9 @@ import pytest
 from django.db import OperationalError, connection
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from scores.log import head as log
-from scores.log import writer
+from scores.log.head import log
 from scores.log.ledger import Change, Kind, Recorded
+from scores.log.writer import TRANSACTION_TIMEOUT_SINCE, writer
 from scores.models import UserScore
 from tests.scores.conftest import until
 from tools.servers import ROOT
@@ -25,13 +25,14 @@ from tools.servers import ROOT
 WORKER = """
 import django, sys
 django.setup()
-from scores.log import writer
-writer.TRANSACTION_TIMEOUT_SINCE = int(sys.argv[1])
+from scores.log import writer as module
+module.TRANSACTION_TIMEOUT_SINCE = int(sys.argv[1])
 from scores.exceptions import OutcomeUnknown
 from scores.log.ledger import Change, Kind
 while True:
     try:
-        writer.record([Change(Kind.INCREMENT, f"worker{number}", 1) for number in range(writer.MAX_PER_TRANSACTION)])
+        changes = [Change(Kind.INCREMENT, f"worker{number}", 1) for number in range(module.MAX_PER_TRANSACTION)]
+        module.writer.record(changes)
     except OutcomeUnknown:
         pass
 """
@@ -73,9 +74,9 @@ def test_a_worker_that_stops_anywhere_does_not_hold_up_the_others(
     make_worker: Callable[..., subprocess.Popen[bytes]], rival: BaseDatabaseWrapper
 ) -> None:
     """Between two statements of one round trip as well, where PostgreSQL has `transaction_timeout`."""
-    if connection.connection.info.server_version < writer.TRANSACTION_TIMEOUT_SINCE:
+    if connection.connection.info.server_version < TRANSACTION_TIMEOUT_SINCE:
         pytest.skip("PostgreSQL has no transaction_timeout before 17")
-    worker = make_worker(transaction_timeout_since=writer.TRANSACTION_TIMEOUT_SINCE)
+    worker = make_worker(transaction_timeout_since=TRANSACTION_TIMEOUT_SINCE)
     stop_while_it_holds_the_lock(worker, rival, state="active")
 
     others_go_on_and_nothing_is_torn(worker)

@@ -14,11 +14,11 @@ from redis import Redis
 
 from scores import services, signals
 from scores.exceptions import NotBlocked, OutcomeUnknown, TotalTooLarge, UserBlocked
-from scores.log import head as log
-from scores.log import writer
+from scores.log.head import log
 from scores.log.ledger import Change, Kind, Recorded
+from scores.log.writer import writer
 from scores.models import MAX_TOTAL, Block, Leaderboard, ScoreEvent, UserScore
-from scores.projection import leaderboard
+from scores.projection.leaderboard import leaderboard
 from scores.stores.batcher import Batcher
 from tests.scores.conftest import copy_is_true, nothing_was_written, until
 

@@ -17,10 +17,10 @@ from django.db import connection
 from redis import Redis
 
 from scores import services
-from scores.log import head as log
+from scores.board import LEADERBOARD
+from scores.log.head import log
 from scores.management import progress
-from scores.projection import leaderboard
-from scores.projection.leaderboard import KEY
+from scores.projection.leaderboard import leaderboard
 from scores.signals import leaderboard_changed
 from tools.servers import ROOT
 
@@ -62,8 +62,8 @@ def test_a_comparison_that_finds_nothing_ends_with_0() -> None:
 
 
 def test_a_comparison_that_finds_differences_tells_them_and_ends_with_1(copy: Redis) -> None:
-    copy.zadd(KEY, {"ann": 31, "dan": 5})
-    copy.zrem(KEY, "ben")
+    copy.zadd(LEADERBOARD.key, {"ann": 31, "dan": 5})
+    copy.zrem(LEADERBOARD.key, "ben")
 
     ended = manage("verify_leaderboard")
 
@@ -101,7 +101,7 @@ def test_a_missing_copy_is_told(copy: Redis) -> None:
 
 
 def test_of_many_differences_the_first_hundred_are_told(copy: Redis) -> None:
-    copy.zadd(KEY, {f"user{number:03}": 1 for number in range(120)})
+    copy.zadd(LEADERBOARD.key, {f"user{number:03}": 1 for number in range(120)})
     stdout = StringIO()
 
     with pytest.raises(CommandError, match="not equal"):
@@ -114,7 +114,7 @@ def test_of_many_differences_the_first_hundred_are_told(copy: Redis) -> None:
 
 
 def test_what_could_move_the_cursor_is_printed_as_a_literal(copy: Redis) -> None:
-    copy.zadd(KEY, {b"\x1b[2J\xff": 1})
+    copy.zadd(LEADERBOARD.key, {b"\x1b[2J\xff": 1})
     stdout = StringIO()
 
     with pytest.raises(CommandError):
@@ -124,14 +124,14 @@ def test_what_could_move_the_cursor_is_printed_as_a_literal(copy: Redis) -> None
 
 
 def test_a_rebuilt_copy_is_equal(copy: Redis) -> None:
-    copy.zadd(KEY, {"ann": 31, "dan": 5})
+    copy.zadd(LEADERBOARD.key, {"ann": 31, "dan": 5})
 
     ended = manage("rebuild_leaderboard")
 
     assert ended.returncode == 0
     assert re.fullmatch(r"Rebuilt 2 members at event 2 in \d+\.\d\d s\n", ended.stdout)
     assert ended.stderr == "Rebuilding the copy …\n"
-    assert copy.zrange(KEY, 0, -1, withscores=True) == [(b"ben", 20), (b"ann", 30)]
+    assert copy.zrange(LEADERBOARD.key, 0, -1, withscores=True) == [(b"ben", 20), (b"ann", 30)]
     assert "equal" in call("verify_leaderboard")
 
 
@@ -158,7 +158,7 @@ def test_a_rebuild_is_announced_as_every_change_is() -> None:
 
 
 def test_a_rebuild_replaces_a_copy_that_is_whole(copy: Redis) -> None:
-    copy.zadd(KEY, {"ann": 31})  # which no look at the state would notice
+    copy.zadd(LEADERBOARD.key, {"ann": 31})  # which no look at the state would notice
 
     call("rebuild_leaderboard")
 

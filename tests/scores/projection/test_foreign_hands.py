@@ -6,7 +6,8 @@ import pytest
 from redis import Redis
 
 from scores import selectors, services
-from scores.projection.leaderboard import KEY, STATE_KEY, Entry, PageQuestion
+from scores.board import LEADERBOARD
+from scores.projection.leaderboard import Entry, PageQuestion, leaderboard
 from scores.projection.scrub import Scrub
 from scores.selectors import Source
 
@@ -20,31 +21,31 @@ def two_players(copy: Redis) -> None:
 
 
 def top() -> tuple[object, Source]:
-    (page,) = selectors.answer_questions([PageQuestion(10, 0)])
+    (page,) = selectors.reader.answer_questions([PageQuestion(10, 0)])
     assert isinstance(page, selectors.Page)
     return page.entries, page.source
 
 
 @pytest.mark.parametrize("score", [30.5, float("inf"), 1e300])
 def test_a_score_that_is_no_total_is_read_from_the_database_until_it_is_mended(score: float, copy: Redis) -> None:
-    copy.zadd(KEY, {"ann": score})
+    copy.zadd(LEADERBOARD.key, {"ann": score})
     whole = [Entry(1, "ann", 30), Entry(2, "ben", 20)]
 
     assert top() == (whole, Source.DATABASE)
-    assert Scrub().step() == 1
+    assert Scrub(leaderboard).step() == 1
     assert top() == (whole, Source.REDIS)
 
 
 def test_so_is_a_board_with_a_member_that_is_no_text(copy: Redis) -> None:
-    copy.zrem(KEY, "ann")
-    copy.zadd(KEY, {b"\xff": 40})
+    copy.zrem(LEADERBOARD.key, "ann")
+    copy.zadd(LEADERBOARD.key, {b"\xff": 40})
 
     assert top() == ([Entry(1, "ann", 30), Entry(2, "ben", 20)], Source.DATABASE)
 
 
 def test_a_copy_that_went_back_is_not_read(copy: Redis) -> None:
     """An old RDB file is whole, and of the right log; but this process has told a newer state already."""
-    old = {key: copy.dump(key) for key in (KEY, STATE_KEY)}
+    old = {key: copy.dump(key) for key in (LEADERBOARD.key, LEADERBOARD.state_key)}
     services.correct(user_id="ben", total=40, actor="test", reason="test")
     assert top() == ([Entry(1, "ben", 40), Entry(2, "ann", 30)], Source.REDIS)
 

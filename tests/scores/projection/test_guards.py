@@ -12,7 +12,8 @@ from functools import partial
 import pytest
 
 from scores.log.ledger import Ledger
-from scores.projection import leaderboard, scrub
+from scores.projection import scripts, scrub
+from scores.projection.leaderboard import _Newest
 from scores.projection.tail import Tail
 from tests.scores.log import test_writer
 
@@ -22,16 +23,16 @@ from .test_leaderboard import origin  # noqa: F401
 from .test_scrub import many_players  # noqa: F401
 from .test_tail import heard, tail  # noqa: F401
 
-SCRIPTS = ["_APPLY", "_READ", "_SWAP", "_MEND", "_STATE"]
+SCRIPTS = ["APPLY", "READ", "SWAP", "MEND", "STATE"]
 Patch = pytest.MonkeyPatch
 
 
 def without(line: str, patch: Patch) -> None:
     """Take `line` out of every script that has it."""
-    having = [name for name in SCRIPTS if line in getattr(leaderboard, name)]
+    having = [name for name in SCRIPTS if line in getattr(scripts, name)]
     assert having
     for name in having:
-        patch.setattr(leaderboard, name, getattr(leaderboard, name).replace(line, ""))
+        patch.setattr(scripts, name, getattr(scripts, name).replace(line, ""))
 
 
 def remember_no_keys(patch: Patch) -> None:
@@ -44,11 +45,11 @@ def never_look(patch: Patch) -> None:
 
 
 def never_mend(patch: Patch) -> None:
-    patch.setattr(scrub, "mend", lambda user_ids: 0)
+    patch.setattr(scrub, "mend", lambda copy, user_ids: 0)
 
 
 def forget_what_was_seen(patch: Patch) -> None:
-    patch.setattr(leaderboard._Newest, "in_copy", lambda *_: 0)
+    patch.setattr(_Newest, "in_copy", lambda *_: 0)
 
 
 GUARDS: dict[str, tuple[Callable[[Patch], None], Callable[..., None]]] = {

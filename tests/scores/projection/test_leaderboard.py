@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from redis import Redis
 
 from scores import services
-from scores.log import head as log
-from scores.log import writer
+from scores.exceptions import Damaged, Gap, RedisAway
+from scores.log.head import Head, log
 from scores.log.ledger import Change, Kind, Recorded
-from scores.projection import leaderboard
-from scores.projection.leaderboard import Damaged, Entry, Gap, PageQuestion, Question, RedisAway, StandingQuestion
+from scores.log.writer import writer
+from scores.projection.leaderboard import Entry, PageQuestion, Question, StandingQuestion, leaderboard
 from scores.stores.batcher import Batcher
+from scores.stores.redis import breaker, client
 from tests.conftest import MORE_PATIENT
 from tests.scores.conftest import copy_is_true, hooks_lost
 
@@ -118,7 +119,7 @@ def test_a_copy_that_somebody_touched_is_not_believed(fault: str, origin: str, r
         leaderboard.apply(origin=origin, first=4, last=4, totals={"ann": 30})
     with pytest.raises(Damaged, match=reason):
         leaderboard.read(origin, [PageQuestion(10, 0)])
-    assert not leaderboard.breaker.is_open
+    assert not breaker.is_open
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -209,19 +210,19 @@ def test_a_redis_that_is_silent_is_away_and_not_asked_again_at_once(origin: str,
 
     with pytest.raises(RedisAway):
         leaderboard.state()
-    assert leaderboard.breaker.is_open
+    assert breaker.is_open
     redis.ping()  # waits for the end of the pause
     with pytest.raises(RedisAway):
         leaderboard.totals_of(["ann"])
 
     assert seq() == 3  # the state is asked for whatever is known: so the tail finds out
-    assert not leaderboard.breaker.is_open
+    assert not breaker.is_open
 
 
 @pytest.mark.parametrize(("alias", "timeout_s"), [("default", 0.1 * MORE_PATIENT), ("bulk", 1.0 * MORE_PATIENT)])
 def test_requests_wait_for_redis_less_than_rebuilds_do(alias: str, timeout_s: float, origin: str) -> None:
     """Whichever of the two was the first to connect."""
-    kwargs = leaderboard.client(alias).connection_pool.connection_kwargs
+    kwargs = client(alias).connection_pool.connection_kwargs
 
     assert (kwargs["socket_timeout"], kwargs["socket_connect_timeout"]) == (timeout_s, timeout_s)
 
@@ -250,7 +251,7 @@ def test_catching_up_folds_in_what_was_missed(origin: str, redis: Redis) -> None
 
 
 def test_catching_up_goes_in_steps(origin: str, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leaderboard, "CATCH_UP_EVENTS", 3)
+    monkeypatch.setattr("scores.projection.leaderboard.CATCH_UP_EVENTS", 3)
     with hooks_lost():
         for _ in range(4):
             write(ann=1, bob=1)
@@ -277,7 +278,7 @@ def test_there_is_no_catching_up_from_a_damaged_copy(fault: str, origin: str, re
 
 def test_a_copy_of_a_log_without_those_events_does_not_catch_up_for_ever(origin: str) -> None:
     with pytest.raises(Damaged, match="cut off from its log"):
-        leaderboard.catch_up(log.Head(origin, 99, 3))
+        leaderboard.catch_up(Head(origin, 99, 3))
 
 
 def test_the_hook_of_a_commit_closes_the_gap_that_another_left(origin: str, redis: Redis) -> None:
@@ -293,7 +294,7 @@ def test_the_hook_of_a_commit_closes_the_gap_that_another_left(origin: str, redi
 
 
 def test_a_rebuild_shows_how_far_it_is(origin: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leaderboard, "REBUILD_MEMBERS", 2)
+    monkeypatch.setattr("scores.projection.leaderboard.REBUILD_MEMBERS", 2)
     steps: list[tuple[int, int]] = []
 
     head = leaderboard.rebuild(progress=lambda done, total: steps.append((done, total)))

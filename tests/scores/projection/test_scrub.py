@@ -6,11 +6,12 @@ import pytest
 from redis import Redis
 
 from scores import services
-from scores.log import head as log
-from scores.log import writer
+from scores.exceptions import Damaged
+from scores.log.head import log
 from scores.log.ledger import Change, Kind
-from scores.projection import leaderboard, scrub
-from scores.projection.leaderboard import PageQuestion
+from scores.log.writer import writer
+from scores.projection import scrub
+from scores.projection.leaderboard import PageQuestion, leaderboard
 from scores.projection.scrub import Scrub
 from tests.scores.conftest import copy_is_true, hooks_lost
 
@@ -34,7 +35,7 @@ def walk(walker: Scrub) -> list[int]:
 
 
 def test_an_honest_copy_is_compared_and_left_alone(copy: Redis) -> None:
-    walker = Scrub()
+    walker = Scrub(leaderboard)
 
     assert walk(walker) == [0, 0, 0]
     assert (walker.compared, walker.repaired) == (25, 0)
@@ -43,7 +44,7 @@ def test_an_honest_copy_is_compared_and_left_alone(copy: Redis) -> None:
 @pytest.mark.parametrize("user_id", ["user00", "user09", "user10", "user24"])
 def test_a_score_changed_by_hand_is_mended_wherever_it_is(user_id: str, copy: Redis) -> None:
     copy.zincrby("leaderboard", 1000, user_id)
-    walker = Scrub()
+    walker = Scrub(leaderboard)
 
     walk(walker)
 
@@ -52,7 +53,7 @@ def test_a_score_changed_by_hand_is_mended_wherever_it_is(user_id: str, copy: Re
 
 
 def test_it_begins_anew_after_the_last(copy: Redis) -> None:
-    walker = Scrub()
+    walker = Scrub(leaderboard)
     walk(walker)
     copy.zadd("leaderboard", {"user03": 0, "user23": 0})
 
@@ -63,9 +64,9 @@ def test_one_removed_and_one_added_are_seen_though_the_size_is_right(copy: Redis
     copy.zrem("leaderboard", "user05")
     copy.zadd("leaderboard", {"eve": 1})
 
-    assert Scrub().step() == 1  # user05 is back, and one is too many now
+    assert Scrub(leaderboard).step() == 1  # user05 is back, and one is too many now
 
-    with pytest.raises(leaderboard.Damaged):
+    with pytest.raises(Damaged):
         leaderboard.read(log.head().origin, [PageQuestion(10, 0)])
 
 
@@ -74,7 +75,7 @@ def test_whoever_has_an_event_on_its_way_is_not_wrong(copy: Redis) -> None:
         writer.record([Change(Kind.INCREMENT, "user03", 5)])
     copy.zadd("leaderboard", {"user04": 77})
 
-    assert Scrub().step() == 1
+    assert Scrub(leaderboard).step() == 1
 
     assert copy_is_true(copy)  # the copy was caught up on the way
 
@@ -82,7 +83,7 @@ def test_whoever_has_an_event_on_its_way_is_not_wrong(copy: Redis) -> None:
 def test_the_blocked_are_not_missed(copy: Redis) -> None:
     services.block(user_id="user03", actor="test", reason="test")
 
-    assert sum(walk(Scrub())) == 0
+    assert sum(walk(Scrub(leaderboard))) == 0
     assert copy_is_true(copy)
 
 
@@ -91,5 +92,5 @@ def test_a_late_total_is_not_taken_back(copy: Redis) -> None:
     copy.zadd("leaderboard", {"user03": 77})
     writer.record([Change(Kind.INCREMENT, "user03", 5)])
 
-    assert scrub.mend(["user03", "user04"]) == 0
+    assert scrub.mend(leaderboard, ["user03", "user04"]) == 0
     assert copy_is_true(copy)

@@ -16,12 +16,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from redis import Redis
 
 from scores import selectors
+from scores.board import LEADERBOARD
 from scores.exceptions import Refused
-from scores.log import writer
 from scores.log.ledger import Change, Kind, Recorded
+from scores.log.writer import writer
 from scores.models import ScoreEvent, UserScore
-from scores.projection import leaderboard
-from scores.projection.leaderboard import KEY, STATE_KEY, Entry, PageQuestion
+from scores.projection.leaderboard import Entry, PageQuestion, leaderboard
 from scores.projection.receivers import move_leaderboard
 from scores.projection.tail import Tail
 from scores.signals import scores_committed
@@ -65,7 +65,7 @@ class Board(RuleBasedStateMachine):
         super().__init__()
         empty_board()
         self.model = Model()
-        self.tail = Tail()
+        self.tail = Tail(leaderboard)
         self.tail.check()
         self.late: list[dict[str, Any]] = []  # hooks that are still to come
         self.saved: dict[str, Any] = {}
@@ -145,7 +145,13 @@ class Board(RuleBasedStateMachine):
 
     @rule(
         words=st.sampled_from(
-            [("FLUSHALL",), ("DEL", KEY), ("DEL", STATE_KEY), ("ZREM", KEY, "ann"), ("ZADD", KEY, "7", "eve")]
+            [
+                ("FLUSHALL",),
+                ("DEL", LEADERBOARD.key),
+                ("DEL", LEADERBOARD.state_key),
+                ("ZREM", LEADERBOARD.key, "ann"),
+                ("ZADD", LEADERBOARD.key, "7", "eve"),
+            ]
         )
     )
     def break_copy(self, words: tuple[str, ...]) -> None:
@@ -154,7 +160,7 @@ class Board(RuleBasedStateMachine):
 
     @rule(user_id=users)
     def change_score(self, user_id: str) -> None:
-        self.redis.zadd(KEY, {user_id: 999}, xx=True)
+        self.redis.zadd(LEADERBOARD.key, {user_id: 999}, xx=True)
         self.tampered = self.tampered or self.looks_whole_and_is_not()
 
     def looks_whole_and_is_not(self) -> bool:
@@ -162,13 +168,13 @@ class Board(RuleBasedStateMachine):
         state = leaderboard.state()
         if state is None or state.size != state.members:
             return False
-        rows: Any = self.redis.zrevrange(KEY, 0, -1, withscores=True)
+        rows: Any = self.redis.zrevrange(LEADERBOARD.key, 0, -1, withscores=True)
         return [(member.decode(), int(score)) for member, score in rows] != self.model.page(state.seq)
 
     @rule()
     def save_rdb(self) -> None:
         if not self.tampered:
-            self.saved = {key: self.redis.dump(key) for key in (KEY, STATE_KEY)}
+            self.saved = {key: self.redis.dump(key) for key in (LEADERBOARD.key, LEADERBOARD.state_key)}
 
     @precondition(lambda self: self.saved)
     @rule()
@@ -197,7 +203,7 @@ class Board(RuleBasedStateMachine):
         """Whatever is read is the board right after the event it names, whichever store it is from."""
         if self.tampered:
             return
-        (page,) = selectors.answer_questions([PageQuestion(100, 0)])
+        (page,) = selectors.reader.answer_questions([PageQuestion(100, 0)])
         assert isinstance(page, selectors.Page)
         assert [(entry.user_id, entry.score) for entry in page.entries] == self.model.page(page.seq)
         assert page.total == len(page.entries)

@@ -11,12 +11,13 @@ from django.db import connection
 from redis import Redis
 
 from scores import signals
-from scores.log import head as log
-from scores.log import writer
+from scores.log.head import log
 from scores.log.ledger import Change, Kind
+from scores.log.writer import writer
 from scores.models import Leaderboard, ScoreEvent, UserScore
-from scores.projection import leaderboard
+from scores.projection.leaderboard import leaderboard
 from scores.projection.tail import Tail
+from scores.stores.redis import breaker
 from tests.scores.conftest import copy_is_true, hooks_lost, until
 
 Heard = list[tuple[str, int]]
@@ -29,7 +30,7 @@ def write(**points: int) -> None:
 @pytest.fixture
 def tail(redis: Redis) -> Iterator[Tail]:
     """A tail that has seen three users on the board, and that looks when it is told to."""
-    follower = Tail()
+    follower = Tail(leaderboard)
     follower.check()
     write(ann=10, bob=20, cid=20)
     follower.check()
@@ -143,13 +144,13 @@ def test_a_copy_that_is_right_is_left_alone_and_not_talked_about(tail: Tail, hea
 
 
 def test_an_empty_redis_gets_its_first_copy(board: None, redis: Redis) -> None:
-    Tail().check()
+    Tail(leaderboard).check()
 
     assert copy_is_true(redis)
 
 
 def test_two_tails_that_find_the_same_do_no_harm(tail: Tail, redis: Redis) -> None:
-    other = Tail()
+    other = Tail(leaderboard)
     other.start()
     tail.start()
     try:
@@ -232,7 +233,7 @@ def test_a_redis_that_was_silent_is_caught_up_with(tail: Tail, heard: Heard, red
     redis.ping()  # waits for the end of the pause
 
     until(lambda: copy_is_true(redis) and heard and heard[-1] == head())
-    assert not leaderboard.breaker.is_open
+    assert not breaker.is_open
 
 
 def test_a_connection_that_was_killed_is_replaced(tail: Tail, redis: Redis) -> None:

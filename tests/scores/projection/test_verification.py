@@ -12,11 +12,13 @@ from django.db import connection
 from redis import Redis
 
 from scores import services
-from scores.log import head as log
+from scores.board import LEADERBOARD
+from scores.log.head import log
 from scores.models import UserScore
-from scores.projection import leaderboard, verification
-from scores.projection.leaderboard import KEY, STATE_KEY
+from scores.projection import verification
+from scores.projection.leaderboard import leaderboard
 from scores.projection.verification import Difference, compare
+from scores.stores.redis import breaker
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +31,7 @@ def _players(copy: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_untouched_copy_is_equal() -> None:
-    found = compare()
+    found = compare(leaderboard)
 
     assert found.equal
     assert (found.compared, found.differences, found.fault) == (3, [], None)
@@ -39,7 +41,7 @@ def test_an_untouched_copy_is_equal() -> None:
 def test_progress_ends_at_all_of_both_stores() -> None:
     told: list[tuple[int, int]] = []
 
-    compare(progress=lambda done, total: told.append((done, total)))
+    compare(leaderboard, progress=lambda done, total: told.append((done, total)))
 
     assert told == sorted(told)
     assert told[-1] == (6, 6)
@@ -47,9 +49,9 @@ def test_progress_ends_at_all_of_both_stores() -> None:
 
 @pytest.mark.parametrize("score", [31, 30.5, float("inf")])
 def test_a_score_changed_by_hand_is_found(score: float, copy: Redis) -> None:
-    copy.zadd(KEY, {"ann": score})
+    copy.zadd(LEADERBOARD.key, {"ann": score})
 
-    found = compare()
+    found = compare(leaderboard)
 
     assert found.differences == [Difference("ann", 30, score)]
     assert (found.fault, found.equal) == (None, False)
@@ -58,13 +60,13 @@ def test_a_score_changed_by_hand_is_found(score: float, copy: Redis) -> None:
 def test_a_total_changed_by_hand_is_found() -> None:
     UserScore.objects.filter(user_id="ben").update(score=21)
 
-    assert compare().differences == [Difference("ben", 21, 20)]
+    assert compare(leaderboard).differences == [Difference("ben", 21, 20)]
 
 
 def test_a_member_taken_away_is_found(copy: Redis) -> None:
-    copy.zrem(KEY, "cem")
+    copy.zrem(LEADERBOARD.key, "cem")
 
-    found = compare()
+    found = compare(leaderboard)
 
     assert found.differences == [Difference("cem", 10, None)]
     assert found.fault == "damaged"
@@ -72,9 +74,9 @@ def test_a_member_taken_away_is_found(copy: Redis) -> None:
 
 @pytest.mark.parametrize("member", [b"dan", b"\xff\xfe", b"nul\0", b"x" * 1000])
 def test_a_member_that_was_added_is_found(member: bytes, copy: Redis) -> None:
-    copy.zadd(KEY, {member: 5})
+    copy.zadd(LEADERBOARD.key, {member: 5})
 
-    found = compare()
+    found = compare(leaderboard)
 
     user_id = member.decode(errors="surrogateescape")
     assert found.differences == [Difference(user_id, None, 5)]
@@ -82,51 +84,51 @@ def test_a_member_that_was_added_is_found(member: bytes, copy: Redis) -> None:
 
 
 def test_a_blocked_user_who_shows_is_found(copy: Redis) -> None:
-    copy.zadd(KEY, {"eve": 99})
+    copy.zadd(LEADERBOARD.key, {"eve": 99})
 
-    assert compare().differences == [Difference("eve", None, 99)]
+    assert compare(leaderboard).differences == [Difference("eve", None, 99)]
 
 
 def test_differences_come_by_user_id(copy: Redis) -> None:
-    copy.zadd(KEY, {"ann": 1, "ben": 2, "cem": 3})
+    copy.zadd(LEADERBOARD.key, {"ann": 1, "ben": 2, "cem": 3})
 
-    assert [difference.user_id for difference in compare().differences] == ["ann", "ben", "cem"]
+    assert [difference.user_id for difference in compare(leaderboard).differences] == ["ann", "ben", "cem"]
 
 
 def test_a_missing_copy_is_a_fault_and_not_a_difference_of_everyone(copy: Redis) -> None:
     copy.flushdb()
 
-    found = compare()
+    found = compare(leaderboard)
 
     assert (found.state, found.fault, found.equal) == (None, "missing", False)
     assert (found.compared, found.differences) == (0, [])
 
 
 def test_the_copy_of_another_log_is_a_fault(copy: Redis) -> None:
-    copy.hset(STATE_KEY, "origin", "elsewhere")
+    copy.hset(LEADERBOARD.state_key, "origin", "elsewhere")
 
-    found = compare()
+    found = compare(leaderboard)
 
     assert (found.fault, found.compared, found.equal) == ("foreign", 0, False)
 
 
 def test_a_copy_ahead_of_its_log_is_a_fault(copy: Redis) -> None:
-    copy.hset(STATE_KEY, "seq", "9")
+    copy.hset(LEADERBOARD.state_key, "seq", "9")
 
-    assert compare().fault == "ahead"
+    assert compare(leaderboard).fault == "ahead"
 
 
 def test_a_count_that_is_not_the_log_s_is_a_fault(copy: Redis) -> None:
-    copy.zadd(KEY, {"dan": 5})
-    copy.hset(STATE_KEY, "members", "4")
+    copy.zadd(LEADERBOARD.key, {"dan": 5})
+    copy.hset(LEADERBOARD.state_key, "members", "4")
 
-    assert compare().fault == "damaged"
+    assert compare(leaderboard).fault == "damaged"
 
 
 def increment_unseen_by_redis() -> None:
-    leaderboard.breaker.failed()  # so that nothing is asked of Redis for a second
+    breaker.failed()  # so that nothing is asked of Redis for a second
     services.correct(user_id="ann", total=31, actor="test", reason="unseen")
-    leaderboard.breaker.succeeded()
+    breaker.succeeded()
 
 
 def test_what_a_copy_that_stays_behind_has_not_seen_is_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,7 +136,7 @@ def test_what_a_copy_that_stays_behind_has_not_seen_is_no_difference(monkeypatch
     monkeypatch.setattr(verification, "PAUSE_S", 0)
     increment_unseen_by_redis()
 
-    found = compare()
+    found = compare(leaderboard)
 
     assert (found.fault, found.differences, found.unsettled, found.equal) == ("behind", [], 1, False)
 
@@ -149,7 +151,7 @@ def test_a_copy_that_catches_up_meanwhile_is_equal() -> None:
     tail = threading.Timer(0.3, catch_up)
     tail.start()
 
-    found = compare()
+    found = compare(leaderboard)
     tail.join()
 
     assert found.equal
@@ -161,9 +163,9 @@ def test_a_change_that_the_copy_lost_after_the_user_was_passed_by_is_found(copy:
     def lose_a_change(done: int, total: int) -> None:
         if done == 3:  # everyone in the table was equal
             services.correct(user_id="ann", total=31, actor="test", reason="late")
-            copy.zadd(KEY, {"ann": 30})
+            copy.zadd(LEADERBOARD.key, {"ann": 30})
 
-    found = compare(progress=lose_a_change)
+    found = compare(leaderboard, progress=lose_a_change)
 
     assert found.differences == [Difference("ann", 31, 30)]
 
@@ -193,8 +195,8 @@ def writes_going_on() -> Iterator[None]:
 
 def test_writes_that_go_on_are_no_differences() -> None:
     with writes_going_on():
-        first = compare()
-        found = [compare() for _ in range(10)]
+        first = compare(leaderboard)
+        found = [compare(leaderboard) for _ in range(10)]
 
     assert [f for f in found if not f.equal] == []
     assert found[-1].head.seq > first.head.seq
@@ -202,10 +204,10 @@ def test_writes_that_go_on_are_no_differences() -> None:
 
 def test_a_difference_is_found_among_writes_that_go_on(copy: Redis) -> None:
     services.correct(user_id="dan", total=5, actor="test", reason="start")
-    copy.zadd(KEY, {"dan": 6})
+    copy.zadd(LEADERBOARD.key, {"dan": 6})
 
     with writes_going_on():
-        found = compare()
+        found = compare(leaderboard)
 
     assert found.differences == [Difference("dan", 5, 6)]
     assert (found.unsettled, found.fault) == (0, None)

@@ -11,8 +11,9 @@ import pytest
 from django.conf import settings
 from redis import Redis
 
-from scores.projection import leaderboard
-from scores.projection.leaderboard import BULK, RedisAway
+from scores.exceptions import RedisAway
+from scores.projection.leaderboard import leaderboard
+from scores.stores.redis import BULK, client
 from tests.conftest import MORE_PATIENT
 
 
@@ -33,10 +34,10 @@ def test_a_request_does_not_wait_for_a_redis_that_is_busy(copy: Redis) -> None:
 
 @pytest.mark.parametrize("first", ["default", "bulk"])
 def test_a_comparison_does(first: str, copy: Redis) -> None:
-    leaderboard.client(first).ping()  # whoever comes first must not set the patience of the other
+    client(first).ping()  # whoever comes first must not set the patience of the other
 
     with redis_asleep(0.8):
         totals = leaderboard.totals_of(["ann"], alias=BULK)
 
     assert totals.scores == [None]
-    assert leaderboard.client().connection_pool.connection_kwargs["socket_timeout"] == 0.1 * MORE_PATIENT
+    assert client().connection_pool.connection_kwargs["socket_timeout"] == 0.1 * MORE_PATIENT

@@ -1,0 +1,125 @@
+"""The Lua scripts of the copy. Each one changes the set and its state together, and can be run again: totals are absolute.
+
+KEYS[1] is the ZSET and KEYS[2] the hash with its state, of the same board; ARGV[1] is the origin that the caller knows.
+"""
+
+from __future__ import annotations
+
+# Checks that the copy is whole and of the log that the caller knows; the first lines of every script below. To `pcall`
+# a key of another type answers with the table of an error: a hash without a state, a set without a size.
+_CHECK = """
+local state = redis.pcall('HMGET', KEYS[2], 'origin', 'seq', 'members')
+if state.err then state = {false, false, false} end
+local size = tonumber(redis.pcall('ZCARD', KEYS[1])) or -1
+local function fault()
+    if not state[1] or not state[2] or not state[3] then return 'missing' end
+    if state[1] ~= ARGV[1] then return 'foreign' end
+    if tonumber(state[3]) ~= size then return 'damaged' end
+end
+"""
+
+# ARGV: origin, first, last, then member and total in turn; an empty total removes the member.
+APPLY = (
+    _CHECK
+    + """
+local wrong = fault()
+if wrong then return {wrong} end
+local seq, first, last = tonumber(state[2]), tonumber(ARGV[2]), tonumber(ARGV[3])
+if seq >= last then return {'done'} end
+if seq < first - 1 then return {'behind'} end
+local add, remove = {}, {}
+local function flush(command, list)
+    if #list > 0 then redis.call(command, KEYS[1], unpack(list)) end
+end
+for i = 4, #ARGV, 2 do
+    if ARGV[i + 1] == '' then
+        remove[#remove + 1] = ARGV[i]
+    else
+        add[#add + 1] = ARGV[i + 1]
+        add[#add + 1] = ARGV[i]
+    end
+    if #add >= 2000 then flush('ZADD', add) add = {} end
+    if #remove >= 2000 then flush('ZREM', remove) remove = {} end
+end
+flush('ZADD', add)
+flush('ZREM', remove)
+redis.call('HSET', KEYS[2], 'seq', ARGV[3], 'members', redis.call('ZCARD', KEYS[1]))
+return {'moved'}
+"""
+)
+
+# ARGV: origin, least seq, then per question 'page' offset stop, or 'standing' member ''.
+READ = (
+    _CHECK
+    + """
+local wrong = fault()
+if wrong then return {wrong} end
+if tonumber(state[2]) < tonumber(ARGV[2]) then return {'behind'} end
+local answers = {}
+local function rank(score)
+    return redis.call('ZCOUNT', KEYS[1], '(' .. score, '+inf') + 1
+end
+for i = 3, #ARGV, 3 do
+    if ARGV[i] == 'page' then
+        local rows = redis.call('ZREVRANGE', KEYS[1], ARGV[i + 1], ARGV[i + 2], 'WITHSCORES')
+        local first = 1
+        if ARGV[i + 1] ~= '0' and #rows > 0 then first = rank(rows[2]) end
+        answers[#answers + 1] = {first, rows}
+    else
+        local score = redis.call('ZSCORE', KEYS[1], ARGV[i + 1])
+        answers[#answers + 1] = score and {rank(score), score} or {}
+    end
+end
+return {'whole', state[2], state[3], answers}
+"""
+)
+
+# KEYS[3] is the side key. ARGV: origin, seq, members, force. Not swapped in over a whole copy that is as far or
+# further, so of two rebuilds at once the slower one only wasted its work.
+SWAP = (
+    _CHECK
+    + """
+if ARGV[4] ~= '1' and not fault() and tonumber(state[2]) >= tonumber(ARGV[2]) then
+    redis.call('DEL', KEYS[3])
+    return {'done'}
+end
+if redis.call('ZCARD', KEYS[3]) ~= tonumber(ARGV[3]) then return {'damaged'} end
+redis.call('DEL', KEYS[2])
+redis.call('UNLINK', KEYS[1])  -- freed in the background: RENAME over a million members would take half a second
+if ARGV[3] ~= '0' then
+    redis.call('RENAME', KEYS[3], KEYS[1])
+    redis.call('PERSIST', KEYS[1])
+end
+redis.call('HSET', KEYS[2], 'origin', ARGV[1], 'seq', ARGV[2], 'members', ARGV[3])
+return {'moved'}
+"""
+)
+
+# ARGV: origin, seq, then member and total in turn. Only the state after event `seq` is mended, so a total that a late
+# change is about to write is never taken back.
+MEND = (
+    _CHECK
+    + """
+local wrong = fault()
+if wrong then return {wrong} end
+if state[2] ~= ARGV[2] then return {'behind'} end
+local mended = 0
+for i = 3, #ARGV, 2 do
+    local score = redis.call('ZSCORE', KEYS[1], ARGV[i])
+    if ARGV[i + 1] == '' then
+        mended = mended + redis.call('ZREM', KEYS[1], ARGV[i])
+    elseif not score or tonumber(score) ~= tonumber(ARGV[i + 1]) then
+        redis.call('ZADD', KEYS[1], ARGV[i + 1], ARGV[i])
+        mended = mended + 1
+    end
+end
+return {'moved', mended}
+"""
+)
+
+# ARGV: members.
+TOTALS = """
+return {redis.call('HMGET', KEYS[2], 'origin', 'seq'), redis.call('ZMSCORE', KEYS[1], unpack(ARGV))}
+"""
+
+STATE = _CHECK + "return {state[1], state[2], state[3], size}"
