@@ -144,7 +144,7 @@ def written_codes() -> dict[str, int]:
     for call in (call for path in CODE for call in calls(path)):
         match call:
             case ast.Call(
-                func=ast.Name("page") | ast.Attribute(attr="page"),
+                func=ast.Name("problem_response") | ast.Attribute(attr="problem_response"),
                 args=[ast.Constant(int(status)), ast.Constant(str(code)), *_],
             ):
                 found[code] = status
