@@ -2,136 +2,35 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Awaitable, Sequence
-from typing import Any, ClassVar, NamedTuple, NoReturn, cast
+from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
-from rest_framework.authentication import BaseAuthentication
-from rest_framework.exceptions import MethodNotAllowed, NotFound, ParseError, PermissionDenied, ValidationError
-from rest_framework.negotiation import BaseContentNegotiation
-from rest_framework.parsers import BaseParser
+from rest_framework.exceptions import NotFound, ParseError, PermissionDenied, ValidationError
 from rest_framework.permissions import AllowAny
-from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
-from rest_framework.views import APIView
 
 from scores import metrics, selectors, services
-from scores.access.authentication import WRITE_ANY, AuthenticatedRequest, InsufficientScope, key_fetched
-from scores.access.throttling import IncrementThrottle, PlayerThrottle, ReadThrottle, Throttle
+from scores.access.authentication import WRITE_ANY, AuthenticatedRequest, InsufficientScope
+from scores.access.throttling import IncrementThrottle, PlayerThrottle
 from scores.board import LEADERBOARD
-from scores.exceptions import KeyAwaited
 from scores.log import refusals
 from scores.models import ACTION_NAME
 from scores.selectors import Page, Standing
 from scores.user_id import is_user_id
 
 from . import problems
-from .parsers import StrictJSONParser
+from .async_view import AsyncView, encode, json_response
 from .serializers import IncrementSerializer, PageSerializer
 
 MAX_PER_PAGE = 100
 
-encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-
-
-class OnlyJSON(BaseContentNegotiation):
-    """One parser and one renderer: there is nothing to negotiate, and a 406 helps nobody."""
-
-    def select_parser(self, request: Request, parsers: Sequence[BaseParser]) -> BaseParser | None:  # type: ignore[override]
-        kind, _, _ = request.content_type.partition(";")
-        return parsers[0] if kind.strip().lower() == parsers[0].media_type else None
-
-    def select_renderer(  # type: ignore[override]
-        self, request: Request, renderers: Sequence[BaseRenderer], format_suffix: str | None = None
-    ) -> tuple[BaseRenderer, str]:
-        return renderers[0], renderers[0].media_type
-
-
-PARSERS: list[BaseParser] = [StrictJSONParser()]
-NEGOTIATOR = OnlyJSON()
 # Their fields are copied with each serializer that is made, and validating leaves no trace in one.
 INCREMENT = IncrementSerializer()
 PAGE = PageSerializer()
 ACTION = re.compile(ACTION_NAME)
-
-
-class AsyncView(APIView):
-    """A DRF view whose handlers are coroutines.
-
-    DRF 3.18 is sync, and packages that wrap it hop to a thread for `initial`, which costs more than everything here.
-    Authentication, permissions and parsing do no I/O, so they run where they are; a problem is rendered here as well,
-    because Django would hop to a thread for that too. What DRF makes anew for each request and is the same for all of
-    them is made once per class: docs/adr/0011 has the figures.
-    """
-
-    format_kwarg = None
-    authenticators: ClassVar[list[BaseAuthentication]]
-    permissions: ClassVar[list[Any]]  # the stubs have a private name for what they are
-    throttle: ClassVar[Throttle] = ReadThrottle()
-
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        cls.authenticators = [authenticator() for authenticator in cls.authentication_classes]
-        cls.permissions = [permission() for permission in cls.permission_classes]
-
-    async def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:  # type: ignore[override]
-        self.args, self.kwargs = args, kwargs
-        self.request = wrapped = self.initialize_request(request, *args, **kwargs)
-        self.headers: dict[str, str] = {}
-        try:
-            try:
-                self.initial(wrapped, *args, **kwargs)
-            except KeyAwaited:  # once in a while: see docs/adr/0015
-                await key_fetched()
-                self.initial(wrapped, *args, **kwargs)
-            if (rate := self.throttle.rate) is not None:
-                self.headers = await self.throttle.admit(wrapped, rate)
-            method = (request.method or "").lower()
-            known = method in self.http_method_names
-            handler = getattr(self, method, self.http_method_not_allowed) if known else self.http_method_not_allowed
-            response = await cast("Awaitable[HttpResponse]", handler(wrapped, *args, **kwargs))
-        except Exception as error:
-            problem = self.handle_exception(error)
-            self.finalize_response(wrapped, problem, *args, **kwargs)
-            return cast("HttpResponse", problem.render())
-        finally:
-            wrapped.parser_context.clear()  # holds the request and the view: a cycle each time, for the collector to find
-        for name, value in self.headers.items():
-            response.headers[name] = value
-        return response
-
-    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """DRF's, without versions and formats, of which there is one each."""
-        self.perform_authentication(request)
-        self.check_permissions(request)
-
-    def get_authenticators(self) -> list[BaseAuthentication]:
-        return self.authenticators
-
-    def get_permissions(self) -> list[Any]:
-        return self.permissions
-
-    def get_parsers(self) -> list[BaseParser]:
-        return PARSERS
-
-    def get_content_negotiator(self) -> BaseContentNegotiation:
-        return NEGOTIATOR
-
-    async def options(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:  # type: ignore[override]
-        return HttpResponse(status=204, headers={"Allow": ", ".join(self.allowed_methods)})
-
-    def http_method_not_allowed(self, request: Request, *args: Any, **kwargs: Any) -> NoReturn:  # type: ignore[override]
-        self.headers["Allow"] = ", ".join(self.allowed_methods)  # RFC 9110, section 15.5.6
-        raise MethodNotAllowed(request.method or "")
-
-
-def json_response(body: dict[str, Any], headers: dict[str, str]) -> HttpResponse:
-    """A good answer, past the template layer of DRF's `Response`, which costs as much as all the rest of an increment's view."""
-    return HttpResponse(encode(body).encode(), content_type="application/json", headers=headers)
 
 
 class IncrementView(AsyncView):
