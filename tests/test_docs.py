@@ -16,7 +16,7 @@ from rest_framework import exceptions as drf
 from rest_framework import serializers as fields
 from rest_framework_simplejwt import serializers as simplejwt
 
-from scores.api import problems, serializers, urls
+from scores.api import award, problems, serializers, urls
 from scores.exceptions import ScoreError
 from tools.servers import ROOT, UVICORN
 
@@ -114,9 +114,8 @@ def below(kind: type[Any]) -> Iterator[type[Any]]:
 
 def field_codes() -> set[str]:
     """What is said about fields of bodies and of the query string."""
-    found: set[str] = set()
+    found = {f"points_{code}" for code in award.POINTS_ERRORS}
     for serializer in (
-        serializers.IncrementSerializer(),
         serializers.RegistrationSerializer(),
         simplejwt.TokenObtainPairSerializer(),
         simplejwt.TokenRefreshSerializer(),
@@ -126,8 +125,6 @@ def field_codes() -> set[str]:
             if field.read_only:
                 continue
             codes = {"required", "null"}
-            if isinstance(field, serializers.StrictIntegerField):
-                codes |= field.default_error_messages.keys()
             if isinstance(field, fields.CharField):
                 codes |= {"blank", "invalid"} | {getattr(rule, "code", "invalid") for rule in field.validators}
             found |= {f"{name}_{code}" for code in codes}

@@ -15,7 +15,7 @@ DEEPEST = 16  # levels of nesting
 class StrictJSONParser(BaseParser):
     """`application/json` in UTF-8 (RFC 8259), without duplicate keys, NaN or Infinity.
 
-    Numbers keep their kind: `10` is an int, `10.0` and `1e3` are floats, so that a serializer can tell.
+    Numbers keep their kind: `10` is an int, `10.0` and `1e3` are floats, so that `award` can tell.
     """
 
     media_type = "application/json"

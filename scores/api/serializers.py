@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractUser
 from django.contrib.auth.password_validation import validate_password
@@ -15,40 +14,6 @@ from rest_framework.exceptions import APIException
 
 from scores.user_id import is_user_id
 
-# What a client most likely meant as a number, by the type it came as.
-KINDS: dict[type, str] = {bool: "is_boolean", float: "is_float", str: "is_text"}
-
-
-class StrictIntegerField(serializers.Field[int, Any, int, Any]):
-    """A JSON integer and nothing that could be taken for one: no `10.0`, `"10"` or `true`."""
-
-    default_error_messages = {
-        "required": "This field is required.",
-        "null": "Expected a whole number.",
-        "is_boolean": "Expected a whole number, not true or false.",
-        "is_float": "Expected a whole number without a fraction and an exponent.",
-        "is_text": "Expected a whole number without quotes.",
-        "not_integer": "Expected a whole number.",
-        "too_small": "Expected at least {least}.",
-        "too_large": "Expected at most {most}.",
-    }
-
-    def __init__(self, *, least: int, most: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.least, self.most = least, most
-
-    def to_internal_value(self, data: Any) -> int:
-        if type(data) is not int:
-            self.fail(KINDS.get(type(data), "not_integer"))
-        if data < self.least:
-            self.fail("too_small", least=self.least)
-        if data > self.most:
-            self.fail("too_large", most=self.most)
-        return data
-
-    def to_representation(self, value: int) -> int:
-        return value
-
 
 class TextField(serializers.CharField):
     """A JSON text. DRF's field would make one of a number."""
@@ -57,10 +22,6 @@ class TextField(serializers.CharField):
         if not isinstance(data, str):
             self.fail("invalid")
         return super().to_internal_value(data)
-
-
-class IncrementSerializer(serializers.Serializer[Any]):
-    points = StrictIntegerField(least=1, most=settings.MAX_POINTS)
 
 
 class PageSerializer(serializers.Serializer[Any]):

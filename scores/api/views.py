@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
@@ -17,20 +16,18 @@ from scores.access.authentication import WRITE_ANY, AuthenticatedRequest, Insuff
 from scores.access.throttling import IncrementThrottle, PlayerThrottle
 from scores.board import LEADERBOARD
 from scores.log import refusals
-from scores.models import ACTION_NAME
 from scores.selectors import Page, Standing
 from scores.user_id import is_user_id
 
 from . import problems
 from .async_view import AsyncView, encode, json_response
-from .serializers import IncrementSerializer, PageSerializer
+from .award import award
+from .serializers import PageSerializer
 
 MAX_PER_PAGE = 100
 
-# Their fields are copied with each serializer that is made, and validating leaves no trace in one.
-INCREMENT = IncrementSerializer()
+# The fields are copied with each serializer that is made, and validating leaves no trace in one.
 PAGE = PageSerializer()
-ACTION = re.compile(ACTION_NAME)
 
 
 class IncrementView(AsyncView):
@@ -64,18 +61,6 @@ async def respond_to_increment(request: AuthenticatedRequest, user_id: str, acto
     if recorded.replayed:
         headers["Idempotency-Replayed"] = "true"
     return json_response({"success": True, "newScore": recorded.total}, headers)
-
-
-def award(body: Any) -> tuple[int, str | None]:
-    """The `points` of a body, or its `action` and no points."""
-    if not isinstance(body, dict) or "action" not in body:
-        return INCREMENT.run_validation(body)["points"], None
-    if "points" in body:
-        raise ParseError("An increment has points or an action, not both.", "points_and_action")
-    action = body["action"]
-    if not isinstance(action, str) or not ACTION.fullmatch(action):
-        raise ParseError("An action has 1 to 64 of a-z, A-Z, 0-9 and _ . : -", "action_invalid")
-    return 0, action
 
 
 class PointsNotAllowed(PermissionDenied):

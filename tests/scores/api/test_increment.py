@@ -195,6 +195,26 @@ def test_a_wrong_body_is_a_400_with_a_code_of_its_own(body: bytes, code: str, po
     assert nothing_was_written()
 
 
+@pytest.mark.parametrize(
+    ("body", "detail", "errors"),
+    [
+        (b"{}", "This field is required.", {"points": ["This field is required."]}),
+        (b'{"points": 1000001}', "Expected at most 1000000.", {"points": ["Expected at most 1000000."]}),
+        (b'{"points": null}', "Expected a whole number.", {"points": ["Expected a whole number."]}),
+        (b"null", "This field may not be null.", None),
+        (
+            b"[]",
+            "Invalid data. Expected a dictionary, but got list.",
+            {"non_field_errors": ["Invalid data. Expected a dictionary, but got list."]},
+        ),
+    ],
+)
+def test_a_wrong_body_is_explained(body: bytes, detail: str, errors: Any, post: Post) -> None:
+    answer = post(body).json()
+
+    assert (answer["detail"], answer.get("errors")) == (detail, errors)
+
+
 def test_the_problem_of_a_field_names_the_field(post: Post) -> None:
     answer = post(b'{"points": 0}')
 
