@@ -6,7 +6,8 @@ from django.conf import settings
 
 from leaderboard_site.asgi_types import Application, Receive, Scope, Send
 from scores.access.client_address import rate_limit_key
-from scores.access.limiter import Hit, batcher
+from scores.access.limiter import batcher
+from scores.access.sliding_window import Hit
 from scores.access.throttling import limit_headers
 from scores.api import problems
 

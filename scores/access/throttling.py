@@ -16,7 +16,8 @@ from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
 from .client_address import rate_limit_key
-from .limiter import Hit, Verdict, batcher
+from .limiter import Verdict, batcher
+from .sliding_window import Hit
 
 
 class RateLimited(Throttled):

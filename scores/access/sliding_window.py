@@ -1,0 +1,160 @@
+"""Counting of hits in a sliding window: in Redis for all processes together, or in this process alone.
+
+Each limit of somebody has two counters: that of the previous window fades out while that of the current one fills. A hit
+is within the limit if floor(previous * left / length) + current is below it, where `left` is what remains of the current
+window. A window begins with its first hit. The script in Redis looks and counts in one step, so at most the limit is let
+through, however many ask at the same moment.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from limits import RateLimitItem
+from redis.exceptions import NoScriptError
+
+from scores.stores.redis import client
+
+PREFIX = "leaderboard:limits"
+FORGET_EVERY_S = 60
+
+# KEYS: the counters of the previous and of the current window. ARGV: the limit, and the length of a window in ms.
+# The time is in the keys' TTL: the current counter lives for two lengths, and is the previous one in the second.
+COUNT = """
+local limit, length = tonumber(ARGV[1]), tonumber(ARGV[2])
+local function counter(key)
+    local ttl = redis.call('PTTL', key)
+    if ttl <= 0 then return 0, 0 end  -- there is none, or a foreign one that would never end
+    return tonumber(redis.call('GET', key)) or 0, ttl
+end
+local current, current_ttl = counter(KEYS[2])
+if current_ttl > 0 and current_ttl < length then
+    redis.call('RENAME', KEYS[2], KEYS[1])
+    current, current_ttl = 0, current_ttl + length
+    redis.call('SET', KEYS[2], 0, 'PX', current_ttl)
+end
+local previous, previous_ttl = counter(KEYS[1])
+local admitted = math.floor(previous * previous_ttl / length) + current < limit
+if admitted then
+    current = current + 1
+    if current_ttl > 0 then
+        redis.call('INCR', KEYS[2])
+    else
+        current_ttl = 2 * length
+        redis.call('SET', KEYS[2], 1, 'PX', current_ttl)
+    end
+end
+return {admitted and 1 or 0, previous, previous_ttl, current, current_ttl}
+"""
+SHA = hashlib.sha1(COUNT.encode(), usedforsecurity=False).hexdigest()  # as Redis names the script
+
+
+class Hit(NamedTuple):
+    """Somebody does something of which there is a limit. `who` is a user id or an address, after the limit's name."""
+
+    name: str
+    who: str
+    rate: RateLimitItem
+
+    @property
+    def key(self) -> str:
+        return self.rate.key_for(self.name, self.who)
+
+
+class Window(NamedTuple):
+    """The two counters as they are now. Times are seconds until they are forgotten."""
+
+    previous: int
+    previous_ttl_s: float
+    current: int
+    current_ttl_s: float  # up to twice the length: for the second half it is the previous one
+
+
+class Counted(NamedTuple):
+    admitted: bool
+    window: Window  # with this hit in it, if it is admitted
+
+
+def redis_keys(hit: Hit) -> tuple[str, str]:
+    """The keys of the previous and the current counter, as the library `limits` names them, whose script counted before.
+
+    The braces make one hash tag of both, so that they are in one slot of a cluster.
+    """
+    current = f"{PREFIX}:{{{hit.key}}}"
+    return f"{current}/-1", current
+
+
+def count_in_redis(hits: Sequence[Hit]) -> list[Counted]:
+    """Count all `hits` in one round trip. Raises `RedisError` or `OSError`; some may be counted then."""
+    replies = _send(hits)
+    # A new Redis does not know the script. Another process may have loaded it while this one sent its hits, so only some
+    # are missing, and the others must not be counted again. EVAL needs no script that is known, and makes it known.
+    missing = [n for n, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+    if missing:
+        for n, reply in zip(missing, _send([hits[n] for n in missing], known=False), strict=True):
+            replies[n] = reply
+    return [_counted(reply) for reply in replies]
+
+
+def _send(hits: Sequence[Hit], *, known: bool = True) -> list[Any]:
+    # One script for each hit, since a script may touch one slot of a cluster only. The connections of this client do not
+    # repeat a command whose answer was lost: a hit that is sent twice counts twice.
+    pipeline = client().pipeline(transaction=False)
+    run, script = (pipeline.evalsha, SHA) if known else (pipeline.eval, COUNT)
+    for hit in hits:
+        run(script, 2, *redis_keys(hit), hit.rate.amount, hit.rate.get_expiry() * 1000)
+    return pipeline.execute(raise_on_error=False)
+
+
+def _counted(reply: Any) -> Counted:
+    if isinstance(reply, Exception):
+        raise reply
+    admitted, previous, previous_ttl_ms, current, current_ttl_ms = reply
+    return Counted(admitted == 1, Window(previous, previous_ttl_ms / 1000, current, current_ttl_ms / 1000))
+
+
+class _Counters(NamedTuple):
+    previous: int
+    current: int
+    ends_at: float  # of the current window, by the monotonic clock
+    length_s: int
+
+
+class ProcessCounters:
+    """The same counting within this process. Not for several threads at once."""
+
+    def __init__(self) -> None:
+        self._counters: dict[str, _Counters] = {}
+        self._forgot_at = time.monotonic()
+
+    def __len__(self) -> int:
+        return len(self._counters)
+
+    def count(self, hits: Sequence[Hit]) -> list[Counted]:
+        now = time.monotonic()
+        return [self._count(hit, now) for hit in hits]
+
+    def _count(self, hit: Hit, now: float) -> Counted:
+        length_s = hit.rate.get_expiry()
+        previous, current, ends_at, _ = self._counters.get(hit.key, (0, 0, now + length_s, length_s))
+        if now >= ends_at + length_s:
+            previous, current, ends_at = 0, 0, now + length_s
+        elif now >= ends_at:
+            previous, current, ends_at = current, 0, ends_at + length_s
+        left_s = ends_at - now
+        admitted = math.floor(previous * left_s / length_s) + current < hit.rate.amount
+        current += admitted
+        self._counters[hit.key] = _Counters(previous, current, ends_at, length_s)
+        return Counted(admitted, Window(previous, left_s if previous else 0.0, current, left_s + length_s))
+
+    def forget_ended(self, *, every_s: float = FORGET_EVERY_S) -> None:
+        """Forget the counters that count no more, if the last time was `every_s` seconds ago or more."""
+        now = time.monotonic()
+        if now - self._forgot_at < every_s:
+            return
+        self._forgot_at = now
+        self._counters = {key: it for key, it in self._counters.items() if now < it.ends_at + it.length_s}
