@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import environ
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from leaderboard_site.conf.database import database_of
 from leaderboard_site.conf.env import Reader
 from leaderboard_site.conf.keys import algorithm_of_pair, is_confidential
 from leaderboard_site.observability.logs import formatter
@@ -89,24 +89,15 @@ TEMPLATES = [
 
 DATABASE_URL = read.text("DATABASE_URL", hint="PostgreSQL, e.g. DATABASE_URL=postgresql://user:password@host:5432/name")
 REDIS_URL = read.text("REDIS_URL", hint="Redis, e.g. REDIS_URL=redis://host:6379/0")
-if DATABASE_URL and urlsplit(DATABASE_URL).scheme not in ("postgres", "postgresql"):
-    read.problems.append(
-        "DATABASE_URL: expected postgresql://…; no other database has the locks and arrays this needs."
-    )
 if REDIS_URL and urlsplit(REDIS_URL).scheme not in ("redis", "rediss", "unix"):
     read.problems.append("REDIS_URL: expected redis://…, rediss://… or unix://…")
 
-DATABASES: dict[str, Any] = {
-    "default": environ.Env.db_url_config(DATABASE_URL or "postgresql:///") | {"ENGINE": "django.db.backends.postgresql"}
-}
-# A host that is gone must cost a bounded wait, never a thread: 2 s while sending or connecting, 5 s while waiting.
-DATABASES["default"]["OPTIONS"] = {
-    "connect_timeout": 2,
-    "tcp_user_timeout": 2000,
-    "keepalives_idle": 2,
-    "keepalives_interval": 1,
-    "keepalives_count": 3,
-} | DATABASES["default"].get("OPTIONS", {})
+DATABASES: dict[str, Any] = {}
+if DATABASE_URL:
+    try:
+        DATABASES["default"] = database_of(DATABASE_URL)
+    except ValueError as error:
+        read.problems.append(f"DATABASE_URL: {error}")
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 

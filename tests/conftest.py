@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import httpx
 import pytest
@@ -62,6 +63,13 @@ def _stores(django_db_blocker: Any) -> Iterator[None]:
         teardown_databases(databases, verbosity=0)
 
 
+def database_url(name: str = "", **parameters: str) -> str:
+    """The tests' database as DATABASE_URL has it, or another one of the same server, with parameters of libpq."""
+    database = connection.settings_dict
+    query = urlencode({"host": database["HOST"], "port": database["PORT"]} | parameters, quote_via=quote)
+    return f"postgresql://postgres@/{name or database['NAME']}?{query}"
+
+
 @pytest.fixture
 def board(_stores: None) -> Iterator[None]:
     """An empty board. Every test that touches a store asks for it."""
@@ -105,12 +113,7 @@ def redis(board: None) -> Iterator[Redis]:
 @pytest.fixture(scope="session")
 def _server(_stores: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The test database is named in settings by now; the server has to be told."""
-    name = connection.settings_dict["NAME"]
-    host = connection.settings_dict["OPTIONS"]["host"]
-    server = Server(
-        log=tmp_path_factory.mktemp("server") / "log",
-        env={"DATABASE_URL": f"postgresql://postgres@/{name}?host={host}"},
-    ).start()
+    server = Server(log=tmp_path_factory.mktemp("server") / "log", env={"DATABASE_URL": database_url()}).start()
     server.pause()
     yield server
     server.stop()

@@ -21,8 +21,8 @@ REQUIRED = _Required()
 class Reader:
     """Reads variables and remembers what is wrong, so that a first start shows every mistake and not just the first.
 
-    `NAME_FILE` gives the path of a file to read `NAME` from, as container secrets do. Values are taken as they are:
-    django-environ's own reader would take a secret that begins with `$` for the name of another variable.
+    `NAME_FILE` gives the path of a file to read `NAME` from, as container secrets do. Values are taken as they are: a
+    secret may begin with `$`.
     """
 
     def __init__(self) -> None:

@@ -21,6 +21,7 @@ from websockets.sync.client import connect
 
 from scores import services
 from scores.projection.leaderboard import leaderboard
+from tests.conftest import database_url
 from tests.scores.admin.test_admin import USERS, logged_in
 from tests.scores.admin.test_moderation import member_of
 from tests.scores.conftest import until
@@ -77,10 +78,8 @@ def moderator(board: None) -> User:
 
 @pytest.fixture
 def two_workers(moderator: User, tmp_path: Path) -> Iterator[Server]:
-    name, host = connection.settings_dict["NAME"], connection.settings_dict["OPTIONS"]["host"]
     leaderboard.rebuild(why="it was missing")
-    database = f"postgresql://postgres@/{name}?host={host}"
-    server = Server(log=tmp_path / "log", env={"DATABASE_URL": database, "WORKERS": "2"}).start()
+    server = Server(log=tmp_path / "log", env={"DATABASE_URL": database_url(), "WORKERS": "2"}).start()
     yield server
     server.stop()
 

@@ -11,7 +11,7 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.db import connection
 
-from tests.conftest import TokenFor
+from tests.conftest import TokenFor, database_url
 from tools.servers import Server
 
 
@@ -63,8 +63,7 @@ def test_a_server_before_its_migrations_is_not_ready(server: Server, tmp_path: P
     with connection.cursor() as cursor:
         cursor.execute("DROP DATABASE IF EXISTS unmigrated")
         cursor.execute("CREATE DATABASE unmigrated")
-    host = connection.settings_dict["OPTIONS"]["host"]
-    early = Server(log=tmp_path / "log", env={"DATABASE_URL": f"postgresql://postgres@/unmigrated?host={host}"}).start()
+    early = Server(log=tmp_path / "log", env={"DATABASE_URL": database_url("unmigrated")}).start()
 
     try:
         assert ready(early) == (503, "migrations missing")

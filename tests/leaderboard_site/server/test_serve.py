@@ -43,6 +43,7 @@ def test_every_missing_variable_is_named_at_once() -> None:
         ({"JWT_SIGNING_KEY": "short"}, "JWT_SIGNING_KEY has 5 bytes; it needs at least 32."),
         ({"PORT": "http"}, "PORT='http': expected a whole number from 1 to 65535."),
         ({"DATABASE_URL": "sqlite:///scores"}, "DATABASE_URL: expected postgresql://"),
+        ({"DATABASE_URL": "postgresql://ada:a%zz@db/scores"}, "DATABASE_URL: invalid percent-encoded token."),
     ],
 )
 def test_a_wrong_value_is_named_and_nothing_else(wrong: dict[str, str], told: str) -> None:

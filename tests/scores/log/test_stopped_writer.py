@@ -18,6 +18,7 @@ from scores.log.head import log
 from scores.log.ledger import Change, Kind, Recorded
 from scores.log.writer import TRANSACTION_TIMEOUT_SINCE, writer
 from scores.models import UserScore
+from tests.conftest import database_url
 from tests.scores.conftest import until
 from tools.servers import ROOT
 
@@ -44,9 +45,8 @@ def make_worker(board: None) -> Iterator[Callable[..., subprocess.Popen[bytes]]]
     workers: list[subprocess.Popen[bytes]] = []
 
     def make(*, transaction_timeout_since: int) -> subprocess.Popen[bytes]:
-        settings = connection.settings_dict
         env = os.environ | {
-            "DATABASE_URL": f"postgresql://postgres@/{settings['NAME']}?host={settings['OPTIONS']['host']}",
+            "DATABASE_URL": database_url(),
             "DJANGO_SETTINGS_MODULE": "leaderboard_site.settings",
         }
         command = [sys.executable, "-c", WORKER, str(transaction_timeout_since)]

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.core.management import CommandError, call_command
-from django.db import connection
 from redis import Redis
 
 from scores import services
@@ -22,6 +21,7 @@ from scores.log.head import log
 from scores.management import progress
 from scores.projection.leaderboard import leaderboard
 from scores.signals import leaderboard_changed
+from tests.conftest import database_url
 from tools.servers import ROOT
 
 NOWHERE = {"DATABASE_URL": "postgresql://127.0.0.1:1/none", "REDIS_URL": "redis://127.0.0.1:1/0"}
@@ -37,9 +37,7 @@ def manage(
     name: str, env: dict[str, str] | None = None, *, stderr: int = subprocess.PIPE
 ) -> subprocess.CompletedProcess[str]:
     """A process of its own, on the stores of the tests unless `env` says otherwise."""
-    database = connection.settings_dict
-    url = f"postgresql://postgres@/{database['NAME']}?host={database['OPTIONS']['host']}"
-    env = os.environ | {"DATABASE_URL": url, "REDIS_URL": settings.REDIS_URL} | (env or {})
+    env = os.environ | {"DATABASE_URL": database_url(), "REDIS_URL": settings.REDIS_URL} | (env or {})
     command = [sys.executable, "manage.py", name]
     return subprocess.run(
         command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=stderr, text=True, timeout=60, check=False
