@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import os
+import platform
 from pathlib import Path
 from secrets import compare_digest
 
 from django.conf import settings
 from django.http import HttpResponse
-from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client import REGISTRY, CollectorRegistry, Gauge, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from leaderboard_site.asgi_types import Receive, Scope, Send
+from leaderboard_site.version import VERSION
 from scores.api import problems
 
 PATH = "/metrics"
+
+# Not an Info, which several processes cannot have. Each says it for itself, so that an update that is under way shows.
+build_info = Gauge(
+    "leaderboard_build_info",
+    "1 for each version of the service, and of Python, that a process runs.",
+    ["version", "python"],
+    multiprocess_mode="livemax",
+)
+build_info.labels(VERSION, platform.python_version()).set(1)
 
 
 async def exposition(scope: Scope, receive: Receive, send: Send) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from leaderboard_site.asgi_types import Receive, Scope, Send
+from leaderboard_site.version import VERSION
 from scores.projection.tail import tail
 from scores.stores.redis import breaker
 
@@ -16,10 +17,16 @@ DATABASE_MAY_BE_AWAY_S = 5.0
 
 
 async def health(scope: Scope, receive: Receive, send: Send) -> None:
-    """`/healthz/live`: the process answers, and touches nothing for it. `/healthz/ready`: it can serve, or 503 and why not."""
+    """`/healthz/live`: the process answers with its version. `/healthz/ready`: it can serve, or 503 and why not."""
     name = scope["path"].removeprefix(PREFIX)
-    status, word = (200, "ok") if name == "live" else await readiness() if name == "ready" else (404, "unknown")
-    body = json.dumps({"status": word}).encode()
+    if name == "live":  # touches nothing: a process that only waits for a store must not be restarted
+        status, said = 200, {"status": "ok", "version": VERSION}
+    elif name == "ready":
+        status, word = await readiness()
+        said = {"status": word}
+    else:
+        status, said = 404, {"status": "unknown"}
+    body = json.dumps(said).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})
