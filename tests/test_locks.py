@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -43,3 +44,13 @@ def test_both_locks_agree() -> None:
     run, dev = (versions(lock) for lock in LOCKS)
 
     assert {name: (version, dev[name]) for name, version in run.items() if dev.get(name, version) != version} == {}
+
+
+def test_the_lock_of_npm_names_contents_and_no_registry() -> None:
+    """So that any mirror will do, and none can send something else."""
+    lock = json.loads((ROOT / "tools" / "typescript" / "package-lock.json").read_text())
+    packages = {name: package for name, package in lock["packages"].items() if name}
+
+    assert packages
+    assert [name for name, package in packages.items() if "integrity" not in package] == []
+    assert [name for name, package in packages.items() if "resolved" in package] == []

@@ -1,9 +1,11 @@
 // The page of the API: Swagger UI on the schema of this server.
 
 const docs = document.getElementById("docs");
+const schema = docs?.dataset.schema;
+if (!docs || schema === undefined) throw new Error("The page does not name its schema");
 
 SwaggerUIBundle({
-  url: docs.dataset.schema,
+  url: schema,
   domNode: docs,
   presets: [SwaggerUIBundle.presets.apis],
   layout: "BaseLayout",

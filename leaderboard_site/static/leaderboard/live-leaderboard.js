@@ -4,9 +4,15 @@
  * It takes over a table that the server rendered into it, and makes one where there is none. Its styles are in
  * live-leaderboard.css, which the page links. Attributes: `src`, the socket; `api`, where to ask while sockets are
  * blocked; `me`, the user id whose row is marked. It dispatches the events of its client, `update` and `state`.
+ *
+ * @typedef {import("./client.js").Entry} Entry
+ * @typedef {import("./client.js").State} State
+ * @typedef {{rank: number, score: number}} Standing
+ * @typedef {{body: HTMLTableSectionElement, foot: HTMLTableSectionElement, mine: Line, news: HTMLElement}} Parts
  */
 
 import { LeaderboardClient, ranked } from "./client.js";
+import { part } from "./parts.js";
 
 const GLIDE_MS = 450;
 const COUNT_MS = 600;
@@ -30,23 +36,23 @@ const ROW = `
 const numbers = new Intl.NumberFormat("en");
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 
-class LiveLeaderboard extends HTMLElement {
+export class LiveLeaderboard extends HTMLElement {
   static observedAttributes = ["src", "api", "me"];
 
   /** @type {Map<string, Line>} by user id */
   #lines = new Map();
   /** @type {LeaderboardClient | undefined} */
   #client;
-  #body;
-  #mine;
-  #news;
+  /** @type {Parts | undefined} once it was in a document */
+  #built;
+  /** @type {Standing | undefined} */
   #standing;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
   #saying;
   #toldAt = -Infinity;
   #told = "";
 
   connectedCallback() {
-    if (!this.#body) this.#build();
     this.#pin();
     this.#connect();
   }
@@ -56,8 +62,13 @@ class LiveLeaderboard extends HTMLElement {
     this.#client = undefined;
   }
 
+  /**
+   * @param {string} name
+   * @param {string | null} before
+   * @param {string | null} now
+   */
   attributeChangedCallback(name, before, now) {
-    if (!this.isConnected || !this.#body || before === now) return;
+    if (!this.isConnected || !this.#built || before === now) return;
     if (name === "me") {
       this.#standing = undefined;
       this.#pin();
@@ -76,7 +87,7 @@ class LiveLeaderboard extends HTMLElement {
 
   set standing(standing) {
     this.#standing = standing;
-    this.#pin();
+    if (this.#built) this.#pin();
   }
 
   #connect() {
@@ -97,31 +108,43 @@ class LiveLeaderboard extends HTMLElement {
 
   // The table
 
-  #build() {
-    if (!this.querySelector("table")) this.innerHTML = SKELETON;
-    const table = this.querySelector("table");
-    this.#body = table.tBodies[0];
-    for (const row of this.#body.querySelectorAll("tr[data-user]")) this.#lines.set(row.dataset.user, new Line(row));
-    this.#mine = new Line(filled(table.createTFoot().insertRow()));
-    this.#mine.row.className = "me";
-    // What has changed, in a sentence: as a live region the table would read out every frame.
-    this.#news = document.createElement("p");
-    this.#news.className = "hidden";
-    this.#news.setAttribute("role", "status");
-    this.append(this.#news);
+  get #parts() {
+    return (this.#built ??= this.#build());
   }
 
+  #build() {
+    if (!this.querySelector("table")) this.innerHTML = SKELETON;
+    const table = part(this, "table", HTMLTableElement);
+    const body = table.tBodies[0];
+    for (const row of body.rows) {
+      if (row.dataset.user !== undefined) this.#lines.set(row.dataset.user, new Line(row));
+    }
+    const foot = table.createTFoot();
+    const mine = new Line(filled(foot.insertRow()));
+    mine.row.className = "me";
+    // What has changed, in a sentence: as a live region the table would read out every frame.
+    const news = document.createElement("p");
+    news.className = "hidden";
+    news.setAttribute("role", "status");
+    this.append(news);
+    return { body, foot, mine, news };
+  }
+
+  /** @param {Entry[]} entries best first */
   #show(entries) {
     const first = this.#lines.size === 0;
-    const before = new Map([...this.#lines.values()].map((line) => [line, line.place()]));
-    const lines = ranked(entries).map(({ userId, score, rank }) => {
+    const before = new Map([...this.#lines.values()].map((line) => [line, line.position()]));
+    /** @type {Map<string, Line>} */
+    const now = new Map();
+    for (const { userId, score, rank } of ranked(entries)) {
       const line = this.#lines.get(userId) ?? new Line(newRow(userId));
       line.show({ rank, score, share: entries[0].score && score / entries[0].score, quiet: first });
-      return line;
-    });
-    this.#lines = new Map(lines.map((line) => [line.row.dataset.user, line]));
+      now.set(userId, line);
+    }
+    this.#lines = now;
+    const lines = [...now.values()];
     this.toggleAttribute("data-long", entries[0]?.score >= LONG);
-    arrange(this.#body, lines.length > 0 ? lines.map((line) => line.row) : [emptyRow()]);
+    arrange(this.#parts.body, lines.length > 0 ? lines.map((line) => line.row) : [emptyRow()]);
     if (!still.matches && !first) {
       for (const line of lines) line.glide(before.get(line));
     }
@@ -132,20 +155,22 @@ class LiveLeaderboard extends HTMLElement {
   #pin() {
     const me = this.getAttribute("me");
     for (const [userId, { row }] of this.#lines) row.classList.toggle("me", userId === me);
-    const { row } = this.#mine;
-    row.parentElement.hidden = me === null;
+    const { foot, mine } = this.#parts;
+    const { row } = mine;
+    foot.hidden = me === null;
     row.classList.toggle("unneeded", me !== null && this.#lines.has(me)); // keeps its place: nothing below it jumps
     if (me === null) return;
     label(row, me);
     const top = this.#client?.newest?.leaderboard[0]?.score;
     const score = this.#standing?.score ?? 0;
-    this.#mine.show({ rank: this.#standing?.rank ?? "–", score, share: top ? Math.min(1, score / top) : 0, quiet: true });
+    mine.show({ rank: this.#standing?.rank, score, share: top ? Math.min(1, score / top) : 0, quiet: true });
   }
 
   // What can be said about it
 
+  /** @param {State} state */
   #tell({ state, since }) {
-    const output = this.querySelector(".state");
+    const output = part(this, ".state", HTMLElement);
     const time = since && timeOf(since);
     const text = {
       connecting: "Connecting",
@@ -156,14 +181,18 @@ class LiveLeaderboard extends HTMLElement {
       paused: time ? `Paused · as of ${time}` : "Paused",
       closed: "Not live",
     }[state];
-    output.firstElementChild.textContent = text;
+    part(output, "span", HTMLElement).textContent = text;
     output.title = TITLES[state] ?? "";
     output.dataset.state = this.dataset.state = state;
     if (state === "stale" || state === "reconnecting") this.#say(`${text}. The board may be out of date.`);
     if (state === "live" && this.#told.includes("out of date")) this.#say("The board is live again.");
   }
 
-  /** Who leads, if that has changed and nothing was said for a while. */
+  /**
+   * Who leads, if that has changed and nothing was said for a while.
+   *
+   * @param {Entry[]} entries best first
+   */
   #announce([leader]) {
     if (!leader) return;
     const said = `${leader.userId} leads`;
@@ -175,16 +204,18 @@ class LiveLeaderboard extends HTMLElement {
     } else this.#say(`${said} with ${numbers.format(leader.score)}.`);
   }
 
+  /** @param {string} text */
   #say(text) {
     clearTimeout(this.#saying);
     const wait = Math.max(0, this.#toldAt + TELL_EVERY_MS - performance.now());
     this.#saying = setTimeout(() => {
-      this.#news.textContent = this.#told = text;
+      this.#parts.news.textContent = this.#told = text;
       this.#toldAt = performance.now();
     }, wait);
   }
 }
 
+/** @type {Partial<Record<State["state"], string>>} */
 const TITLES = {
   live: "Each change is shown at once",
   polling: "The live connection is blocked, so the board is asked for every few seconds",
@@ -195,39 +226,64 @@ const TITLES = {
 
 /** One row, and what it shows at the moment. */
 class Line {
+  /** @type {number | "new" | undefined} the rank at which it last stood still, while it shows how far it moved since */
+  markedFrom;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  marking;
+  /** @type {Animation | undefined} */
+  gliding;
+  counting = 0;
+
+  /** @param {HTMLTableRowElement} row */
   constructor(row) {
     this.row = row;
-    this.rank = Number(row.querySelector(".rank").textContent) || undefined;
+    this.place = part(row, ".rank", HTMLElement);
+    this.change = part(row, ".change", HTMLElement);
+    this.bar = part(row, "rect", SVGRectElement);
+    this.text = part(row, ".score span", HTMLElement);
+    /** @type {number | undefined} */
+    this.rank = Number(this.place.textContent) || undefined;
     this.score = this.counted = Number(row.dataset.score ?? 0);
-    this.bar = row.querySelector("rect");
-    this.text = row.querySelector(".score span");
   }
 
+  /**
+   * @param {object} what
+   * @param {number | undefined} what.rank undefined while the player has none
+   * @param {number} what.score
+   * @param {number} what.share of the highest score, 0 to 1
+   * @param {boolean} what.quiet without a movement
+   */
   show({ rank, score, share, quiet }) {
-    if (!quiet) this.#mark(rank);
+    if (!quiet && rank !== undefined) this.#mark(rank);
     this.rank = rank;
-    this.row.dataset.rank = rank;
-    this.row.querySelector(".rank").textContent = rank;
+    this.row.dataset.rank = this.place.textContent = String(rank ?? "–");
     this.#stretch(`${(100 * share).toFixed(2)}%`, quiet);
     if (score !== this.score || this.text.textContent === "") this.#count(score, quiet);
     this.score = score;
-    this.row.dataset.score = score;
+    this.row.dataset.score = String(score);
   }
 
-  /** How far it has moved since it last stood still. */
+  /**
+   * How far it has moved since it last stood still.
+   *
+   * @param {number} rank
+   */
   #mark(rank) {
     if (rank === this.rank) return;
     this.markedFrom ??= this.rank ?? "new";
     clearTimeout(this.marking);
-    const cell = this.row.querySelector(".change");
     this.marking = setTimeout(() => {
       this.markedFrom = undefined;
-      cell.replaceChildren();
+      this.change.replaceChildren();
     }, MARK_MS);
     const by = this.markedFrom === "new" ? "new" : this.markedFrom - rank;
-    cell.replaceChildren(...(by === 0 ? [] : [mark(by)]));
+    this.change.replaceChildren(...(by === 0 ? [] : [mark(by)]));
   }
 
+  /**
+   * @param {string} width in percent
+   * @param {boolean} quiet
+   */
   #stretch(width, quiet) {
     if (this.bar.getAttribute("width") === width) return;
     const from = getComputedStyle(this.bar).width;
@@ -235,11 +291,17 @@ class Line {
     if (!quiet && !still.matches) this.bar.animate({ width: [from, width] }, { duration: COUNT_MS, easing: EASE });
   }
 
-  /** From the number that is shown, be it on its way, to the new one. */
+  /**
+   * From the number that is shown, be it on its way, to the new one.
+   *
+   * @param {number} score
+   * @param {boolean} quiet
+   */
   #count(score, quiet) {
     cancelAnimationFrame(this.counting);
     const from = this.counted;
     const started = performance.now();
+    /** @param {number} now */
     const step = (now) => {
       const part = Math.min(1, Math.max(0, now - started) / COUNT_MS);
       this.counted = part === 1 ? score : Math.round(from + (score - from) * (1 - (1 - part) ** 3));
@@ -250,11 +312,15 @@ class Line {
   }
 
   /** Where it belongs in the table, and where it is drawn: on its way the two differ. */
-  place() {
+  position() {
     return { belongs: this.row.offsetTop, drawn: this.row.getBoundingClientRect().top };
   }
 
-  /** First, last, invert, play: it is in its new place already, and is drawn on the way there. */
+  /**
+   * First, last, invert, play: it is in its new place already, and is drawn on the way there.
+   *
+   * @param {{belongs: number, drawn: number} | undefined} before its position, if it had one
+   */
   glide(before) {
     const { row } = this;
     if (before === undefined) {
@@ -271,14 +337,20 @@ class Line {
   }
 }
 
-/** Put the rows into the table in this order, touching only those that are elsewhere. */
+/**
+ * Put the rows into the table in this order, touching only those that are elsewhere.
+ *
+ * @param {HTMLTableSectionElement} body
+ * @param {HTMLTableRowElement[]} rows
+ */
 function arrange(body, rows) {
   rows.forEach((row, index) => {
     if (body.rows[index] !== row) body.insertBefore(row, body.rows[index] ?? null);
   });
-  while (body.rows.length > rows.length) body.lastElementChild.remove();
+  while (body.rows.length > rows.length) body.lastElementChild?.remove();
 }
 
+/** @param {string} userId */
 function newRow(userId) {
   const row = filled(document.createElement("tr"));
   row.dataset.user = userId;
@@ -286,14 +358,20 @@ function newRow(userId) {
   return row;
 }
 
+/** @param {HTMLTableRowElement} row */
 function filled(row) {
   row.innerHTML = ROW;
   return row;
 }
 
-/** As text, and isolated: a user id may hold markup, and marks that turn its neighbours around. */
+/**
+ * As text, and isolated: a user id may hold markup, and marks that turn its neighbours around.
+ *
+ * @param {HTMLTableRowElement} row
+ * @param {string} userId
+ */
 function label(row, userId) {
-  const bdi = row.querySelector("bdi");
+  const bdi = part(row, "bdi", HTMLElement);
   if (bdi.title !== userId) bdi.textContent = bdi.title = userId;
 }
 
@@ -306,13 +384,18 @@ function emptyRow() {
   return row;
 }
 
+/** @param {number | "new"} by how many ranks up; negative is down */
 function mark(by) {
   const span = document.createElement("span");
-  span.className = by === "new" ? "new" : by > 0 ? "up" : "down";
+  if (by === "new") {
+    span.className = span.textContent = "new";
+    return span;
+  }
+  span.className = by > 0 ? "up" : "down";
   const arrow = Object.assign(document.createElement("span"), { textContent: by > 0 ? "▲" : "▼" });
   arrow.setAttribute("role", "img");
   arrow.setAttribute("aria-label", by > 0 ? "up" : "down");
-  span.append(...(by === "new" ? ["new"] : [arrow, ` ${Math.abs(by)}`]));
+  span.append(arrow, ` ${Math.abs(by)}`);
   return span;
 }
 

@@ -1,60 +1,73 @@
 /** The page at `/`: the element, who plays, and in local runs something to play with. */
 
-import "./live-leaderboard.js";
+import { LiveLeaderboard } from "./live-leaderboard.js";
+import { part } from "./parts.js";
 import { Problem, Session } from "./session.js";
 
 const STANDING_EVERY_MS = 2_000;
 const STANDING_LOOK_MS = 15_000; // what others do below the top 10 makes no frame
 const PLAY_MS = 60_000;
 
-const board = document.querySelector("live-leaderboard");
+const board = part(document, "live-leaderboard", LiveLeaderboard);
 const play = document.querySelector(".play");
 const dialog = document.querySelector("dialog");
 const session = new Session(location.origin, sessionStorage);
 
-board.addEventListener("update", ({ detail }) => {
+board.addEventListener("update", (event) => {
+  const { detail } = /** @type {CustomEvent<import("./client.js").Update>} */ (event);
   const footer = document.querySelector("footer");
   if (footer) footer.textContent = `After event ${detail.seq.toLocaleString("en")}.`;
 });
 if (dialog) {
-  const askToSignUp = account();
+  const askToSignUp = account(dialog);
   standing();
-  if (play) playArea(askToSignUp);
+  if (play) playArea(play, askToSignUp);
 }
 
 // Who plays
 
-/** Answers with what opens the dialog for a newcomer, and goes on with its argument when they are in. */
-function account() {
-  const [out, into] = document.querySelectorAll(".account > span");
-  const [form] = dialog.children;
-  const mistake = dialog.querySelector("[role=alert]");
+/**
+ * Answers with what opens the dialog for a newcomer, and goes on with its argument when they are in.
+ *
+ * @param {HTMLDialogElement} dialog
+ * @returns {(afterwards: () => void) => void}
+ */
+function account(dialog) {
+  const out = part(document, ".account > span:first-child", HTMLElement);
+  const into = part(document, ".account > span:last-child", HTMLElement);
+  const form = part(dialog, "form", HTMLFormElement);
+  const username = part(form, "[name=username]", HTMLInputElement);
+  const password = part(form, "[name=password]", HTMLInputElement);
+  const button = part(form, ".primary", HTMLButtonElement);
+  const mistake = part(form, "[role=alert]", HTMLElement);
   let signUp = false;
   let then = () => {};
 
+  /**
+   * @param {boolean} asNew
+   * @param {() => void} [afterwards]
+   */
   const open = (asNew, afterwards = () => {}) => {
     signUp = asNew && form.dataset.registration === "open";
     then = afterwards;
-    dialog.querySelector("h2").textContent = dialog.querySelector(".primary").textContent = signUp ? "Sign up" : "Sign in";
-    form.password.autocomplete = signUp ? "new-password" : "current-password";
-    dialog.querySelector(".hint").hidden = !signUp;
+    part(form, "h2", HTMLElement).textContent = button.textContent = signUp ? "Sign up" : "Sign in";
+    password.autocomplete = signUp ? "new-password" : "current-password";
+    part(form, ".hint", HTMLElement).hidden = !signUp;
     mistake.textContent = "";
     if (!dialog.open) dialog.showModal();
-    form.username.focus();
+    username.focus();
   };
-  document.querySelector(".sign-in").addEventListener("click", () => open(false));
-  document.querySelector(".sign-up")?.addEventListener("click", () => open(true));
-  document.querySelector(".sign-out").addEventListener("click", () => session.signOut());
-  dialog.querySelector(".cancel").addEventListener("click", () => dialog.close());
-  dialog.addEventListener("close", () => (form.password.value = ""));
+  part(out, ".sign-in", HTMLElement).addEventListener("click", () => open(false));
+  out.querySelector(".sign-up")?.addEventListener("click", () => open(true));
+  part(into, ".sign-out", HTMLElement).addEventListener("click", () => session.signOut());
+  part(form, ".cancel", HTMLElement).addEventListener("click", () => dialog.close());
+  dialog.addEventListener("close", () => (password.value = ""));
 
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
-    const button = form.querySelector(".primary");
     button.disabled = true;
     mistake.textContent = "";
     try {
-      const { username, password } = form;
       await (signUp ? session.signUp(username.value, password.value) : session.signIn(username.value, password.value));
       dialog.close();
       then();
@@ -68,7 +81,7 @@ function account() {
   const show = () => {
     out.hidden = session.userId !== undefined;
     into.hidden = session.userId === undefined;
-    const name = into.querySelector("bdi");
+    const name = part(into, "bdi", HTMLElement);
     name.textContent = name.title = session.userId ?? "";
     if (session.userId === undefined) board.removeAttribute("me");
     else board.setAttribute("me", session.userId);
@@ -114,9 +127,14 @@ function standing() {
 
 // The play area
 
-function playArea(askToSignUp) {
+/**
+ * @param {Element} play
+ * @param {(afterwards: () => void) => void} askToSignUp
+ */
+function playArea(play, askToSignUp) {
   play.classList.remove("waiting");
-  const said = play.querySelector("output");
+  const said = part(play, "output", HTMLOutputElement);
+  /** @param {number} points */
   const score = async (points) => {
     said.value = `+${points} …`;
     try {
@@ -127,7 +145,7 @@ function playArea(askToSignUp) {
       said.value = explain(error);
     }
   };
-  for (const button of play.querySelectorAll(".points")) {
+  for (const button of play.querySelectorAll("button")) {
     const points = Number(button.value);
     button.addEventListener("click", () => {
       if (session.userId !== undefined) score(points);
@@ -135,10 +153,12 @@ function playArea(askToSignUp) {
     });
   }
 
-  const toggle = play.querySelector("[role=switch]");
-  const hint = play.querySelector(".hint");
+  const toggle = part(play, "[role=switch]", HTMLInputElement);
+  const hint = part(play, ".hint", HTMLElement);
   const usual = hint.textContent;
+  /** @type {import("./play.js").SimulatedPlayers | undefined} */
   let players;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
   let leaving;
   const leave = () => {
     clearTimeout(leaving);

@@ -18,8 +18,10 @@ export class SimulatedPlayers {
     this.#leaving.abort();
   }
 
+  /** @param {string | URL} base */
   async #come(base) {
     const { signal } = this.#leaving;
+    /** @type {Promise<void>[]} */
     const playing = [];
     for (const name of NAMES) {
       if (signal.aborted) break;
@@ -31,7 +33,12 @@ export class SimulatedPlayers {
   }
 }
 
-/** Whether `name` could be signed up, or in: somebody else may have it, or the service be away. */
+/**
+ * Whether `name` could be signed up, or in: somebody else may have it, or the service be away.
+ *
+ * @param {Session} session
+ * @param {string} name
+ */
 async function enter(session, name) {
   try {
     await session.signUp(name, PASSWORD).catch((error) => {
@@ -44,7 +51,12 @@ async function enter(session, name) {
   }
 }
 
-/** Each at a pace and with a luck of their own, so that they overtake each other. */
+/**
+ * Each at a pace and with a luck of their own, so that they overtake each other.
+ *
+ * @param {Session} session
+ * @param {AbortSignal} signal
+ */
 async function play(session, signal) {
   const pace = 500 + Math.random() * 2000;
   while (!signal.aborted) {
@@ -54,7 +66,11 @@ async function play(session, signal) {
   }
 }
 
-/** @param {AbortSignal} signal */
+/**
+ * @param {number} ms
+ * @param {AbortSignal} signal
+ * @returns {Promise<void>} when the time is over, or the signal comes
+ */
 function pause(ms, signal) {
   return new Promise((resolve) => {
     const timer = setTimeout(resolve, ms);
