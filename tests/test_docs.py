@@ -20,7 +20,7 @@ from scores.api import award, problems, serializers, urls
 from scores.exceptions import ScoreError
 from tools.servers import ROOT, UVICORN
 
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / ".github").rglob("*.md")])
 README = (ROOT / "README.md").read_text()
 PROTOCOL = (ROOT / "docs" / "protocol.md").read_text()
 ENV_EXAMPLE = (ROOT / ".env.example").read_text()
