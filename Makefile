@@ -4,7 +4,7 @@
 # .venv/stores. A stamp file says that a part is complete; `.unfinished` in its place that somebody was interrupted.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test serve migrate superuser check lint types django audit chaos abuse bench fuzz format schema lock FORCE
+.PHONY: help run test serve migrate superuser check lint types django audit chaos abuse bench fuzz format schema architecture lock FORCE
 .NOTPARALLEL:  # the checks of `make check` share .venv and .data, and the first that fails is to be the last line
 MAKEFLAGS += --no-print-directory
 export PIP_ROOT_USER_ACTION := ignore
@@ -24,7 +24,7 @@ unexport USERNAME
 endif
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 run: .venv/.run $(stores)  ## start everything on this machine (PORT=8000, DATA_DIR=.data)
 	@$(in_venv) leaderboard_site.local.run
@@ -92,6 +92,9 @@ format: .venv/.dev  ## format the code and mend what the linter can
 
 schema: .venv/.dev $(stores)  ## renew docs/openapi.yaml from the code
 	@$(deployed) MAX_POINTS=1000000 $(python) manage.py spectacular --fail-on-warn --validate --file docs/openapi.yaml
+
+architecture: .venv/.dev  ## draw docs/images/architecture.svg from the imports
+	@$(python) -m tools.architecture
 
 compile = $(in_venv) uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate $(ARGS)
 

@@ -1,0 +1,1 @@
+"""The picture of the packages, drawn from the imports that there are: `make architecture`."""
