@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -133,3 +135,26 @@ async def test_nothing_is_written_after_its_end() -> None:
     await settle()
 
     assert line.taken == []
+
+
+@pytest.mark.parametrize("broken", [False, True], ids=["while it sends", "after a failure"])
+async def test_a_writer_that_is_closed_needs_no_garbage_collection(broken: bool) -> None:
+    line = Line()
+    line.broken = broken
+    socket_writer = outlet_of(line)
+    socket_writer.offer(prepared("a"))
+    await settle()
+    if broken:
+        line.room.set()
+        await settle()
+    gone = weakref.ref(line)
+
+    gc.collect()
+    gc.disable()
+    try:
+        socket_writer.close()
+        await settle()
+        del line, socket_writer
+        assert gone() is None
+    finally:
+        gc.enable()
