@@ -12,10 +12,12 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any, cast
 
+from asgiref.typing import ASGISendEvent
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 from websockets.http11 import Request
+from websockets.protocol import State
 
 from realtime import metrics
 from realtime.socket_writer import FRAMES
@@ -122,7 +124,6 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     _heard_since = 0.0  # by the loop's clock
     _text: IncrementalDecoder | None = None  # while a text is coming
     _deaf = False
-    _close_sent = False
     _told: Callable[[bool], None] | None = None
 
     def handle_connect(self, event: Request) -> None:
@@ -153,7 +154,8 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         try:
             self._text.decode(bytes(event.data), event.fin)
         except UnicodeDecodeError:
-            self._end(1007, "")
+            if self._is_open:
+                self._end(1007, "")
 
     def handle_ping(self) -> None:
         if self._is_patient():
@@ -171,7 +173,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         if now - self._heard_since > IN_S:
             self._heard, self._heard_since = 0, now
         self._heard += 1
-        if self._heard > MAX_FRAMES and not self.close_sent:
+        if self._heard > MAX_FRAMES and self._is_open:
             metrics.talkers_closed.inc()
             self._end(TOO_MANY_FRAMES, f"more than {MAX_FRAMES} frames in a second")
         return not self._deaf
@@ -188,6 +190,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.close_sent = True
+        self._tell()
         self.transport.pause_reading()
         # uvicorn leaves the connection open for as long as this timer is set.
         self.close_timer = self.loop.call_later(LINGER_S, self.transport.abort)
@@ -200,18 +203,28 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self._tell()
 
     def _tell(self) -> None:
+        """No data may follow a close frame, so each method that sends one calls this when it has."""
         if self._told is not None:
-            self._told(self._stuck is None and not self._close_sent)
+            self._told(self._stuck is None and self._is_open)
 
     @property
-    def close_sent(self) -> bool:
-        """uvicorn's, set at each of the ways in which a socket ends. No data may follow a close frame."""
-        return self._close_sent
+    def _is_open(self) -> bool:
+        """Whether there was no close frame, of either side.
 
-    @close_sent.setter
-    def close_sent(self, sent: bool) -> None:
-        self._close_sent = sent
+        uvicorn's own `close_sent` stays false when the client closes and when the server ends. It then relies on
+        `transport.close()`, after which a transport still takes data until its buffer is empty. And a close frame counts
+        as soon as the bytes with it are here, so before the frames in front of it are looked at.
+        """
+        return self.conn.state is State.OPEN
+
+    def handle_close(self, event: Frame) -> None:
+        super().handle_close(event)
         self._tell()
+
+    async def send(self, message: ASGISendEvent) -> None:  # type: ignore[override]  # uvicorn has types of its own
+        await super().send(message)  # type: ignore[arg-type]
+        if message["type"] == "websocket.close":
+            self._tell()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -230,8 +243,9 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._free()
         super().connection_lost(exc)
-        self.close_sent = True  # whatever the reason: nothing more goes out
-        self._told = None
+        if self._told is not None:
+            self._told(False)  # without a close frame, perhaps
+            self._told = None
         # What holds each other would wait for a full collection, which is rare here (`lifespan`): 20 KiB for each socket
         # that there ever was. A test counts what is left.
         self.conn.parser = self.conn.reader = None  # type: ignore[assignment]
@@ -239,6 +253,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
 
     def keepalive_timeout(self) -> None:
         super().keepalive_timeout()
+        self._tell()
         self.loop.call_later(1.0, self.transport.abort)  # a moment for the close frame, if there is anybody
 
     def shutdown(self) -> None:
@@ -248,6 +263,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     def _shut_down(self) -> None:
         if not self.transport.is_closing():
             super().shutdown()
+            self._tell()
 
     def _free(self) -> None:
         if self._stuck is not None:
