@@ -34,7 +34,7 @@ LOG_LEVEL = read.choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR
 LOG_FORMAT = read.choice("LOG_FORMAT", "json", ("json", "console"))
 
 INSTALLED_APPS = [
-    "daphne",  # first: it replaces `runserver`
+    "leaderboard_site.server",  # first: its `runserver` is the one that counts
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",

@@ -54,9 +54,10 @@ def test_a_wrong_value_is_named_and_nothing_else(wrong: dict[str, str], told: st
     assert ended.stderr.count("\n  - ") == 1
 
 
-def test_production_imports_nothing_local() -> None:
+@pytest.mark.parametrize("unwanted", ["leaderboard_site.local", "daphne", "twisted", "autobahn"])
+def test_production_imports_nothing_local_and_no_other_server(unwanted: str) -> None:
     program = "import sys\nfrom leaderboard_site.server import uvicorn_server\nuvicorn_server.set_up()\nimport leaderboard_site.asgi\n"
-    program += "print([name for name in sys.modules if name.startswith('leaderboard_site.local')])"
+    program += f"print([name for name in sys.modules if f'{{name}}.'.startswith('{unwanted}.')])"
 
     command = [sys.executable, "-c", program]
     loaded = subprocess.run(command, cwd=ROOT, env=os.environ | GOOD, capture_output=True, text=True, check=True)
