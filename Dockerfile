@@ -14,12 +14,14 @@ COPY leaderboard_site ./leaderboard_site
 COPY scores ./scores
 COPY realtime ./realtime
 
-# In a container the network's border is the container's, so the server listens on all of its addresses.
+# In a container the network's border is the container's, so the server listens on all of its addresses. Which CPUs it uses
+# is decided outside of it.
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     HOST=0.0.0.0 \
-    PORT=8000
+    PORT=8000 \
+    CPU_AFFINITY=off
 USER leaderboard
 EXPOSE 8000
 STOPSIGNAL SIGTERM

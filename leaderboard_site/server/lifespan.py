@@ -20,7 +20,7 @@ from scores.log.rank_index import rank_indexer
 from scores.log.writer import writer
 from scores.projection.tail import tail
 
-from .affinity import seat
+from . import affinity
 
 logger = logging.getLogger(__name__)
 
@@ -29,8 +29,7 @@ def start() -> None:
     """Start what is not running. Cheap to call again, which servers without a lifespan (daphne) rely on."""
     if not hub.running:
         calm_garbage_collection()
-        if settings.CPU_AFFINITY:
-            seat.take()
+        logger.info("CPU affinity: %s", affinity.apply(settings.CPU_AFFINITY))
         tail.start()
         hub.start()
         processes.reporter.start()
@@ -57,7 +56,7 @@ async def stop() -> None:
     await asyncio.to_thread(rank_indexer.stop)
     await asyncio.to_thread(tail.stop)
     await asyncio.to_thread(processes.reporter.stop)
-    seat.leave()
+    affinity.seat.leave()
 
 
 async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
