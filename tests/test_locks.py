@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from tools.servers import ROOT
 
@@ -19,6 +26,14 @@ FLOORS = {
     "autobahn": (26, 10, 1),
 }
 LOCKS = ("requirements.txt", "requirements-dev.txt")
+SERVED = ("leaderboard_site", "realtime", "scores")
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+GROUPS = PYPROJECT["dependency-groups"]
+RANGES = {
+    "requirements.txt": PYPROJECT["project"]["dependencies"],
+    "requirements-dev.txt": PYPROJECT["project"]["dependencies"] + GROUPS["dev"],
+    "requirements-local.txt": GROUPS["local"],
+}
 
 
 def versions(lock: str) -> dict[str, tuple[int, ...]]:
@@ -54,3 +69,49 @@ def test_the_lock_of_npm_names_contents_and_no_registry() -> None:
     assert packages
     assert [name for name, package in packages.items() if "integrity" not in package] == []
     assert [name for name, package in packages.items() if "resolved" in package] == []
+
+
+def pins(lock: str) -> Iterator[Requirement]:
+    for line in (ROOT / lock).read_text().splitlines():
+        if line and not line.startswith("#"):
+            yield Requirement(line)
+
+
+@pytest.mark.parametrize("lock", RANGES)
+def test_a_lock_keeps_to_the_ranges(lock: str) -> None:
+    locked: dict[str, set[str]] = {}
+    for pin in pins(lock):  # several of a name where its version depends on the platform
+        locked.setdefault(canonicalize_name(pin.name), set()).update(part.version for part in pin.specifier)
+
+    broken = {}
+    for text in RANGES[lock]:
+        wanted = Requirement(text)
+        versions = locked.get(canonicalize_name(wanted.name), set())
+        if not versions or not all(wanted.specifier.contains(version) for version in versions):
+            broken[text] = versions
+    assert broken == {}
+
+
+def imported() -> set[str]:
+    """The top-level modules that the service's code imports when it runs."""
+    names = set()
+    for path in (path for package in SERVED for path in (ROOT / package).rglob("*.py")):
+        nodes: list[ast.AST] = [ast.parse(path.read_text())]
+        while nodes:
+            match node := nodes.pop():
+                case ast.If(test=ast.Name("TYPE_CHECKING")):
+                    continue
+                case ast.Import():
+                    names |= {alias.name.partition(".")[0] for alias in node.names}
+                case ast.ImportFrom(module=str(module), level=0):
+                    names.add(module.partition(".")[0])
+            nodes += ast.iter_child_nodes(node)
+    return names - sys.stdlib_module_names - set(SERVED)
+
+
+def test_what_is_imported_is_declared() -> None:
+    """A package that is there only because another one needs it may be gone, or another version, after any `make lock`."""
+    declared = {canonicalize_name(Requirement(text).name) for text in RANGES["requirements.txt"]}
+    installed = packages_distributions()
+
+    assert [n for n in imported() if declared.isdisjoint(map(canonicalize_name, installed[n]))] == []
