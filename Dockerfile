@@ -1,4 +1,4 @@
-# The service, ready for `docker run` with the environment that settings.py names. compose.yaml shows it with its stores.
+# The service, ready for `docker run` with the environment that README.md lists. compose.yaml runs it with its stores.
 
 FROM python:3.12-slim-bookworm AS builder
 RUN python -m venv /opt/venv
@@ -14,8 +14,7 @@ COPY leaderboard_site ./leaderboard_site
 COPY scores ./scores
 COPY realtime ./realtime
 
-# In a container the network's border is the container's, so the server listens on all of its addresses. Which CPUs it uses
-# is decided outside of it.
+# A container has its own network, so the server listens on all of its addresses. Which CPUs it uses is decided outside of it.
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -25,7 +24,8 @@ ENV PATH=/opt/venv/bin:$PATH \
 USER leaderboard
 EXPOSE 8000
 STOPSIGNAL SIGTERM
-# Alive, not ready: a container must not be restarted because Redis is away. No curl in the image, and no proxy on the way.
+# Live and not ready: a container must not be restarted because PostgreSQL is away. The image has no curl, and the request
+# must not use a proxy that the environment names.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 \
     CMD ["python", "-c", "import os, urllib.request as u; u.build_opener(u.ProxyHandler({})).open(f\"http://127.0.0.1:{os.environ['PORT']}/healthz/live\", timeout=2)"]
 CMD ["python", "-m", "leaderboard_site.server"]
