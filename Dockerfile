@@ -24,8 +24,8 @@ ENV PATH=/opt/venv/bin:$PATH \
 USER leaderboard
 EXPOSE 8000
 STOPSIGNAL SIGTERM
-# Live and not ready: a container must not be restarted because PostgreSQL is away. The image has no curl, and the request
-# must not use a proxy that the environment names.
+# Live and not ready: a container must not be restarted because PostgreSQL is away. The image has no curl, and the
+# request must not use a proxy that the environment names.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 \
     CMD ["python", "-c", "import os, urllib.request as u; u.build_opener(u.ProxyHandler({})).open(f\"http://127.0.0.1:{os.environ['PORT']}/healthz/live\", timeout=2)"]
 CMD ["python", "-m", "leaderboard_site.server"]
