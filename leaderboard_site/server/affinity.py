@@ -33,34 +33,16 @@ IDLE = 0.5  # of the time, of a CPU that is worth moving to
 allowed = frozenset(os.sched_getaffinity(0)) if sys.platform == "linux" else frozenset()
 
 
-# What container runtimes leave behind: Docker, Podman, Kubernetes.
-CONTAINER_FILES = ("/.dockerenv", "/run/.containerenv")
-CONTAINER_VARIABLE = "KUBERNETES_SERVICE_HOST"
-
-
-def apply(setting: str) -> str:
-    """Keep this process to one CPU where CPU_AFFINITY and the machine allow it; the answer says what is in force and why.
-
-    In a container only when it is asked for: containers with networks of their own do not see each other's seats, and how
-    they share the host's CPUs is decided outside of them.
-    """
-    if setting == "off":
+def apply(*, wanted: bool) -> str:
+    """Keep this process to one CPU where CPU_AFFINITY and the machine allow it; the answer says what is in force and why."""
+    if not wanted:
         return "off, by CPU_AFFINITY"
-    if setting == "auto" and (sign := container()):
-        return f"off, since this is a container ({sign})"
     if len(allowed) < 2:
         return "off, since this process has one CPU anyway" if allowed else "off, since only Linux has it"
     seat.take()
     if seat.cpu is None:
         return "off, since every CPU has a process of this service"
     return f"on, this process keeps to CPU {seat.cpu}"
-
-
-def container() -> str | None:
-    """What says that this process runs in a container, if anything does."""
-    if CONTAINER_VARIABLE in os.environ:
-        return CONTAINER_VARIABLE
-    return next((file for file in CONTAINER_FILES if Path(file).exists()), None)
 
 
 class Times(NamedTuple):

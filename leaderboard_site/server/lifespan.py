@@ -29,7 +29,7 @@ def start() -> None:
     """Start what is not running. Cheap to call again, which servers without a lifespan (daphne) rely on."""
     if not hub.running:
         calm_garbage_collection()
-        logger.info("CPU affinity: %s", affinity.apply(settings.CPU_AFFINITY))
+        logger.info("CPU affinity: %s", affinity.apply(wanted=settings.CPU_AFFINITY))
         tail.start()
         hub.start()
         processes.reporter.start()

@@ -208,6 +208,6 @@ async def test_a_connection_that_waits_between_requests_is_not(server: Server) -
     for pause in (5.5, 0):
         writer.write(b"GET /healthz/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
 
-        assert b"200 OK" in await asyncio.wait_for(reader.readuntil(b'{"status": "ok"}'), 4)
+        assert b"200 OK" in await asyncio.wait_for(reader.readuntil(b"}"), 4)
         await asyncio.sleep(pause)
     writer.close()

@@ -82,7 +82,6 @@ def environment(postgresql: PostgreSQL, redis_port: int, **more: str) -> dict[st
         "LOG_LEVEL": "INFO",
         "LOG_FORMAT": "console",
         "RATE_LIMIT": "off",  # the load is all from here
-        "CPU_AFFINITY": "on",  # as on a machine of its own, also where this is a container
     } | more
 
 

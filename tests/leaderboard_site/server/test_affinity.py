@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -128,17 +129,13 @@ uvicorn_server.main()
 """
 
 
-IN_KUBERNETES = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
-
-
 @pytest.mark.parametrize(
     ("env", "told"),
     [
-        ({"CPU_AFFINITY": "on"} | IN_KUBERNETES, "on, this process keeps to CPU "),
+        ({}, "on, this process keeps to CPU "),
         ({"CPU_AFFINITY": "off"}, "off, by CPU_AFFINITY"),
-        (IN_KUBERNETES, "off, since this is a container (KUBERNETES_SERVICE_HOST)"),
     ],
-    ids=["on", "off", "a container"],
+    ids=["a bare server", "off"],
 )
 def test_a_server_says_what_is_in_force(env: dict[str, str], told: str, server: Server, tmp_path: Path) -> None:
     env = {"DATABASE_URL": server.env["DATABASE_URL"], "LOG_LEVEL": "INFO"} | env
@@ -154,15 +151,6 @@ def test_a_server_says_what_is_in_force(env: dict[str, str], told: str, server: 
 
 
 @pytest.fixture
-def no_container(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Path]:
-    """A machine of its own, with the places where a container's runtime would leave a file."""
-    files = [tmp_path / "docker", tmp_path / "podman"]
-    monkeypatch.setattr(affinity, "CONTAINER_FILES", [str(file) for file in files])
-    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-    return files
-
-
-@pytest.fixture
 def seat(monkeypatch: pytest.MonkeyPatch) -> Iterator[Seat]:
     seat = Seat()
     monkeypatch.setattr(affinity, "seat", seat)
@@ -170,26 +158,9 @@ def seat(monkeypatch: pytest.MonkeyPatch) -> Iterator[Seat]:
     seat.leave()
 
 
-def test_it_is_on_where_there_is_no_container(
-    elsewhere: Callable[..., Any], seat: Seat, no_container: list[Path]
-) -> None:
-    assert elsewhere(affinity.apply, "auto") == f"on, this process keeps to CPU {seat.cpu}"
-    assert elsewhere(mask) == {seat.cpu}
-
-
-@pytest.mark.parametrize("which", [0, 1], ids=["Docker", "Podman"])
-def test_it_is_off_in_a_container(
-    which: int, elsewhere: Callable[..., Any], seat: Seat, no_container: list[Path]
-) -> None:
-    no_container[which].touch()
-
-    assert elsewhere(affinity.apply, "auto") == f"off, since this is a container ({no_container[which]})"
-    assert elsewhere(mask) == allowed
-
-
 def test_it_is_off_where_every_cpu_is_taken(elsewhere: Callable[..., Any], seats: list[Seat], seat: Seat) -> None:
     for other in seats[:-1]:
         elsewhere(other.take)
         elsewhere(affinity.roam)
 
-    assert elsewhere(affinity.apply, "on") == "off, since every CPU has a process of this service"
+    assert elsewhere(partial(affinity.apply, wanted=True)) == "off, since every CPU has a process of this service"
