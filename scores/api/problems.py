@@ -20,7 +20,7 @@ from rest_framework_simplejwt.exceptions import ExpiredTokenError, InvalidToken
 
 from scores.access.authentication import REALM, WRITE_ANY, InsufficientScope, TokenExpired, TokenInvalid
 from scores.exceptions import (
-    AWAY,
+    DATABASE_AWAY,
     KeyReused,
     NoStoreAnswers,
     NotYet,
@@ -81,7 +81,7 @@ async def send_response(
 
 def handle_exception(exc: Exception, context: dict[str, Any]) -> Response | None:
     """DRF's EXCEPTION_HANDLER: the problem for `exc`, or `None` for what nobody foresaw."""
-    if isinstance(exc, AWAY):
+    if isinstance(exc, DATABASE_AWAY):
         exc = NoStoreAnswers()
     if isinstance(exc, ScoreError):
         status = next(status for kind, status in STATUS.items() if isinstance(exc, kind))
