@@ -81,13 +81,13 @@ class UnknownAction(Refused):
 
 class NotYet(Refused):
     def __init__(self, retry_after_s: int) -> None:
-        super().__init__()
+        super().__init__(self.message.format(retry_after_s=retry_after_s))
         self.retry_after_s = retry_after_s  # whole seconds, at least 1
 
 
 class ActionCoolingDown(NotYet):
     code = "action_cooling_down"
-    message = "This action was taken a moment ago."
+    message = "Too soon for this action again, try again in {retry_after_s} s."
 
 
 class ActionCapReached(NotYet):
