@@ -9,8 +9,8 @@ class ScoresConfig(AppConfig):
     def ready(self) -> None:
         from scores.projection.receivers import move_leaderboard
 
-        from . import checks  # noqa: F401  register themselves
-        from .api import openapi  # noqa: F401  register themselves
+        from . import checks  # noqa: F401  registers the checks
+        from .api import openapi  # noqa: F401  registers the extensions
         from .signals import scores_committed
 
         scores_committed.connect(move_leaderboard, dispatch_uid="move_leaderboard")

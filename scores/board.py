@@ -1,4 +1,4 @@
-"""A board as a name: under which keys, group and tag one of them is known. There is one today; nothing else may assume so."""
+"""A board: its keys, its group and its ETag. There is one board today; no other module may assume so."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Board:
-    """`name` is the key of its ZSET in Redis, which is part of the contract with those who read Redis themselves."""
+    """`name` is also the key of the ZSET in Redis: a contract with external readers of Redis."""
 
     name: str
 
@@ -18,25 +18,25 @@ class Board:
 
     @property
     def state_key(self) -> str:
-        """The hash that says of which log, and as of which event, the ZSET is."""
+        """The hash with the state of the copy: the log and the event that the ZSET belongs to."""
         return f"{self.name}:state"
 
     @property
     def rebuilt_key(self) -> str:
-        """What the last rebuild was, for people."""
+        """The description of the last rebuild, for people."""
         return f"{self.name}:rebuilt"
 
     def side_key(self, token: str) -> str:
-        """A ZSET that a rebuild fills before it takes the place of the other."""
+        """The ZSET that a rebuild fills and then renames to `key`."""
         return f"{self.name}:rebuild:{token}"
 
     @property
     def group(self) -> str:
-        """The group of the channel layer on which the hubs of all processes are told of changes."""
+        """The group of the channel layer that tells the hubs of all processes about changes."""
         return self.name
 
     def etag(self, epoch: str, seq: int, *page: int) -> str:
-        """The tag of a page as of an event: RFC 9110, section 8.8.3. Where the page was read does not change it."""
+        """The ETag of a page as of an event (RFC 9110, section 8.8.3), independent of the store that answers."""
         return f'"{"-".join(map(str, (self.name, epoch, seq, *page)))}"'
 
 

@@ -1,4 +1,4 @@
-"""System checks: what configuration can get wrong without anybody noticing."""
+"""System checks for mistakes in the configuration that would otherwise stay unnoticed."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from django.core.checks import CheckMessage, Error, register
 
 @register()
 def stores_are_real(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    """The promises of this service need a channel layer between processes and transactions of its own making."""
+    """The channel layer must connect processes, and the service must control its transactions itself."""
     problems: list[CheckMessage] = []
     if settings.CHANNEL_LAYERS["default"]["BACKEND"] != "channels_redis.pubsub.RedisPubSubChannelLayer":
         problems.append(
             Error(
                 "The channel layer is not channels_redis's pub/sub layer.",
-                hint="The in-memory layer ends at the process, and the list layer drops at 100 messages. See docs/adr.",
+                hint="The in-memory layer stays in one process, and the list layer drops messages beyond 100. See docs/adr.",
                 id="scores.E001",
             )
         )
@@ -26,7 +26,7 @@ def stores_are_real(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> l
         problems.append(
             Error(
                 "ATOMIC_REQUESTS is on.",
-                hint="Async views cannot run in it, and 200 would be said before the commit. Turn it off.",
+                hint="Async views cannot run in it, and a 200 would be sent before the commit. Turn it off.",
                 id="scores.E002",
             )
         )

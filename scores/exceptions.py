@@ -1,25 +1,25 @@
 """What can go wrong with a score.
 
 ScoreError
-├── Refused                 the change was looked at and turned down; nothing happened, and a retry gets the same answer
+├── Refused                 the service decided against the change; nothing happened, and a retry gets the same answer
 │   ├── TotalTooLarge
 │   ├── TotalOutOfRange
 │   ├── KeyReused
 │   ├── UserBlocked
 │   ├── UserInactive
 │   ├── UnknownAction
-│   ├── NotYet              refused for now; it says for how long
+│   ├── NotYet              refused for now; says for how long
 │   │   ├── ActionCoolingDown
 │   │   └── ActionCapReached
 │   ├── AlreadyBlocked
 │   └── NotBlocked
 └── Unavailable             try again, with the same Idempotency-Key
     ├── Overloaded          nothing happened
-    ├── OutcomeUnknown      it may have happened: the commit was under way when the connection or the patience ended
-    ├── KeyAwaited          a token that nobody can verify before its issuer's keys are here
+    ├── OutcomeUnknown      it may have happened: the connection or the time ended before the commit was confirmed
+    ├── KeyAwaited          the token cannot be verified before the keys of its issuer are fetched
     └── NoStoreAnswers      a read that neither Redis nor the database could answer
 
-CopyUnusable                the copy in Redis cannot be read or moved; the database answers in its place
+CopyUnusable                the copy in Redis cannot be read or moved; reads go to the database instead
 ├── RedisAway
 ├── Damaged                 only a rebuild helps
 └── Gap                     catching up helps
@@ -29,14 +29,14 @@ from __future__ import annotations
 
 from django.db import InterfaceError, InternalError, OperationalError
 
-# What psycopg raises, as Django wraps it, when the database is gone, going, or somebody else's. Internal errors are
-# among them: so it says "you were idle in a transaction" to a process that was stopped, and "read-only" when a standby
-# answers in place of the server that was.
-AWAY = (OperationalError, InterfaceError, InternalError)
+# What psycopg raises, as Django wraps it, when the database is down, shutting down, or replaced by another server.
+# Internal errors are among them: PostgreSQL uses them for "idle in transaction" to a process that was stopped, and for
+# "read-only" when a standby answers instead of the primary.
+DATABASE_AWAY = (OperationalError, InterfaceError, InternalError)
 
 
 class ScoreError(Exception):
-    """`code` is stable and for programs; the message is for people and may change."""
+    """`code` is stable, for programs; the message is for people and may change."""
 
     code = "score_error"
     message = "The score could not be changed."
@@ -45,7 +45,7 @@ class ScoreError(Exception):
         super().__init__(message or self.message)
 
 
-class Refused(ScoreError):  # noqa: N818  reads as what happened, as in `except Refused`
+class Refused(ScoreError):  # noqa: N818  names what happened, as in `except Refused`
     pass
 
 
@@ -61,7 +61,7 @@ class TotalOutOfRange(Refused):
 
 class KeyReused(Refused):
     code = "idempotency_key_reused"
-    message = "This Idempotency-Key was used before with other points or another action."
+    message = "This idempotency key was already used with other points or another action."
 
 
 class UserBlocked(Refused):
@@ -81,23 +81,23 @@ class UnknownAction(Refused):
 
 class NotYet(Refused):
     def __init__(self, retry_after_s: int) -> None:
-        super().__init__()
+        super().__init__(self.message.format(retry_after_s=retry_after_s))
         self.retry_after_s = retry_after_s  # whole seconds, at least 1
 
 
 class ActionCoolingDown(NotYet):
     code = "action_cooling_down"
-    message = "This action was taken a moment ago."
+    message = "Too soon for this action again, try again in {retry_after_s} s."
 
 
 class ActionCapReached(NotYet):
     code = "action_cap_reached"
-    message = "This action was taken as often as it may be in one day."
+    message = "This action has reached its limit for today."
 
 
 class AlreadyBlocked(Refused):
     code = "already_blocked"
-    message = "This user is blocked already."
+    message = "This user is already blocked."
 
 
 class NotBlocked(Refused):
@@ -117,19 +117,19 @@ class Overloaded(Unavailable):
 
 class OutcomeUnknown(Unavailable):
     code = "outcome_unknown"
-    message = "The database did not confirm in time. Retry with the same Idempotency-Key to be exact."
+    message = "No confirmation came in time. Retry with the same idempotency key, so that a change counts once."
 
 
 class KeyAwaited(Unavailable):
-    message = "The keys of the identity provider are on their way."
+    message = "The keys of the identity provider are still being fetched. Try again in a moment."
 
 
 class NoStoreAnswers(Unavailable):
     code = "unavailable"
-    message = "Neither Redis nor the database answers right now."
+    message = "The service cannot reach its data right now. Try again in a moment."
 
 
-class CopyUnusable(Exception):  # noqa: N818  a state of affairs, not always an error
+class CopyUnusable(Exception):  # noqa: N818  a state, not always an error
     """The copy in Redis cannot be read or moved forward. `reason` is for logs and metrics."""
 
     def __init__(self, reason: str) -> None:
@@ -138,18 +138,18 @@ class CopyUnusable(Exception):  # noqa: N818  a state of affairs, not always an 
 
 
 class RedisAway(CopyUnusable):
-    """Redis does not answer, refuses, or has failed to a moment ago."""
+    """Redis does not answer, returns an error, or did so less than a second ago."""
 
     def __init__(self) -> None:
         super().__init__("away")
 
 
 class Damaged(CopyUnusable):
-    """The copy is missing, of another log, or not of the size it should be: only a rebuild helps."""
+    """The copy is missing, belongs to another log, or has the wrong size: only a rebuild helps."""
 
 
 class Gap(CopyUnusable):
-    """The copy is behind by events that this change does not carry: `catch_up` helps."""
+    """The copy lacks events before those of this change: `catch_up` helps."""
 
     def __init__(self) -> None:
         super().__init__("behind")

@@ -1,4 +1,4 @@
-"""The truth: a log of events, the totals it adds up to, and who is hidden from the board."""
+"""The source of truth: the log of events, the totals they add up to, and the users who are hidden from the board."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ ACTION_NAME = "[A-Za-z0-9_.:-]{1,64}"
 class Leaderboard(models.Model):
     """One row per board: the head of its log, and the lock that gives the log one order.
 
-    A transaction that changes scores first takes this row `FOR UPDATE`, so `seq` has no gaps and whoever can see
-    event n can see every event before it.
+    A transaction that changes scores first takes this row `FOR UPDATE`, so `seq` has no gaps, and a reader that sees
+    event n sees every event before it.
     """
 
     name = models.CharField(max_length=64, primary_key=True)
-    epoch = models.UUIDField(default=uuid.uuid4)  # which log this is: a new one when the log starts anew
+    epoch = models.UUIDField(default=uuid.uuid4)  # identifies the log: a new value when the log starts again
     seq = models.BigIntegerField(default=0)  # number of the newest event
-    members = models.BigIntegerField(default=0)  # users on the board: counted here, because counting rows is O(n)
+    members = models.BigIntegerField(default=0)  # users on the board: kept here, because counting rows is O(n)
 
     class Meta:
         db_table = "leaderboards"
@@ -34,16 +34,16 @@ class Leaderboard(models.Model):
 
 
 class UserScore(models.Model):
-    """A user's running total, as of the newest event that touched it. Never edited directly: see `services`."""
+    """A user's running total as of their newest event. Never edited directly: see `services`."""
 
-    # Byte order, which is how Redis orders the members of one score.
+    # Byte order, as Redis orders members with equal scores.
     user_id = models.CharField(max_length=255, primary_key=True, db_collation="C")
     score = models.BigIntegerField(default=0, db_default=0)
     updated_at = models.DateTimeField(db_default=Now())
 
     class Meta:
         db_table = "user_scores"
-        permissions = [  # the acts of scores/admin; who may do what is in the groups that a migration makes
+        permissions = [  # for the moderations of scores/admin; migration 0004 gives them to groups
             ("correct_userscore", "Can correct scores"),
             ("block_userscore", "Can block and unblock users"),
             ("export_userscore", "Can export the list of users"),
@@ -58,13 +58,13 @@ class UserScore(models.Model):
 
 
 class Block(models.Model):
-    """A user whom moderators keep off the board. The total stays in `user_scores`, unseen, until the unblock.
+    """A user whom a moderator blocked from the board. The total stays in `user_scores`, hidden, until the unblock.
 
-    A table of its own: `user_scores` is a contract with its readers, and blocked users are few.
+    A separate table, because external readers rely on the columns of `user_scores`, and blocked users are few.
     """
 
     user_id = models.CharField(max_length=255, primary_key=True, db_collation="C")
-    seq = models.BigIntegerField()  # of the event that tells who blocked, when and why
+    seq = models.BigIntegerField()  # of the event that records who blocked the user, when and why
 
     class Meta:
         db_table = "blocks"
@@ -74,10 +74,10 @@ class Block(models.Model):
 
 
 class Action(models.Model):
-    """Something a player may do for points: what a client names in the place of a number it could choose.
+    """Something a player may do for points. A client sends its name instead of a number of points of its choice.
 
-    Read by each transaction that needs it, so a change holds from the next one on. Events keep the name; nothing refers to
-    the row.
+    Every transaction reads it again, so a change applies from the next one on. Events keep the name; no row refers to
+    this one.
     """
 
     name = models.CharField(
@@ -107,7 +107,7 @@ class Action(models.Model):
 
 
 class ScoreEvent(models.Model):
-    """One change of one score. Appended, never updated or deleted; the totals and Redis are folds of these rows."""
+    """One change of one score. Rows are appended, never updated or deleted; totals and copy are folds of them."""
 
     class Kind(models.TextChoices):
         INCREMENT = "increment"
@@ -116,22 +116,22 @@ class ScoreEvent(models.Model):
         UNBLOCK = "unblock"
 
     seq = models.BigIntegerField(primary_key=True)
-    # No constraint and no index of its own: the total is written in the same transaction, and the unique one below
-    # with `score_events_of_user` serve every look-up.
+    # No foreign-key constraint: the same transaction writes the total. No separate index: the unique constraint below
+    # and `score_events_of_user` serve every look-up.
     user = models.ForeignKey(UserScore, models.DO_NOTHING, db_constraint=False, db_index=False, related_name="events")
     kind = models.CharField(max_length=10, choices=Kind)
     points = models.BigIntegerField()  # what the event added to the total; negative in a correction that lowers it
     total = models.BigIntegerField()  # the user's total after the event
     idempotency_key = models.CharField(max_length=255, null=True, db_collation="C")  # noqa: DJ001  NULL is never equal
-    actor = models.CharField(max_length=255, default="", db_default="")  # who, when it was not the user
+    actor = models.CharField(max_length=255, default="", db_default="")  # who made the change, if not the user
     reason = models.TextField(default="", db_default="")
-    action = models.CharField(max_length=64, null=True, db_collation="C")  # noqa: DJ001  of an increment that names one
-    created_at = models.DateTimeField(db_default=Now())  # for people; the order is `seq`, since clocks go back
+    action = models.CharField(max_length=64, null=True, db_collation="C")  # noqa: DJ001  NULL: an increment of points
+    created_at = models.DateTimeField(db_default=Now())  # for people; `seq` gives the order, since clocks may go back
 
     class Meta:
         db_table = "score_events"
         constraints = [
-            # Partial, so that increments without a key, the usual ones, pay for one index less.
+            # Partial, so that increments without a key, the common case, maintain one index less.
             models.UniqueConstraint(
                 "user",
                 "idempotency_key",
@@ -141,7 +141,7 @@ class ScoreEvent(models.Model):
         ]
         indexes = [
             models.Index(fields=["user", "-seq"], name="score_events_of_user"),
-            # Partial as well: increments of mere points do not pay for cooldowns and caps.
+            # Partial as well: increments without an action pay nothing for cooldowns and caps.
             models.Index(
                 fields=["user", "action", "created_at"],
                 condition=models.Q(action__isnull=False),

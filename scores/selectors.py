@@ -1,4 +1,4 @@
-"""Reads: from Redis, and from the database when Redis cannot answer. Each answer says which, and as of which event."""
+"""Reads: from Redis, or from the database when Redis cannot answer. Each answer names its store and its event."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ class Source(StrEnum):
 
 
 class Page(NamedTuple):
-    """Some lines of the board. `total` is the number of users on it; all of it is true right after event `seq` of `epoch`."""
+    """Consecutive entries of the board, as of event `seq` of `epoch`. `total` is the number of members."""
 
     entries: list[Entry]
     total: int
     epoch: str
     seq: int
     source: Source
-    age_s: float  # since the database last said that this is how far it is; newer events may have come after that
+    age_s: float  # seconds since the database last confirmed the end of the log; newer events may exist
 
 
 class Standing(NamedTuple):
-    """Where one user stands; `entry` is `None` when they are not on the board."""
+    """The entry of one user; `None` if they are not on the board. The rest as in `Page`."""
 
     entry: Entry | None
     total: int
@@ -69,7 +69,7 @@ async def standing(user_id: str) -> Standing:
 
 
 def standings(user_ids: Sequence[str]) -> dict[str, Entry]:
-    """Rank and score of those of `user_ids` who are on the board, in one round trip; for code without an event loop."""
+    """The entries of those of `user_ids` who are on the board, in one round trip; for code without an event loop."""
     answers = reader.answer_questions([StandingQuestion(user_id) for user_id in user_ids])
     return {a.entry.user_id: a.entry for a in answers if isinstance(a, Standing) and a.entry is not None}
 
@@ -79,7 +79,8 @@ PAGE_SQL = """
     WHERE (score, user_id) <= (%s, %s) AND NOT EXISTS (SELECT FROM blocks b WHERE b.user_id = s.user_id)
     ORDER BY score DESC, user_id DESC LIMIT %s OFFSET %s
 """
-# The limit on the score alone says nothing new, but to the planner, which takes a pair for half of the table and starts helpers.
+# The condition on the score alone is redundant, but without it the planner estimates that the pair matches half of the
+# table, and starts parallel workers.
 BETWEEN_SQL = "s.score > %(score)s AND s.score <= %(end)s AND (s.score, s.user_id) <= (%(end)s, %(last)s)"
 ABOVE_SQL = f"""
     SELECT (SELECT count(*) FROM user_scores s WHERE {BETWEEN_SQL})
@@ -92,7 +93,7 @@ SCORES_SQL = """
 
 
 class Reader:
-    """Answers questions about one board: from its copy, or from the tables of its log."""
+    """Answers questions about one board, from its copy or from the tables of its log."""
 
     def __init__(self, copy: Copy, tail: Tail, rank_indexer: RankIndexer) -> None:
         self._copy = copy
@@ -109,24 +110,24 @@ class Reader:
         )
 
     def answer_questions(self, questions: Sequence[Question]) -> list[Page | Standing]:
-        """Answer all questions as of one moment, asking equal ones once. Raises `NoStoreAnswers`."""
-        asked = list(dict.fromkeys(questions))
+        """Answer all questions as of one moment, equal ones only once. Raises `NoStoreAnswers`."""
+        distinct = list(dict.fromkeys(questions))
         try:
-            snapshot, source = self._snapshot(asked)
+            snapshot, source = self._snapshot(distinct)
         except DatabaseError as error:
             self._log.connection.close()
             raise NoStoreAnswers from error
         metrics.reads.labels(source.value).inc(len(questions))
-        metrics.reads_shared.inc(len(questions) - len(asked))
+        metrics.reads_shared.inc(len(questions) - len(distinct))
         age_s = self._tail.age_s if source is Source.REDIS else 0.0
-        shape = snapshot.members, snapshot.origin, snapshot.seq, source, age_s
-        known = {
-            question: Page(cast("list[Entry]", found), *shape)
+        rest = snapshot.members, snapshot.origin, snapshot.seq, source, age_s
+        answers = {
+            question: Page(cast("list[Entry]", answer), *rest)
             if isinstance(question, PageQuestion)
-            else Standing(cast("Entry | None", found), *shape)
-            for question, found in zip(asked, snapshot.answers, strict=True)
+            else Standing(cast("Entry | None", answer), *rest)
+            for question, answer in zip(distinct, snapshot.answers, strict=True)
         }
-        return [known[question] for question in questions]
+        return [answers[question] for question in questions]
 
     def _snapshot(self, questions: list[Question]) -> tuple[Snapshot, Source]:
         try:
@@ -138,48 +139,48 @@ class Reader:
         return self._read_database(questions), Source.DATABASE
 
     def _read_database(self, questions: list[Question]) -> Snapshot:
-        """What `Copy.read` answers, from the tables, by the index that has the same order."""
-        self._log.head()  # starts the log when there is none, which the read-only transaction could not
-        # PostgreSQL refuses NUL, and the other questions of the round trip would go without an answer.
+        """The same as `Copy.read`, from the tables, whose index has the same order."""
+        self._log.head()  # starts the log if there is none, which the read-only transaction cannot do
+        # PostgreSQL refuses NUL, and the error would fail the other questions of the batch too.
         users = [q.user_id for q in questions if isinstance(q, StandingQuestion) and is_user_id(q.user_id)]
         deepest = max((q.offset for q in questions if isinstance(q, PageQuestion)), default=0)
         with self._log.snapshot() as head, self._log.connection.cursor() as cursor:
-            is_long = head.members > rank_index.FEW and (users or deepest > rank_index.EVERY)
-            known = self._rank_indexer.at(head) if is_long else rank_index.NONE
+            needs_index = head.members > rank_index.SMALL_BOARD and (users or deepest > rank_index.SEGMENT_ROWS)
+            index = self._rank_indexer.at(head) if needs_index else rank_index.EMPTY
             scores = _scores(cursor, users)
             answers: list[list[Entry] | Entry | None] = []
             for question in questions:
                 if isinstance(question, PageQuestion):
-                    answers.append(_page(cursor, known, question))
+                    answers.append(_page(cursor, index, question))
                 elif (score := scores.get(question.user_id)) is not None:
-                    answers.append(Entry(1 + _above(cursor, known, score), question.user_id, score))
+                    answers.append(Entry(1 + _count_above(cursor, index, score), question.user_id, score))
                 else:
                     answers.append(None)
             return Snapshot(head.origin, head.seq, head.members, answers)
 
 
 def _scores(cursor: CursorWrapper, users: list[str]) -> dict[str, int]:
-    """Of those of `users` who are on the board."""
+    """The scores of those of `users` who are on the board."""
     if not users:
         return {}
     cursor.execute(SCORES_SQL, [users])
     return dict(cursor.fetchall())
 
 
-def _page(cursor: CursorWrapper, known: RankIndex, question: PageQuestion) -> list[Entry]:
-    skipped, end = known.after(question.offset)
+def _page(cursor: CursorWrapper, index: RankIndex, question: PageQuestion) -> list[Entry]:
+    skipped, end = index.after(question.offset)
     cursor.execute(PAGE_SQL, [*end, question.limit, skipped])
     rows = cursor.fetchall()
-    rank = 1 + _above(cursor, known, rows[0][1]) if rows and question.offset else 1
+    rank = 1 + _count_above(cursor, index, rows[0][1]) if rows and question.offset else 1
     return ranked(rows, rank=rank, offset=question.offset)
 
 
-def _above(cursor: CursorWrapper, known: RankIndex, score: int) -> int:
-    """How many on the board have more."""
-    counted, (end, last) = known.above(score)
+def _count_above(cursor: CursorWrapper, index: RankIndex, score: int) -> int:
+    """The number of members with a higher score."""
+    indexed, (end, last) = index.above(score)
     cursor.execute(ABOVE_SQL, {"score": score, "end": end, "last": last})
-    (others,) = cursor.fetchone()
-    return counted + int(others)
+    (rest,) = cursor.fetchone()
+    return indexed + int(rest)
 
 
 reader = Reader(leaderboard, tail, rank_indexer)

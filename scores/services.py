@@ -1,4 +1,4 @@
-"""Writes: the only ways a score changes. Each ends with what was recorded, durably, or raises a `ScoreError`."""
+"""Writes: the only functions that change a score. Each returns the durable record, or raises a `ScoreError`."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ async def increment(
     idempotency_key: str | None = None,
     actor: str = "",
 ) -> Recorded:
-    """Add `points` (at least 1), or what `action` is worth, to a user's total. `actor` does it in the user's place.
+    """Add `points` (at least 1), or what `action` is worth, to a user's total. `actor` is the caller, if not the user.
 
-    With a key, the same call again is answered by the first one's record. Raises `TotalTooLarge`, `UserBlocked`,
+    With a key, a repeated call returns the record of the first one. Raises `TotalTooLarge`, `UserBlocked`,
     `UserInactive`, `UnknownAction`, `NotYet`, `KeyReused`, or `Unavailable`.
     """
     return await writer.batcher.submit(Change(Kind.INCREMENT, user_id, points, idempotency_key, actor, action=action))
@@ -33,5 +33,5 @@ def block(*, user_id: str, actor: str, reason: str) -> Recorded:
 
 
 def unblock(*, user_id: str, actor: str, reason: str) -> Recorded:
-    """Put a user back on the board with the total they had. Raises `NotBlocked`, or `Unavailable`."""
+    """Put a user back on the board with their earlier total. Raises `NotBlocked`, or `Unavailable`."""
     return writer.batcher.submit_and_wait(Change(Kind.UNBLOCK, user_id, actor=actor, reason=reason))

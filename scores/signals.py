@@ -1,12 +1,13 @@
-"""Facts that others may want to hear, in the past tense, as plain values. Sent with `send_robust`, after the fact."""
+"""Facts, in the past tense, with plain values. Sent with `send_robust`, after they happened."""
 
 from __future__ import annotations
 
 from django.dispatch import Signal
 
-# Changes are durable. Provides: origin (str), first and last (int, the numbers of their events), members (int, users on
-# the board), totals (dict of user id to total, `None` for a user who is off the board). Sent by the thread that committed.
+# Changes are durable. Provides: origin (str), first and last (int, the seqs of their first and last event), members
+# (int, users on the board), totals (dict of user id to total, `None` for a user who is off the board). Sent by the
+# thread that committed.
 scores_committed = Signal()
 
-# The copy in Redis moved. Provides: origin (str), seq (int, the event it is at).
+# The copy in Redis moved. Provides: origin (str), seq (int, the newest event in the copy).
 leaderboard_changed = Signal()

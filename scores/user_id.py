@@ -1,4 +1,4 @@
-"""Who a score belongs to: a user id as the stores, the frames and the page can all carry it."""
+"""User ids: which strings the stores, the frames and the page can all carry."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ MAX_LENGTH = 255  # characters
 
 
 def is_user_id(value: object) -> TypeGuard[str]:
-    """1 to 255 characters, in normal form C, without control characters or lone surrogates.
+    """Whether `value` is 1 to 255 characters in normal form C, without control characters or surrogates.
 
-    Without NFC two ids could look the same and rank apart; PostgreSQL refuses NUL, and UTF-8 has no surrogates.
+    Without NFC, two ids could look the same and have different ranks. PostgreSQL refuses NUL, and UTF-8 has no
+    surrogates.
     """
     if not isinstance(value, str) or not 1 <= len(value) <= MAX_LENGTH:
         return False

@@ -92,7 +92,7 @@ def empty_board() -> None:
     get_redis_connection("bulk").flushdb()
     breaker.succeeded()
     refusals.breaker.succeeded()
-    authentication._remembered.clear()
+    authentication._cache.clear()
 
 
 @pytest.fixture

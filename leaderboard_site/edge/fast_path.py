@@ -57,7 +57,7 @@ async def limits_of(scope: Scope) -> dict[str, str]:
     if settings.READ_RATE_LIMIT is None:
         return {}
     client = scope["client"]
-    return await READS.admit_of(rate_limit_key(client[0] if client else ""), settings.READ_RATE_LIMIT)
+    return await READS.admit_subject(rate_limit_key(client[0] if client else ""), settings.READ_RATE_LIMIT)
 
 
 def page_asked(scope: Scope) -> tuple[int, int] | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from django.http import HttpRequest, HttpResponse
 
 from scores.api.problems import RETRY_AFTER_S
-from scores.exceptions import AWAY
+from scores.exceptions import DATABASE_AWAY
 
 
 class OutageMiddleware:
@@ -20,7 +20,7 @@ class OutageMiddleware:
         return self.get_response(request)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
-        if not isinstance(exception, AWAY):
+        if not isinstance(exception, DATABASE_AWAY):
             return None
         return HttpResponse(
             "The database does not answer right now. Please try again in a moment.\n",

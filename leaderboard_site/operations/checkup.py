@@ -23,7 +23,7 @@ from scores.access.authentication import Principal, TokenAuthentication
 from scores.exceptions import CopyUnusable
 from scores.log.head import log
 from scores.projection.leaderboard import leaderboard
-from scores.projection.tail import fault_of, tail
+from scores.projection.tail import copy_fault, tail
 from scores.stores.redis import breaker, client
 
 from . import pending_migrations
@@ -98,7 +98,7 @@ def group() -> dict[str, Any]:
 def copy() -> dict[str, Any]:
     state = leaderboard.state()
     head = log.head()
-    fault = fault_of(state, head)
+    fault = copy_fault(state, head)
     seqs = {"seq": state.seq if state else None, "log_seq": head.seq, "members": head.members}
     scrub = {"compared": tail.scrub.compared, "repaired": tail.scrub.repaired, "rounds": tail.scrub.rounds}
     return seqs | {"sweep": scrub} | ({"status": "ill", "fault": fault} if fault else {})

@@ -24,7 +24,7 @@ from scores.exceptions import CopyUnusable, NoStoreAnswers, RedisAway
 from scores.log.head import Head, log
 from scores.models import Leaderboard
 from scores.projection.leaderboard import PageQuestion, Rebuilt, State, leaderboard
-from scores.projection.tail import fault_of
+from scores.projection.tail import copy_fault
 from scores.selectors import Source
 
 from . import processes
@@ -43,7 +43,7 @@ class CopyStatus(NamedTuple):
 
     @property
     def fault(self) -> str | None:
-        return None if self.redis_away else fault_of(self.state, self.head)
+        return None if self.redis_away else copy_fault(self.state, self.head)
 
     @property
     def behind(self) -> int:
@@ -97,8 +97,8 @@ def rebuild_for(user_pk: Any, username: str) -> None:
     """Rebuild, in a thread of its own: a million members take longer than a request should."""
     started = time.monotonic()
     try:
-        with log.turn_to_rebuild() as ours:
-            if ours:
+        with log.try_rebuild_lock() as acquired:
+            if acquired:
                 head = leaderboard.rebuild(why=f"{username} asked for it", force=True)
                 signals.leaderboard_changed.send_robust(sender=Leaderboard, origin=head.origin, seq=head.seq)
                 took_s = time.monotonic() - started

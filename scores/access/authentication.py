@@ -1,4 +1,4 @@
-"""Who is asking: bearer tokens, verified without I/O and remembered until they expire. The only user of simplejwt's tokens."""
+"""Bearer tokens, verified without I/O and cached until they expire. Only this module uses simplejwt's access tokens."""
 
 from __future__ import annotations
 
@@ -20,12 +20,16 @@ from scores.user_id import is_user_id
 from .jwks import JwksClient
 
 REALM = "leaderboard"
-WRITE_ANY = "scores:write:any"  # the scope of whoever may score for others: a game server
-DATES = ("exp", "nbf", "iat")  # RFC 7519, section 2: numbers, while libraries take what int() takes, "7" and true too
-CLOCKS_DIFFER_S = 10  # ours and the provider's
-MAX_REMEMBERED = 20_000
+WRITE_ANY = "scores:write:any"  # the scope of a game server, which adds points for other users
+DATES = (
+    "exp",
+    "nbf",
+    "iat",
+)  # RFC 7519, section 2: numbers; libraries accept everything that int() does, such as "7" and true
+CLOCK_SKEW_S = 10  # between this host and the identity provider
+MAX_CACHED_TOKENS = 20_000
 NO_SCOPES: frozenset[str] = frozenset()
-LONGEST_REMEMBERED = 2_048  # characters; longer ones are verified each time instead of filling the memory
+MAX_CACHED_LENGTH = 2_048  # characters; longer tokens are verified each time instead of filling the memory
 
 
 class TokenExpired(AuthenticationFailed):
@@ -44,7 +48,7 @@ class InsufficientScope(PermissionDenied):
 
 
 class Principal:
-    """The user whom a verified token speaks for; there may be no row for them."""
+    """The user of a verified token; there may be no account with this name."""
 
     is_authenticated = True
     is_active = True
@@ -58,14 +62,14 @@ class Principal:
 
 
 class AuthenticatedRequest(Request):
-    """A request that `TokenAuthentication` let through."""
+    """A request that `TokenAuthentication` has accepted."""
 
-    user: Principal  # type: ignore[assignment]  # the stubs know Django's users only
+    user: Principal  # type: ignore[assignment]  # the stubs only know Django's users
 
 
-# Verifying costs 60-190 µs of CPU, more than the rest of the request's Python. Insertion order is age: the oldest goes
-# first when it is full, and expired ones go when they are met.
-_remembered: dict[str, Principal] = {}
+# Verifying costs 60-190 µs of CPU, more than the rest of the request's Python. Insertion order is age: a full cache
+# drops the oldest token. An expired token is dropped when it is used.
+_cache: dict[str, Principal] = {}
 
 
 class TokenAuthentication(BaseAuthentication):
@@ -76,34 +80,34 @@ class TokenAuthentication(BaseAuthentication):
         scheme, _, token = header.partition(" ")
         if scheme.lower() != "bearer":
             return None
-        return verified(token.strip()), None
+        return verify_token(token.strip()), None
 
     def authenticate_header(self, request: Request) -> str:
         return f'Bearer realm="{REALM}"'
 
 
-# Tokens of an external identity provider name the key that they are signed with; ours do not.
-jwks_client = JwksClient(settings.JWKS_URL, changed=_remembered.clear) if settings.JWKS_URL else None
+# Tokens of an external identity provider name their signing key; tokens of this service do not.
+jwks_client = JwksClient(settings.JWKS_URL, changed=_cache.clear) if settings.JWKS_URL else None
 
 
-def verified(token: str) -> Principal:
-    """The principal of an access token; raises `TokenExpired` or `TokenInvalid`, or `KeyAwaited` (see `provider`)."""
-    principal = _remembered.get(token)
+def verify_token(token: str) -> Principal:
+    """The principal of an access token. Raises `TokenExpired` or `TokenInvalid`, or `KeyAwaited` (see `jwks`)."""
+    principal = _cache.get(token)
     if principal is None:
         kid = _kid(token) if jwks_client is not None else None
-        principal = _verify(token) if kid is None else _verify_foreign(token, kid)
-        if len(token) <= LONGEST_REMEMBERED:
-            if len(_remembered) >= MAX_REMEMBERED:
-                del _remembered[next(iter(_remembered))]
-            _remembered[token] = principal
+        principal = _verify_own(token) if kid is None else _verify_foreign(token, kid)
+        if len(token) <= MAX_CACHED_LENGTH:
+            if len(_cache) >= MAX_CACHED_TOKENS:
+                del _cache[next(iter(_cache))]
+            _cache[token] = principal
     if principal.expires_at <= time.time():
-        _remembered.pop(token, None)
+        _cache.pop(token, None)
         raise TokenExpired
     return principal
 
 
 def _kid(token: str) -> str | None:
-    """The name of its key that the token claims. Nothing else of its header is read: not where keys are, nor what kind."""
+    """The key id in the header of the token. Nothing else in the header is used: no URL of keys, no algorithm."""
     try:
         kid = jwt.get_unverified_header(token).get("kid")
     except (jwt.PyJWTError, ValueError, RecursionError) as error:
@@ -112,7 +116,7 @@ def _kid(token: str) -> str | None:
 
 
 def _verify_foreign(token: str, kid: str) -> Principal:
-    """The principal of a provider's token. The algorithm is that of the key, and asymmetric."""
+    """The principal of a token of the identity provider. The key determines the algorithm, which is asymmetric."""
     assert jwks_client is not None
     key = jwks_client.key(kid)
     if key is None:
@@ -124,10 +128,10 @@ def _verify_foreign(token: str, kid: str) -> Principal:
             algorithms=[key.algorithm_name],
             audience=settings.JWT_AUDIENCE,
             issuer=settings.JWT_ISSUER,
-            leeway=CLOCKS_DIFFER_S,
+            leeway=CLOCK_SKEW_S,
             options={"require": ["exp", "iss", "aud", "sub"]},
         )
-        expires_at = float(claims["exp"]) + CLOCKS_DIFFER_S
+        expires_at = float(claims["exp"]) + CLOCK_SKEW_S
     except jwt.ExpiredSignatureError as error:
         raise TokenExpired from error
     except (jwt.PyJWTError, TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -136,15 +140,15 @@ def _verify_foreign(token: str, kid: str) -> Principal:
 
 
 async def key_fetched() -> None:
-    """Return when the keys that `KeyAwaited` spoke of may be here, or after a bounded time."""
-    assert jwks_client is not None  # or it would not have been raised
+    """Return when the fetch that `KeyAwaited` waits for has ended, or after a bounded time."""
+    assert jwks_client is not None  # or `KeyAwaited` would not have been raised
     await jwks_client.fetched()
 
 
-def _verify(token: str) -> Principal:
+def _verify_own(token: str) -> Principal:
     metrics.tokens_verified.inc()
     try:
-        claims: Any = AccessToken(token).payload  # type: ignore[arg-type]  # the stubs want a Token, the library takes text
+        claims: Any = AccessToken(token).payload  # type: ignore[arg-type]  # the stubs want a Token, the library takes a string
         user_id, expires_at = claims.get("user_id"), float(claims["exp"])
     except ExpiredTokenError as error:
         raise TokenExpired from error
@@ -155,29 +159,29 @@ def _verify(token: str) -> Principal:
         ValueError,
         OverflowError,
         KeyError,
-    ) as error:  # claims of odd types, signed by somebody careless
+    ) as error:  # claims of wrong types, signed by a careless issuer
         raise TokenInvalid from error
     return _principal(user_id, expires_at, claims)
 
 
 def _principal(user_id: object, expires_at: float, claims: dict[str, Any]) -> Principal:
     if not is_user_id(user_id):
-        raise TokenInvalid("The access token names no valid user.")
+        raise TokenInvalid("The access token has no valid user id.")
     if any(type(claims.get(name, 0)) not in (int, float) for name in DATES):
-        raise TokenInvalid("A date of the access token is no number.")
+        raise TokenInvalid("A date in the access token is not a number.")
     return Principal(user_id, expires_at, scopes_of(claims))
 
 
 def scopes_of(claims: dict[str, Any]) -> frozenset[str]:
-    """What the claim `scope` lists: words parted by blanks, RFC 9068, section 2.2.3, and RFC 6749, section 3.3."""
+    """The values of the claim `scope`, separated by spaces: RFC 9068, section 2.2.3, and RFC 6749, section 3.3."""
     scope = claims.get("scope", "")
     if not isinstance(scope, str):
-        raise TokenInvalid("The scope of the access token is no text.")
+        raise TokenInvalid("The scope of the access token is not a string.")
     return frozenset(scope.split(" ")) if scope else NO_SCOPES
 
 
 def issue(user_id: str, *, scope: str, lifetime: timedelta) -> str:
-    """An access token for whoever is to hold one longer than a player."""
+    """A new access token with its own lifetime, for a game server."""
     token = AccessToken()
     token.set_exp(lifetime=lifetime)
     token["user_id"] = user_id

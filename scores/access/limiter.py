@@ -1,8 +1,8 @@
-"""Verdicts on hits: within the limit or not, what is left of it, and how long to wait.
+"""Verdicts on hits: whether they are within the limit, what is left of it, and how long to wait.
 
-Hits are counted in Redis, for all processes together, and in this process alone while Redis is away: never unlimited, at
-most `WORKERS` times the limit. The breaker in front of Redis decides: a silent Redis costs one caller its timeout,
-not everyone.
+Hits are counted in Redis, for all processes together; while Redis is away, each process counts its own: never
+unlimited, at most `WORKERS` times the limit. The breaker in front of Redis decides, so a silent Redis costs one caller
+a timeout and not all of them.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from .sliding_window import Hit, ProcessCounters, Window, count_in_redis
 
 class Verdict(NamedTuple):
     admitted: bool
-    remaining: int  # hits that would be admitted right now
-    wait_s: int  # until one more would be; of an admitted hit: until the window is another
+    remaining: int  # hits that would be admitted now
+    wait_s: int  # of a refused hit: until one more is admitted; of an admitted hit: until the window ends
 
 
 _process_counters = ProcessCounters()
 
 
 def judge(hits: Sequence[Hit]) -> list[Verdict]:
-    """Count all `hits`, in one round trip, and say which are within their limits. Raises nothing on account of Redis."""
+    """Count all `hits` in one round trip, and judge each. Raises no errors of Redis."""
     try:
         counted = guarded(lambda: count_in_redis(hits))
         metrics.counted.labels("redis").inc(len(hits))
     except RedisAway:
         counted = _process_counters.count(hits)
         metrics.counted.labels("process").inc(len(hits))
-    _process_counters.forget_ended()  # also when Redis is back, or what an outage left would stay for good
+    _process_counters.forget_ended()  # also when Redis is back, or the counters of an outage would stay for ever
     metrics.add_each(
         metrics.limited, [hit.name for hit, (admitted, _) in zip(hits, counted, strict=True) if not admitted]
     )
@@ -55,14 +55,14 @@ def verdict(rate: RateLimitItem, admitted: bool, window: Window) -> Verdict:
 
 
 def wait_s(rate: RateLimitItem, window: Window) -> int:
-    """Whole seconds after which one more hit is within the limit, if nobody else comes."""
+    """Whole seconds after which one more hit is within the limit, if there are no other hits."""
     length_s = rate.get_expiry()
-    room = rate.amount - window.current  # for what is left of the previous window, and the hit
-    if room >= 1 and window.previous:
-        # Until floor(previous * left / length) < room, which is previous * left / length < room.
-        seconds = window.previous_ttl_s - room * length_s / window.previous
+    free = rate.amount - window.current  # for what remains of the previous window, and the hit
+    if free >= 1 and window.previous:
+        # Until floor(previous * left / length) < free, which is previous * left / length < free.
+        seconds = window.previous_ttl_s - free * length_s / window.previous
     else:
-        # The present window must become the previous one; from then on it fades.
+        # The current window must become the previous one; from then on it fades.
         seconds = window.current_ttl_s - length_s
     return max(1, math.floor(seconds) + 1)
 

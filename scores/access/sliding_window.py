@@ -1,9 +1,9 @@
 """Counting of hits in a sliding window: in Redis for all processes together, or in this process alone.
 
-Each limit of somebody has two counters: that of the previous window fades out while that of the current one fills. A hit
-is within the limit if floor(previous * left / length) + current is below it, where `left` is what remains of the current
-window. A window begins with its first hit. The script in Redis looks and counts in one step, so at most the limit is let
-through, however many ask at the same moment.
+Each limit of each subject has two counters: the one of the previous window fades out while the one of the current
+window fills. A hit is within the limit if floor(previous * left / length) + current is below it, where `left` is what
+remains of the current window. A window begins with its first hit. The script in Redis checks and counts in one step, so
+simultaneous hits cannot exceed the limit.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from scores.stores.redis import client
 PREFIX = "leaderboard:limits"
 FORGET_EVERY_S = 60
 
-# KEYS: the counters of the previous and of the current window. ARGV: the limit, and the length of a window in ms.
-# The time is in the keys' TTL: the current counter lives for two lengths, and is the previous one in the second.
+# KEYS: the counters of the previous and of the current window. ARGV: the limit, and the length of a window in ms. The
+# TTL of the keys tells the time: the current counter lives for two lengths, and in the second one it is the previous
+# one.
 COUNT = """
 local limit, length = tonumber(ARGV[1]), tonumber(ARGV[2])
 local function counter(key)
     local ttl = redis.call('PTTL', key)
-    if ttl <= 0 then return 0, 0 end  -- there is none, or a foreign one that would never end
+    if ttl <= 0 then return 0, 0 end  -- no counter, or a foreign one without an expiry
     return tonumber(redis.call('GET', key)) or 0, ttl
 end
 local current, current_ttl = counter(KEYS[2])
@@ -50,61 +51,61 @@ if admitted then
 end
 return {admitted and 1 or 0, previous, previous_ttl, current, current_ttl}
 """
-SHA = hashlib.sha1(COUNT.encode(), usedforsecurity=False).hexdigest()  # as Redis names the script
+SHA = hashlib.sha1(COUNT.encode(), usedforsecurity=False).hexdigest()  # the name of the script in Redis
 
 
 class Hit(NamedTuple):
-    """Somebody does something of which there is a limit. `who` is a user id or an address, after the limit's name."""
+    """A request that counts against the limit `name`. `subject` is a user id or a rate-limit key."""
 
     name: str
-    who: str
+    subject: str
     rate: RateLimitItem
 
     @property
     def key(self) -> str:
-        return self.rate.key_for(self.name, self.who)
+        return self.rate.key_for(self.name, self.subject)
 
 
 class Window(NamedTuple):
-    """The two counters as they are now. Times are seconds until they are forgotten."""
+    """The two counters at one moment, with the seconds until they expire."""
 
     previous: int
     previous_ttl_s: float
     current: int
-    current_ttl_s: float  # up to twice the length: for the second half it is the previous one
+    current_ttl_s: float  # up to twice the length: in the second half it is the previous one
 
 
 class Counted(NamedTuple):
     admitted: bool
-    window: Window  # with this hit in it, if it is admitted
+    window: Window  # includes this hit, if it was admitted
 
 
 def redis_keys(hit: Hit) -> tuple[str, str]:
-    """The keys of the previous and the current counter, as the library `limits` names them, whose script counted before.
+    """The keys of the previous and the current counter, named as by the library `limits`, whose script counted before.
 
-    The braces make one hash tag of both, so that they are in one slot of a cluster.
+    The braces give both the same hash tag, so that they are in one slot of a cluster.
     """
     current = f"{PREFIX}:{{{hit.key}}}"
     return f"{current}/-1", current
 
 
 def count_in_redis(hits: Sequence[Hit]) -> list[Counted]:
-    """Count all `hits` in one round trip. Raises `RedisError` or `OSError`; some may be counted then."""
+    """Count all `hits` in one round trip. Raises `RedisError` or `OSError`; some hits may have been counted then."""
     replies = _send(hits)
-    # A new Redis does not know the script. Another process may have loaded it while this one sent its hits, so only some
-    # are missing, and the others must not be counted again. EVAL needs no script that is known, and makes it known.
+    # A new Redis does not have the script. Another process may have loaded it while this one sent its hits, so only
+    # some are missing, and the others must not be counted again. EVAL works without a loaded script, and loads it.
     missing = [n for n, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
     if missing:
-        for n, reply in zip(missing, _send([hits[n] for n in missing], known=False), strict=True):
+        for n, reply in zip(missing, _send([hits[n] for n in missing], loaded=False), strict=True):
             replies[n] = reply
     return [_counted(reply) for reply in replies]
 
 
-def _send(hits: Sequence[Hit], *, known: bool = True) -> list[Any]:
-    # One script for each hit, since a script may touch one slot of a cluster only. The connections of this client do not
-    # repeat a command whose answer was lost: a hit that is sent twice counts twice.
+def _send(hits: Sequence[Hit], *, loaded: bool = True) -> list[Any]:
+    # One script call per hit, since a script may only touch one slot of a cluster. The connections of this client do
+    # not repeat a command whose reply was lost, because a hit that is sent twice counts twice.
     pipeline = client().pipeline(transaction=False)
-    run, script = (pipeline.evalsha, SHA) if known else (pipeline.eval, COUNT)
+    run, script = (pipeline.evalsha, SHA) if loaded else (pipeline.eval, COUNT)
     for hit in hits:
         run(script, 2, *redis_keys(hit), hit.rate.amount, hit.rate.get_expiry() * 1000)
     return pipeline.execute(raise_on_error=False)
@@ -125,7 +126,7 @@ class _Counters(NamedTuple):
 
 
 class ProcessCounters:
-    """The same counting within this process. Not for several threads at once."""
+    """The same counting within this process. Not thread-safe."""
 
     def __init__(self) -> None:
         self._counters: dict[str, _Counters] = {}
@@ -152,9 +153,9 @@ class ProcessCounters:
         return Counted(admitted, Window(previous, left_s if previous else 0.0, current, left_s + length_s))
 
     def forget_ended(self, *, every_s: float = FORGET_EVERY_S) -> None:
-        """Forget the counters that count no more, if the last time was `every_s` seconds ago or more."""
+        """Drop the expired counters, if the last call that did so was at least `every_s` seconds ago."""
         now = time.monotonic()
         if now - self._forgot_at < every_s:
             return
         self._forgot_at = now
-        self._counters = {key: it for key, it in self._counters.items() if now < it.ends_at + it.length_s}
+        self._counters = {key: c for key, c in self._counters.items() if now < c.ends_at + c.length_s}

@@ -1,7 +1,7 @@
-"""Who may ask how often: DRF's throttles, on a limiter that counts for all processes together.
+"""Rate limits as DRF throttles, on a limiter that counts for all processes together.
 
-DRF's own count in the cache in two steps, and let many times the limit through when requests come at the same moment;
-and they take the caller's address from a header that the caller wrote. See docs/adr/0016.
+DRF's own throttles count in the cache in two steps, so simultaneous requests can exceed the limit many times; and they
+take the client address from a header that the client writes. See docs/adr/0016.
 """
 
 from __future__ import annotations
@@ -22,16 +22,14 @@ from .sliding_window import Hit
 
 class RateLimited(Throttled):
     default_code = "rate_limited"
-    default_detail = "Too many requests; try again after the seconds in Retry-After."
-    extra_detail_singular = extra_detail_plural = ""
 
-    def __init__(self, headers: Mapping[str, str]) -> None:
-        super().__init__()
+    def __init__(self, wait_s: int, headers: Mapping[str, str]) -> None:
+        super().__init__(detail=f"Too many requests, try again in {wait_s} s.")
         self.headers = headers
 
 
 class Throttle(BaseThrottle):
-    """One limit. Views wait for it in either way: `allow_request` blocks, `admit` does not; both raise `RateLimited`."""
+    """One limit. Sync views call `allow_request`, async views `admit`; both raise `RateLimited`."""
 
     name: str
     setting: str
@@ -42,32 +40,32 @@ class Throttle(BaseThrottle):
         rate: RateLimitItem | None = getattr(settings, self.setting)
         return rate
 
-    def who(self, request: Request) -> str:
+    def subject(self, request: Request) -> str:
         raise NotImplementedError
 
     def allow_request(self, request: Request, view: Any) -> bool:
         if self.rate is not None:
-            view.headers |= self.settle(
-                self.rate, batcher.submit_and_wait(Hit(self.name, self.who(request), self.rate))
+            view.headers |= self.enforce(
+                self.rate, batcher.submit_and_wait(Hit(self.name, self.subject(request), self.rate))
             )
         return True
 
     async def admit(self, request: Request, rate: RateLimitItem) -> dict[str, str]:
-        """The headers that tell how much is left."""
-        return await self.admit_of(self.who(request), rate)
+        """The headers that say what is left of the limit."""
+        return await self.admit_subject(self.subject(request), rate)
 
-    async def admit_of(self, who: str, rate: RateLimitItem) -> dict[str, str]:
-        return self.settle(rate, await batcher.submit(Hit(self.name, who, rate)))
+    async def admit_subject(self, subject: str, rate: RateLimitItem) -> dict[str, str]:
+        return self.enforce(rate, await batcher.submit(Hit(self.name, subject, rate)))
 
-    def settle(self, rate: RateLimitItem, verdict: Verdict) -> dict[str, str]:
+    def enforce(self, rate: RateLimitItem, verdict: Verdict) -> dict[str, str]:
         headers = limit_headers(self.name, rate, verdict)
         if not verdict.admitted:
-            raise RateLimited(headers)
+            raise RateLimited(verdict.wait_s, headers)
         return headers
 
 
 def limit_headers(name: str, rate: RateLimitItem, verdict: Verdict) -> dict[str, str]:
-    """The headers of draft-ietf-httpapi-ratelimit-headers-10, and Retry-After where nothing is left."""
+    """The headers of draft-ietf-httpapi-ratelimit-headers-10, and Retry-After if the hit is refused."""
     headers = {
         "RateLimit-Policy": f'"{name}";q={rate.amount};w={rate.get_expiry()}',
         "RateLimit": f'"{name}";r={verdict.remaining};t={verdict.wait_s}',
@@ -78,29 +76,29 @@ def limit_headers(name: str, rate: RateLimitItem, verdict: Verdict) -> dict[str,
 
 
 class IncrementThrottle(Throttle):
-    """RATE_LIMIT, of the token's user."""
+    """RATE_LIMIT, per user of the token."""
 
     name = "increments"
     setting = "RATE_LIMIT"
 
-    def who(self, request: Request) -> str:
+    def subject(self, request: Request) -> str:
         principal: Any = request.user
         user_id: str = principal.user_id
         return user_id
 
 
 class PlayerThrottle(IncrementThrottle):
-    """RATE_LIMIT as well, of the player whom a game server scores for: a server is not held to what one player may."""
+    """RATE_LIMIT, per player for whom a game server adds points: the server itself has no such limit."""
 
-    def who(self, request: Request) -> str:
+    def subject(self, request: Request) -> str:
         user_id: str = request.parser_context["kwargs"]["user_id"]
         return user_id
 
 
 class AddressThrottle(Throttle):
-    """Of the caller's address, which the server has put right for TRUSTED_PROXIES; no header is read here."""
+    """Per client address, to which the server has applied TRUSTED_PROXIES; reads no header."""
 
-    def who(self, request: Request) -> str:
+    def subject(self, request: Request) -> str:
         return rate_limit_key(request.META.get("REMOTE_ADDR", ""))
 
 

@@ -1,4 +1,4 @@
-"""The admin: who has which score, what happened to it, and what a moderator does about it."""
+"""The admin: scores, their events, and moderation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Accounts: who may log in. Django's own pages, made safe for accounts that manage others and fast for many players."""
+"""Accounts. Django's own pages, made safe for staff who manage accounts, and fast with many players."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ admin.site.unregister(User)
 
 @admin.register(User)
 class AccountAdmin(UserAdmin):  # type: ignore[type-arg]  # generic in its stubs only
-    """Nobody can make themselves more than they are: what makes a superuser is for superusers.
+    """Staff cannot raise their own permissions: only superusers may change superusers and grant permissions.
 
-    Django's own page lets whoever may change accounts tick "superuser", on their own account too.
+    On Django's own page, everyone who may change accounts may tick "superuser", on their own account too.
     """
 
-    search_fields = ["username__startswith"]  # an index; the default looks into four fields of each player
-    search_help_text = "The beginning of a username"
+    search_fields = ["username__startswith"]  # uses an index; the default search reads four fields of every account
+    search_help_text = "Search by the beginning of a username."
     list_filter = ["is_staff", "is_superuser", "is_active", "groups"]
     list_per_page = 50
     show_full_result_count = False
@@ -38,5 +38,5 @@ class AccountAdmin(UserAdmin):  # type: ignore[type-arg]  # generic in its stubs
 
 
 def may_touch(request: HttpRequest, account: User | None) -> bool:
-    """Whether the account is not a superuser's, or the one who asks is one."""
+    """Whether the user of the request may change this account: superusers' accounts are for superusers only."""
     return account is None or not account.is_superuser or bool(request.user.is_superuser)

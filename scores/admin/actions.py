@@ -1,4 +1,4 @@
-"""The catalogue of actions in the admin: the one thing there that is edited, since it is a rule and not a score."""
+"""The catalogue of actions in the admin. It can be edited, unlike scores: it holds rules."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ class ActionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in its
     search_fields = ["name"]
 
     def get_readonly_fields(self, request: object, obj: Action | None = None) -> list[str]:
-        """The name is the key: another one would be another action, beside the one it was."""
+        """The name is read-only after the creation: it is the key, so a new name would create a second action."""
         return ["name"] if obj else []

@@ -1,4 +1,4 @@
-"""A user's score over time, as a small picture that needs neither a script nor a style."""
+"""A user's score over time, as a small SVG image without scripts or inline styles."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from django.utils.safestring import SafeString
 
 from scores.models import ScoreEvent
 
-WIDTH, HEIGHT = 640, 120  # of the plot; the labels are around it
+WIDTH, HEIGHT = 640, 120  # of the plot; the labels are outside of it
 NEWEST = 200  # events drawn
 
 
 class Mark(NamedTuple):
-    """An event that somebody else than the user caused, at its place in the plot."""
+    """An event with an actor other than the user, at its position in the plot."""
 
     x: float
     y: float
@@ -28,13 +28,13 @@ def chart(newest_first: Sequence[ScoreEvent]) -> SafeString | None:
     if not newest_first:
         return None
     events = newest_first[::-1]
-    points = placed(events)
+    points = positions(events)
     totals = [event.total for event in events]
-    # Before the first of them there was another score, unless it was the user's first event: the line starts at its point.
+    # The line starts at the first drawn event: the score before it is not known here.
     steps = [f"M{points[0][0]:.1f} {points[0][1]:.1f}"] + [f"H{x:.1f}V{y:.1f}" for x, y in points[1:]]
     context = {
         "path": "".join(steps),
-        "marks": [Mark(*at, event) for at, event in zip(points, events, strict=True) if event.actor],
+        "marks": [Mark(*point, event) for point, event in zip(points, events, strict=True) if event.actor],
         "end": points[-1],
         "first": events[0],
         "last": events[-1],
@@ -48,10 +48,10 @@ def chart(newest_first: Sequence[ScoreEvent]) -> SafeString | None:
     return render_to_string("admin/scores/userscore/chart.svg", context)
 
 
-def placed(events: Sequence[ScoreEvent]) -> list[tuple[float, float]]:
-    """Where each event is in the plot: time to the right, totals upwards from the lowest to the highest."""
+def positions(events: Sequence[ScoreEvent]) -> list[tuple[float, float]]:
+    """The position of each event in the plot: time to the right, totals upwards from the lowest to the highest."""
     seconds: list[float] = []
-    for event in events:  # a clock may have gone back; the order has not
+    for event in events:  # the clock may have gone back; the order of the events is right
         at = event.created_at.timestamp()
         seconds.append(max(at, seconds[-1]) if seconds else at)
     totals = [event.total for event in events]

@@ -1,4 +1,4 @@
-"""The log, for looking at."""
+"""The log in the admin, read-only."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ScoreEventAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # 
     ordering = ["-seq"]
     sortable_by = ["seq"]
     search_fields = ["user"]  # shows the box; see `get_search_results`
-    search_help_text = f"A whole user id. Of what is searched for or filtered, the newest {MAX_LISTED} are listed."
+    search_help_text = f"Enter a complete user id. A search or filter lists at most the newest {MAX_LISTED:,} events."
     empty_value_display = NOTHING
     actions = None
     paginator = LogPaginator
@@ -35,7 +35,7 @@ class ScoreEventAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[ScoreEvent], search_term: str
     ) -> tuple[QuerySet[ScoreEvent], bool]:
-        """The events of one user, which have an index."""
+        """The events of one user, by an index."""
         return (queryset.filter(user=search_term) if search_term else queryset), False
 
     @admin.display(description="user")

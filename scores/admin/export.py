@@ -1,4 +1,4 @@
-"""The list of users as a file for spreadsheets, written while it is read."""
+"""The list of users as a CSV file for spreadsheets, streamed."""
 
 from __future__ import annotations
 
@@ -15,33 +15,34 @@ from django.db.models import QuerySet
 if TYPE_CHECKING:
     from .standing import ShownScore
 
-ROWS = 2_000  # at a time: what is in memory, and how long a thread is taken
+CHUNK_ROWS = 2_000  # bounds the memory, and the time that a thread is busy
 HEADER = ["user_id", "score", "state", "updated_at"]
-# What a spreadsheet may take for a formula, and run. OWASP, "CSV Injection".
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+# A spreadsheet may run a cell with such a beginning as a formula. OWASP, "CSV Injection".
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
-def neutral(text: str) -> str:
-    """`text` as a cell that is a text to every spreadsheet: what would begin a formula comes after an apostrophe."""
-    return f"'{text}" if text.startswith(FORMULA) else text
+def escape_formula(text: str) -> str:
+    """`text` as a cell that no spreadsheet runs: an apostrophe precedes the beginning of a formula."""
+    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
 
 
-def written(users: QuerySet[ShownScore]) -> Iterator[str]:
+def csv_chunks(users: QuerySet[ShownScore]) -> Iterator[str]:
     """The lines of the file, many at a time.
 
     The cursor is PostgreSQL's and outlives its transaction: a client that reads for an hour keeps no snapshot open.
-    There is no rank: that of a part is not that of the board, and while Redis is away each would cost a count.
+    There is no rank: the rank in a filtered list is not the rank on the board, and without Redis each rank costs a
+    count.
     """
     text = StringIO()
     lines = csv.writer(text)
-    text.write("\ufeff")  # or Excel takes UTF-8 for something else
+    text.write("\ufeff")  # without it, Excel does not recognize UTF-8
     lines.writerow(HEADER)
-    rows = users.values_list("user_id", "score", "blocked", "updated_at").iterator(chunk_size=ROWS)
+    rows = users.values_list("user_id", "score", "blocked", "updated_at").iterator(chunk_size=CHUNK_ROWS)
     while True:
-        chunk = list(islice(rows, ROWS))
+        chunk = list(islice(rows, CHUNK_ROWS))
         lines.writerows(
             (
-                neutral(user_id),
+                escape_formula(user_id),
                 score,
                 "blocked" if blocked else "on the board",
                 updated_at.isoformat(timespec="seconds"),
@@ -49,20 +50,20 @@ def written(users: QuerySet[ShownScore]) -> Iterator[str]:
             for user_id, score, blocked, updated_at in chunk
         )
         yield text.getvalue()
-        if len(chunk) < ROWS:
+        if len(chunk) < CHUNK_ROWS:
             return
         text.seek(0)
         text.truncate()
 
 
-async def streamed(users: QuerySet[ShownScore]) -> AsyncIterator[str]:
-    """`written` for an event loop, each part in the thread of the request, which has the connection and so the cursor.
+async def stream_csv(users: QuerySet[ShownScore]) -> AsyncIterator[str]:
+    """`csv_chunks` for an event loop. The request's thread, which has the connection, reads each chunk.
 
-    Django would collect a plain iterator as a whole before it sends the first byte.
+    Django would read a synchronous iterator to its end before it sends the first byte.
     """
-    parts = written(users)
+    chunks = csv_chunks(users)
     try:
-        while (part := await sync_to_async(partial(next, parts, None))()) is not None:
-            yield part
-    finally:
-        await sync_to_async(parts.close)()  # type: ignore[attr-defined]  # a generator, whoever hangs up
+        while (chunk := await sync_to_async(partial(next, chunks, None))()) is not None:
+            yield chunk
+    finally:  # also when the client hangs up
+        await sync_to_async(chunks.close)()  # type: ignore[attr-defined]  # it is a generator

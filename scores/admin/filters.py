@@ -1,4 +1,4 @@
-"""What the list of users is narrowed down by."""
+"""The filters of the list of users."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from django.utils import timezone
 if TYPE_CHECKING:
     from .standing import ShownScore
 
-# By tens, since a board has few high scores and many low ones. From, to; both are in it.
+# Powers of ten, since a board has few high scores and many low ones. Both ends of a band are included.
 BANDS: dict[str, tuple[int, int | None]] = {
     "0": (0, 0),
     "1-99": (1, 99),
@@ -41,7 +41,7 @@ class StateFilter(admin.SimpleListFilter):
 
 
 class ScoreFilter(admin.SimpleListFilter):
-    """A band of scores: a range of the index that the list is sorted by."""
+    """A band of scores, which is a range of the index that sorts the list."""
 
     title = "score"
     parameter_name = "band"
@@ -63,9 +63,10 @@ def band_label(least: int, most: int | None) -> str:
 
 
 class ActivityFilter(admin.SimpleListFilter):
-    """When somebody's score last changed.
+    """When a user's score last changed.
 
-    No index serves this: it would be written with each score, and looked at now and then. See docs/admin.md for the cost.
+    No index serves this filter: every change of a score would write the index, and the filter is rarely used. See
+    docs/admin.md for the cost.
     """
 
     title = "last active"

@@ -1,4 +1,4 @@
-"""What a moderator does to a score: each act goes through `services`, under the moderator's name and with a reason."""
+"""Moderation: correct, block and unblock, through `services`, with the moderator's name and a reason."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from scores.exceptions import Overloaded, ScoreError, Unavailable
 from scores.log.ledger import Recorded
 from scores.models import MAX_TOTAL
 
-MAX_AT_ONCE = 100  # users; each is a transaction of a few milliseconds
+MAX_AT_ONCE = 100  # users; each takes a transaction of a few milliseconds
 
 
 class ReasonForm(forms.Form):
     reason = forms.CharField(
         max_length=500,
         widget=forms.Textarea(attrs={"rows": 3, "cols": 60, "autofocus": True}),
-        help_text="Kept in the log of events for ever, beside your name.",
+        help_text="Stored permanently in the event log, together with your name.",
     )
 
 
@@ -29,7 +29,7 @@ class CorrectionForm(ReasonForm):
 
 
 class Moderation(NamedTuple):
-    """`name` is that of its address; `past` is for sentences, as in "ann was blocked"; `effect` is said before it."""
+    """`name` is part of the URL; `past` is for sentences such as "ann was blocked"; the form shows `effect`."""
 
     name: str
     permission: str
@@ -40,13 +40,13 @@ class Moderation(NamedTuple):
 
 
 MODERATIONS = {
-    act.name: act
-    for act in (
+    moderation.name: moderation
+    for moderation in (
         Moderation(
             "correct",
             "correct",
             "corrected",
-            "The score is set to this, whatever it is when you confirm. Points that come later are added to it.",
+            "Sets the score to this value, even if it changes before you confirm. Later points are added to it.",
             CorrectionForm,
             services.correct,
         ),
@@ -54,7 +54,7 @@ MODERATIONS = {
             "block",
             "block",
             "blocked",
-            "They leave the board at once, and their points are refused. Their scores are kept.",
+            "Removes the users from the board at once and refuses their points. Their scores are kept.",
             ReasonForm,
             services.block,
         ),
@@ -62,7 +62,7 @@ MODERATIONS = {
             "unblock",
             "block",
             "unblocked",
-            "They are back on the board at once, with the scores they had.",
+            "Puts the users back on the board at once, with their earlier scores.",
             ReasonForm,
             services.unblock,
         ),
@@ -71,38 +71,38 @@ MODERATIONS = {
 
 
 class Outcome(NamedTuple):
-    """What became of an act on one user: `recorded`, or `failure`, which is a sentence."""
+    """The outcome of a moderation of one user: `recorded`, or `failure`, a sentence."""
 
     user_id: str
     recorded: Recorded | None
     failure: str = ""
 
 
-def carry_out(act: Moderation, user_ids: Sequence[str], *, actor: str, details: dict[str, Any]) -> list[Outcome]:
-    """Act on each of `user_ids`; whoever cannot be acted on does not keep the others from it.
+def moderate(moderation: Moderation, user_ids: Sequence[str], *, actor: str, details: dict[str, Any]) -> list[Outcome]:
+    """Moderate each of `user_ids`; a refusal for one user does not affect the others.
 
-    Ends early when the database does not answer: it would not for the others either, after almost two seconds each.
+    Stops when the database does not answer: every further user would wait almost two seconds in vain.
     """
     outcomes: list[Outcome] = []
     for user_id in user_ids:
         try:
-            outcomes.append(Outcome(user_id, act.service(user_id=user_id, actor=actor, **details)))
+            outcomes.append(Outcome(user_id, moderation.service(user_id=user_id, actor=actor, **details)))
         except Unavailable as error:
-            outcomes.append(Outcome(user_id, None, unclear(act, user_id, error)))
+            outcomes.append(Outcome(user_id, None, unconfirmed(moderation, user_id, error)))
             break
         except ScoreError as error:
-            outcomes.append(Outcome(user_id, None, f"{user_id} was not {act.past}: {error}"))
+            outcomes.append(Outcome(user_id, None, f"{user_id} was not {moderation.past}: {error}"))
     outcomes += (
-        Outcome(user_id, None, f"{user_id} was not {act.past}: the database does not answer right now.")
+        Outcome(user_id, None, f"{user_id} was not {moderation.past}: the database does not answer right now.")
         for user_id in user_ids[len(outcomes) :]
     )
     return outcomes
 
 
-def unclear(act: Moderation, user_id: str, error: Unavailable) -> str:
+def unconfirmed(moderation: Moderation, user_id: str, error: Unavailable) -> str:
     if isinstance(error, Overloaded):
-        return f"{user_id} was not {act.past}: {error}"
+        return f"{user_id} was not {moderation.past}: {error}"
     return (
-        f"The database did not confirm in time that {user_id} was {act.past}. "
-        "It may have happened: look at the newest events before you try again."
+        f"The database did not confirm in time that {user_id} was {moderation.past}. "
+        "It may have happened: check the newest events before you try again."
     )

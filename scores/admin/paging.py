@@ -1,4 +1,4 @@
-"""Pages of tables that are too long to be counted."""
+"""Pagination of tables that are too long to count."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from django.utils.functional import cached_property
 
 from scores.models import ScoreEvent, UserScore
 
-MAX_LISTED = 10_000  # users; of events, those that a search or a filter finds
+MAX_LISTED = 10_000  # users, and events that a search or filter finds
 
 
 class UserPaginator(Paginator):  # type: ignore[type-arg]  # generic in its stubs only
-    """Counts no rows of a million users, and has no page that a walk over all of them would lead to."""
+    """Counts at most `MAX_LISTED` users, so no page requires a walk over a million rows."""
 
     @cached_property
     def count(self) -> int:
@@ -23,11 +23,11 @@ class UserPaginator(Paginator):  # type: ignore[type-arg]  # generic in its stub
 
 
 class LogPaginator(Paginator):  # type: ignore[type-arg]  # as above
-    """Counts no rows of a log without an end."""
+    """Does not count the rows of the log, which grows for ever."""
 
     @cached_property
     def count(self) -> int:
-        """All there are, for the numbers have no gaps; of those that a search or a filter finds, the newest only."""
+        """The seq of the newest event, since seqs have no gaps; of a search or filter, at most `MAX_LISTED`."""
         events = cast("QuerySet[ScoreEvent]", self.object_list)
         if events.query.where:
             return events[:MAX_LISTED].count()

@@ -1,4 +1,4 @@
-"""What the admin shows and does not edit."""
+"""A mixin for what the admin shows but does not edit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ NOTHING = "—"
 
 
 class ReadOnly:
-    """Whoever may view may look; nobody may edit, superusers included. What changes a score is an act, with a reason."""
+    """No user may edit, not even a superuser: scores change only by moderation, with a reason."""
 
     def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False

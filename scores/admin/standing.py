@@ -1,4 +1,4 @@
-"""Users as the admin shows them: with their ranks, and whether they are on the board."""
+"""Users as the admin shows them: with their rank and whether they are blocked."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ class Standings(ChangeList):
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
-        place(list(self.result_list))
+        add_ranks(list(self.result_list))
 
     @property
     def whole_list(self) -> str:
-        """The query string of this list without its page."""
+        """The query string of this list without the page number."""
         return self.get_query_string(remove=[PAGE_VAR])
 
 
-def place(users: list[ShownScore]) -> None:
-    """Give each of `users` their rank, by one question for all of them."""
+def add_ranks(users: list[ShownScore]) -> None:
+    """Set the rank of each of `users`, with one query for all of them."""
     try:
         entries = selectors.standings([user.user_id for user in users]) if users else {}
     except NoStoreAnswers:

@@ -1,4 +1,4 @@
-"""The users of the board: the list, the page of each, and the acts on them."""
+"""The users in the admin: the list, a page for each, moderation and the export."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ from scores.models import Block, ScoreEvent, UserScore
 from scores.user_id import is_user_id
 
 from .chart import NEWEST, chart
-from .export import streamed
+from .export import stream_csv
 from .filters import ActivityFilter, ScoreFilter, StateFilter
-from .moderation import MAX_AT_ONCE, MODERATIONS, Moderation, Outcome, ReasonForm, carry_out
+from .moderation import MAX_AT_ONCE, MODERATIONS, Moderation, Outcome, ReasonForm, moderate
 from .paging import MAX_LISTED, UserPaginator
 from .readonly import NOTHING, ReadOnly
-from .standing import Standings, place
+from .standing import Standings, add_ranks
 
 if TYPE_CHECKING:
     from .standing import ShownScore
@@ -47,7 +47,7 @@ NEWEST_EVENTS = 50  # on the page of a user
 
 
 class NewestEvents(BaseInlineFormSet):  # type: ignore[type-arg]  # generic in its stubs only, as are those below
-    """Slices here: the queryset of an inline is still filtered by its user, which a slice would not let happen."""
+    """Slices here: Django filters the queryset of an inline by user first, and cannot filter a slice."""
 
     def get_queryset(self) -> QuerySet[ScoreEvent]:
         if not hasattr(self, "_newest"):
@@ -71,18 +71,17 @@ class UserScoreAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     list_per_page = 50
     fields = ["user_id", "rank", "score", "state", "updated_at", "score_over_time"]
     inlines = [EventsInline]
-    ordering = ["-score", "-user_id"]  # the board's own, which has an index
-    sortable_by = ["user_id", "score"]  # what else one could sort by has none
+    ordering = ["-score", "-user_id"]  # the order of the board, which has an index
+    sortable_by = ["user_id", "score"]  # the other columns have no index
     search_fields = ["user_id"]  # shows the box; see `get_search_results`
     search_help_text = (
-        "The beginning of a user id, in its upper and lower case. "
-        f"Of more than {MAX_LISTED} users, the first {MAX_LISTED} are listed."
+        f"Search by the beginning of a user id; upper and lower case matter. At most {MAX_LISTED:,} users are listed."
     )
     empty_value_display = NOTHING
     actions = ["block_selected", "unblock_selected"]
     paginator = UserPaginator
     show_full_result_count = False
-    show_facets = admin.ShowFacets.NEVER  # each would count a million users
+    show_facets = admin.ShowFacets.NEVER  # each facet would count a million users
 
     class Media:
         css = {"all": ["scores/admin.css"]}
@@ -95,25 +94,26 @@ class UserScoreAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[ShownScore], search_term: str
     ) -> tuple[QuerySet[ShownScore], bool]:
-        """Whoever is called exactly so, then those whose ids begin so.
+        """The user with exactly this id, then the users whose ids begin with it.
 
-        Django's own search ignores case (`UPPER(user_id) LIKE …`) and reads the whole table; this is a range of the key.
+        Django's own search ignores case (`UPPER(user_id) LIKE …`) and reads the whole table; this reads a range of the
+        key.
         """
         if not search_term:
             return queryset, False
         exact_first = Case(When(user_id=search_term, then=Value(0)), default=Value(1))
-        found = queryset.filter(user_id__startswith=search_term)
-        return found.order_by(exact_first, *queryset.query.order_by), False
+        matching = queryset.filter(user_id__startswith=search_term)
+        return matching.order_by(exact_first, *queryset.query.order_by), False
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return Standings
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> ShownScore | None:
-        if "\0" in object_id:  # which PostgreSQL answers with an error instead of with nobody
+        if "\0" in object_id:  # PostgreSQL raises an error instead of finding no row
             return None
         user: ShownScore | None = super().get_object(request, object_id, from_field)
         if user is not None:
-            place([user])
+            add_ranks([user])
         return user
 
     # Columns and fields
@@ -128,11 +128,11 @@ class UserScoreAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
 
     @admin.display
     def state(self, user: ShownScore) -> str:
-        """On the page of a user: where they are, and if off the board, why."""
+        """On the page of a user: whether they are on the board, and if not, why."""
         if not user.blocked:
             return "On the board"
         block = ScoreEvent.objects.filter(seq__in=Block.objects.filter(user_id=user.user_id).values("seq")).first()
-        if block is None:  # unblocked a moment ago
+        if block is None:  # unblocked since `user` was read
             return "On the board"
         page = reverse("admin:scores_scoreevent_change", args=[block.seq])
         return format_html('Blocked by {} in <a href="{}">event {}</a>: {}', block.actor, page, block.seq, block.reason)
@@ -141,7 +141,7 @@ class UserScoreAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     def score_over_time(self, user: ShownScore) -> SafeString | None:
         return chart(list(ScoreEvent.objects.filter(user=user.user_id).order_by("-seq")[:NEWEST]))
 
-    # Permissions, each of which is worth nothing without a look at the users
+    # Permissions; each requires the permission to view users
 
     def has_correct_permission(self, request: HttpRequest) -> bool:
         return self._may(request, "correct")
@@ -152,18 +152,23 @@ class UserScoreAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     def has_export_permission(self, request: HttpRequest) -> bool:
         return self._may(request, "export")
 
-    def _may(self, request: HttpRequest, what: str) -> bool:
-        return self.has_view_permission(request) and request.user.has_perm(f"scores.{what}_userscore")
+    def _may(self, request: HttpRequest, permission: str) -> bool:
+        return self.has_view_permission(request) and request.user.has_perm(f"scores.{permission}_userscore")
 
-    # Acts
+    # Moderation
 
     def get_urls(self) -> list[Any]:
-        acts = [
-            path(f"{name}/", self.admin_site.admin_view(self.act_view), {"name": name}, name=f"scores_userscore_{name}")
+        moderations = [
+            path(
+                f"{name}/",
+                self.admin_site.admin_view(self.moderation_view),
+                {"name": name},
+                name=f"scores_userscore_{name}",
+            )
             for name in MODERATIONS
         ]
         export = path("export/", self.admin_site.admin_view(self.export_view), name="scores_userscore_export")
-        return [*acts, export, *super().get_urls()]
+        return [*moderations, export, *super().get_urls()]
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         context = {"title": "Users", "may_export": self.has_export_permission(request)}
@@ -173,10 +178,10 @@ class UserScoreAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> HttpResponse:
         user: ShownScore = context["original"]
-        fitting = ["unblock"] if user.blocked else ["correct", "block"]  # a hidden score is not corrected
-        context["acts"] = [
+        possible = ["unblock"] if user.blocked else ["correct", "block"]  # a hidden score cannot be corrected
+        context["moderations"] = [
             (name.capitalize(), reverse(f"admin:scores_userscore_{name}", query={"user": user.user_id}))
-            for name in fitting
+            for name in possible
             if self._may(request, MODERATIONS[name].permission)
         ]
         return super().render_change_form(request, context, *args, **kwargs)
@@ -189,57 +194,63 @@ class UserScoreAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     def unblock_selected(self, request: HttpRequest, users: QuerySet[ShownScore]) -> HttpResponse | None:
         return self._selected(request, MODERATIONS["unblock"], users)
 
-    def _selected(self, request: HttpRequest, act: Moderation, users: QuerySet[ShownScore]) -> HttpResponse | None:
-        chosen = list(users[: MAX_AT_ONCE + 1])
-        if len(chosen) > MAX_AT_ONCE:
-            self.message_user(request, f"At most {MAX_AT_ONCE} users at once.", messages.ERROR)
+    def _selected(
+        self, request: HttpRequest, moderation: Moderation, users: QuerySet[ShownScore]
+    ) -> HttpResponse | None:
+        selected = list(users[: MAX_AT_ONCE + 1])
+        if len(selected) > MAX_AT_ONCE:
+            self.message_user(request, f"Select at most {MAX_AT_ONCE} users.", messages.ERROR)
             return None
-        return self._confirmation(request, act, chosen, act.form())
+        return self._confirmation(request, moderation, selected, moderation.form())
 
-    def act_view(self, request: HttpRequest, name: str) -> HttpResponse:
-        """Ask for a reason, and with it act. The users are in `user`, in the query string or the body."""
-        act = MODERATIONS[name]
-        if not self._may(request, act.permission):
+    def moderation_view(self, request: HttpRequest, name: str) -> HttpResponse:
+        """Ask for a reason, then moderate. `user`, in the query string or the body, names each of the users."""
+        moderation = MODERATIONS[name]
+        if not self._may(request, moderation.permission):
             raise PermissionDenied
         user_ids = (request.POST if request.method == "POST" else request.GET).getlist("user")
-        users = self._known(request, user_ids)
+        users = self._existing(request, user_ids)
         if not users or len(users) > (1 if name == "correct" else MAX_AT_ONCE):
             raise Http404
-        form = act.form(request.POST) if request.method == "POST" else act.form(initial={"total": users[0].score})
+        form = (
+            moderation.form(request.POST)
+            if request.method == "POST"
+            else moderation.form(initial={"total": users[0].score})
+        )
         if not form.is_valid():
-            return self._confirmation(request, act, users, form)
-        outcomes = carry_out(
-            act,
+            return self._confirmation(request, moderation, users, form)
+        outcomes = moderate(
+            moderation,
             [user.user_id for user in users],
             actor=request.user.get_username(),
             details=form.cleaned_data,
         )
-        self._tell(request, act, users, outcomes, form.cleaned_data["reason"])
-        return HttpResponseRedirect(self._back(request, users))
+        self._report(request, moderation, users, outcomes, form.cleaned_data["reason"])
+        return HttpResponseRedirect(self._return_url(request, users))
 
-    def _known(self, request: HttpRequest, user_ids: Sequence[str]) -> list[ShownScore]:
+    def _existing(self, request: HttpRequest, user_ids: Sequence[str]) -> list[ShownScore]:
         """Those of `user_ids` who have a score, in the order of the board."""
-        known = self.get_queryset(request).filter(user_id__in=[user_id for user_id in user_ids if is_user_id(user_id)])
-        return list(known.order_by(*self.ordering))
+        users = self.get_queryset(request).filter(user_id__in=[user_id for user_id in user_ids if is_user_id(user_id)])
+        return list(users.order_by(*self.ordering))
 
     def _confirmation(
-        self, request: HttpRequest, act: Moderation, users: Sequence[ShownScore], form: ReasonForm
+        self, request: HttpRequest, moderation: Moderation, users: Sequence[ShownScore], form: ReasonForm
     ) -> TemplateResponse:
         context = {
             **self.admin_site.each_context(request),
-            "title": f"{act.name.capitalize()} {users[0].user_id if len(users) == 1 else f'{len(users)} users'}",
+            "title": f"{moderation.name.capitalize()} {users[0].user_id if len(users) == 1 else f'{len(users)} users'}",
             "opts": self.opts,
-            "act": act,
+            "moderation": moderation,
             "users": users,
             "form": form,
             "media": self.media,
-            "action": self._with_filters(request, reverse(f"admin:scores_userscore_{act.name}")),
-            "back": self._back(request, users),
+            "action": self._with_filters(request, reverse(f"admin:scores_userscore_{moderation.name}")),
+            "back": self._return_url(request, users),
         }
-        return TemplateResponse(request, "admin/scores/userscore/act.html", context)
+        return TemplateResponse(request, "admin/scores/userscore/moderation.html", context)
 
-    def _back(self, request: HttpRequest, users: Sequence[ShownScore]) -> str:
-        """The page of a lone user, where their new event is; else the list as it was."""
+    def _return_url(self, request: HttpRequest, users: Sequence[ShownScore]) -> str:
+        """The page of a single user, which shows the new event; otherwise the list as it was."""
         if len(users) == 1:
             page = reverse("admin:scores_userscore_change", args=[quote(users[0].user_id)])
         else:
@@ -247,19 +258,19 @@ class UserScoreAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
         return self._with_filters(request, page)
 
     def _with_filters(self, request: HttpRequest, url: str) -> str:
-        """`url` with what the list was narrowed down by, which it will be again on the way back."""
+        """`url` with the filters of the list, so that the way back leads to the same list."""
         context: Any = {"preserved_filters": self.get_preserved_filters(request), "opts": self.opts}
         return add_preserved_filters(context, url)
 
-    def _tell(
+    def _report(
         self,
         request: HttpRequest,
-        act: Moderation,
+        moderation: Moderation,
         users: Sequence[ShownScore],
         outcomes: Sequence[Outcome],
         reason: str,
     ) -> None:
-        """Say what became of each, and keep in the admin's own log what happened."""
+        """Show a message about each outcome, and add the changes to the admin's own log."""
         done = 0
         for user, outcome in zip(users, outcomes, strict=True):
             if outcome.recorded is None:
@@ -267,35 +278,37 @@ class UserScoreAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
                 continue
             done += 1
             event = f"in event {outcome.recorded.seq}"
-            if act.name == "correct":
-                # What it was before is in the event: the score shown here may be older.
+            if moderation.name == "correct":
+                # The event has the score before it: the one shown here may be older.
                 event = f"to {outcome.recorded.total} {event}"
-            self.log_change(request, user, f"{act.past.capitalize()} {event}: {reason}")
+            self.log_change(request, user, f"{moderation.past.capitalize()} {event}: {reason}")
             if len(users) == 1:
-                self.message_user(request, f"{user.user_id} was {act.past} {event}.", messages.SUCCESS)
+                self.message_user(request, f"{user.user_id} was {moderation.past} {event}.", messages.SUCCESS)
         if len(users) > 1 and done:
-            self.message_user(request, f"{done} user{'s were' if done > 1 else ' was'} {act.past}.", messages.SUCCESS)
+            self.message_user(
+                request, f"{done} user{'s were' if done > 1 else ' was'} {moderation.past}.", messages.SUCCESS
+            )
 
     # Export
 
     def export_view(self, request: HttpRequest) -> HttpResponseBase:
-        """The list as it is searched and filtered, all of it."""
+        """The whole list, searched and filtered as it is shown."""
         if not self.has_export_permission(request):
             raise PermissionDenied
         try:
             users = self.get_changelist_instance(request).get_queryset(request)
-        except IncorrectLookupParameters:  # as the list itself answers to a filter that is none
+        except IncorrectLookupParameters:  # the list itself answers an invalid filter in the same way
             return HttpResponseRedirect(f"{reverse('admin:scores_userscore_changelist')}?{ERROR_FLAG}=1")
         LogEntry.objects.create(
             user_id=cast("int", request.user.pk),
             content_type=ContentType.objects.get_for_model(UserScore),
             object_repr="the list of users",
             action_flag=CHANGE,
-            change_message=f"Exported {request.GET.urlencode() or 'everybody'}",
+            change_message=f"Exported {request.GET.urlencode() or 'all users'}",
         )
         name = f"users-{timezone.now():%Y%m%d-%H%M%S}.csv"
         return StreamingHttpResponse(
-            streamed(users),
+            stream_csv(users),
             content_type="text/csv; charset=utf-8",
             headers={"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"},
         )

@@ -1,4 +1,4 @@
-"""A DRF view whose handlers are coroutines, and what all of them share: one parser, one renderer, one way to encode."""
+"""The DRF view whose handlers are coroutines, with the one parser, the one renderer and the encoder of all of them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 class OnlyJSON(BaseContentNegotiation):
-    """One parser and one renderer: there is nothing to negotiate, and a 406 helps nobody."""
+    """One parser and one renderer: there is nothing to negotiate, and a 406 helps no client."""
 
     def select_parser(self, request: Request, parsers: Sequence[BaseParser]) -> BaseParser | None:  # type: ignore[override]
         kind, _, _ = request.content_type.partition(";")
@@ -44,15 +44,15 @@ NEGOTIATOR = OnlyJSON()
 class AsyncView(APIView):
     """A DRF view whose handlers are coroutines.
 
-    DRF 3.18 is sync, and packages that wrap it hop to a thread for `initial`, which costs more than everything here.
-    Authentication, permissions and parsing do no I/O, so they run where they are; a problem is rendered here as well,
-    because Django would hop to a thread for that too. What DRF makes anew for each request and is the same for all of
-    them is made once per class: docs/adr/0011 has the figures.
+    DRF 3.18 is sync, and packages that wrap it hop to a thread for `initial`, which costs more than everything else
+    here. Authentication, permissions and parsing do no I/O, so they run on the event loop; problems are rendered here
+    as well, because Django would hop to a thread for that too. Objects that DRF creates per request although they are
+    always the same are created once per class: docs/adr/0011 has the figures.
     """
 
     format_kwarg = None
     authenticators: ClassVar[list[BaseAuthentication]]
-    permissions: ClassVar[list[Any]]  # the stubs have a private name for what they are
+    permissions: ClassVar[list[Any]]  # their type has a private name in the stubs
     throttle: ClassVar[Throttle] = ReadThrottle()
 
     def __init_subclass__(cls) -> None:
@@ -67,27 +67,27 @@ class AsyncView(APIView):
         try:
             try:
                 self.initial(wrapped, *args, **kwargs)
-            except KeyAwaited:  # once in a while: see docs/adr/0015
+            except KeyAwaited:  # rare: see docs/adr/0015
                 await key_fetched()
                 self.initial(wrapped, *args, **kwargs)
             if (rate := self.throttle.rate) is not None:
                 self.headers = await self.throttle.admit(wrapped, rate)
             method = (request.method or "").lower()
-            known = method in self.http_method_names
-            handler = getattr(self, method, self.http_method_not_allowed) if known else self.http_method_not_allowed
+            is_known = method in self.http_method_names
+            handler = getattr(self, method, self.http_method_not_allowed) if is_known else self.http_method_not_allowed
             response = await cast("Awaitable[HttpResponse]", handler(wrapped, *args, **kwargs))
         except Exception as error:
             problem = self.handle_exception(error)
             self.finalize_response(wrapped, problem, *args, **kwargs)
             return cast("HttpResponse", problem.render())
         finally:
-            wrapped.parser_context.clear()  # holds the request and the view: a cycle each time, for the collector to find
+            wrapped.parser_context.clear()  # or it makes a cycle for the garbage collector
         for name, value in self.headers.items():
             response.headers[name] = value
         return response
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """DRF's, without versions and formats, of which there is one each."""
+        """As in DRF, without versions and formats, of which there is one each."""
         self.perform_authentication(request)
         self.check_permissions(request)
 
@@ -112,5 +112,5 @@ class AsyncView(APIView):
 
 
 def json_response(body: dict[str, Any], headers: dict[str, str]) -> HttpResponse:
-    """A good answer, past the template layer of DRF's `Response`, which costs as much as all the rest of an increment's view."""
+    """A successful response. DRF's `Response` and its template layer would double the cost of an increment's view."""
     return HttpResponse(encode(body).encode(), content_type="application/json", headers=headers)

@@ -1,4 +1,4 @@
-"""What the body of an increment asks for: points, or an action whose points are in the catalogue."""
+"""Parses the body of an increment: points, or an action whose points are in the catalogue."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scores.models import ACTION_NAME
 
 ACTION = re.compile(ACTION_NAME)
 
-# By the second half of the code, whose first half is `points_`.
+# By error code, without the prefix `points_`.
 POINTS_ERRORS = {
     "required": "This field is required.",
     "null": "Expected a whole number.",
@@ -24,24 +24,26 @@ POINTS_ERRORS = {
     "too_small": "Expected at least 1.",
     "too_large": "Expected at most {most}.",
 }
-# What a client most likely meant as a number, by the type it came as.
+# The code for a value that is not a number, by its type.
 KINDS: dict[type, str] = {type(None): "null", bool: "is_boolean", float: "is_float", str: "is_text"}
 
 
 def award(body: Any) -> tuple[int, str | None]:
-    """The `points` of a body, or its `action` and no points."""
+    """The points and the action of a body: `points` and `None`, or 0 and its `action`."""
     if not isinstance(body, dict) or "action" not in body:
         return points_of(body), None
     if "points" in body:
-        raise ParseError("An increment has points or an action, not both.", "points_and_action")
+        raise ParseError("Send points or an action, not both.", "points_and_action")
     action = body["action"]
     if not isinstance(action, str) or not ACTION.fullmatch(action):
-        raise ParseError("An action has 1 to 64 of a-z, A-Z, 0-9 and _ . : -", "action_invalid")
+        raise ParseError(
+            "The name of an action has 1 to 64 of the characters a-z, A-Z, 0-9 and _ . : -", "action_invalid"
+        )
     return 0, action
 
 
 def points_of(body: Any) -> int:
-    """The `points` of a body, 1 to MAX_POINTS: a JSON integer and nothing that could be taken for one.
+    """The `points` of a body, 1 to MAX_POINTS: a JSON integer and nothing similar.
 
     So no `10.0`, `"10"` or `true`. Raises `ValidationError`. A DRF serializer with this one field costs 6 us more.
     """

@@ -1,7 +1,7 @@
-"""The HTTP API for machines: what drf-spectacular cannot see in the views. docs/openapi.yaml is made from this.
+"""The HTTP API for machines: what drf-spectacular cannot derive from the views. Generates docs/openapi.yaml.
 
-Views and serializers stay as they are; here each gets its answers, headers and errors. docs/protocol.md says the same in
-prose, and a test holds the two together.
+Adds responses, headers and errors to each view, without changing views or serializers. docs/protocol.md says the same
+in prose, and a test compares the two.
 """
 
 from __future__ import annotations
@@ -32,11 +32,15 @@ USER_ID: Schema = {"type": "string", "minLength": 1, "maxLength": MAX_LENGTH, "e
 TOTAL: Schema = {"type": "integer", "minimum": 0, "maximum": MAX_TOTAL}
 COUNT: Schema = {"type": "integer", "minimum": 0}
 TOKEN: Schema = {"type": "string", "description": "A JSON Web Token."}
-RANK: Schema = {"type": "integer", "minimum": 1, "description": "One plus the users with a strictly higher score."}
+RANK: Schema = {
+    "type": "integer",
+    "minimum": 1,
+    "description": "One plus the number of users with a strictly higher score.",
+}
 
 
 def shape(**properties: Schema) -> Schema:
-    """An object with all of these keys. More may come, which clients have to ignore."""
+    """An object with all of these keys. Later versions may add more, which clients must ignore."""
     return {"type": "object", "properties": properties, "required": list(properties)}
 
 
@@ -68,11 +72,11 @@ SHAPES: dict[str, Schema] = {
         type={"type": "string", "const": "about:blank"},
         title={"type": "string"},
         status={"type": "integer"},
-        detail={"type": "string", "description": "For people; it may change."},
-        code={"type": "string", "description": "For programs; it is stable."},
+        detail={"type": "string", "description": "For people; may change."},
+        code={"type": "string", "description": "For programs; stable."},
     ),
 }
-# `errors` is there when fields are at fault.
+# `errors` is present if the error is in a field.
 SHAPES["Problem"]["properties"]["errors"] = {
     "type": "object",
     "additionalProperties": {"type": "array", "items": {"type": "string"}},
@@ -106,27 +110,27 @@ TEXT_CODES = (
 )
 UNANSWERED = ("overloaded", "outcome_unknown", "unavailable")
 NO_TOKEN = ("not_authenticated", "token_expired", "token_invalid")
-# What may happen to any request before a view has seen it, and when a view fails.
+# Errors of every request, before it reaches a view or when the view fails.
 ANY: Errors = {400: ["bad_request"], 408: ["body_too_slow"], 413: ["body_too_large"], 500: ["internal_error"]}
 WITH_BODY: Errors = {400: JSON_CODES, 415: ["unsupported_media_type"]}
 LIMITED: Errors = {429: ["rate_limited"]}
 
 
-# Not `HTTPStatus`, whose phrases are not the same in each Python.
+# Not the phrases of `HTTPStatus`, which differ between versions of Python.
 MEANING = {
     400: "The request is wrong",
     401: "No valid token",
     403: "Not permitted",
     404: "Not on the board",
-    406: "JSON is not accepted",
-    408: "The body came too slowly",
-    409: "It does not fit what there is",
+    406: "The client does not accept JSON",
+    408: "The body arrived too slowly",
+    409: "Conflicts with the current state",
     413: "The body is too large",
     415: "The body is not JSON in UTF-8",
-    422: "The key was used for something else",
-    429: "Too often",
-    500: "A mistake of the service",
-    503: "No answer right now",
+    422: "The idempotency key was used for another change",
+    429: "Too many requests",
+    500: "An error of the service",
+    503: "Unavailable right now",
 }
 
 
@@ -135,15 +139,15 @@ def of_field(name: str, *codes: str) -> tuple[str, ...]:
 
 
 def merged(*errors: Errors) -> dict[int, list[str]]:
-    together: dict[int, list[str]] = {}
-    for one in errors:
-        for status, codes in one.items():
-            together.setdefault(status, []).extend(codes)
-    return dict(sorted(together.items()))
+    result: dict[int, list[str]] = {}
+    for group in errors:
+        for status, codes in group.items():
+            result.setdefault(status, []).extend(codes)
+    return dict(sorted(result.items()))
 
 
 def refusals(*errors: Errors) -> Responses:
-    """Problem details by status, each with the codes that it may have there."""
+    """Problem details by status, each with its possible codes."""
     return {
         (status, CONTENT_TYPE): OpenApiResponse(
             {"allOf": [ref("Problem")], "properties": {"status": {"const": status}, "code": {"enum": codes}}},
@@ -157,7 +161,7 @@ def refusals(*errors: Errors) -> Responses:
 
 
 def header(name: str, description: str, schema: Schema, *statuses: int, required: bool = True) -> OpenApiParameter:
-    """A header of the answers with these statuses."""
+    """A header of the responses with these statuses."""
     return OpenApiParameter(
         name, schema, OpenApiParameter.HEADER, description=description, required=required, response=list(statuses)
     )
@@ -174,7 +178,7 @@ def freshness(*statuses: int) -> list[OpenApiParameter]:
         header("X-Leaderboard-Seq", "The answer is the state right after this event.", COUNT, *statuses),
         header(
             "X-Leaderboard-Age",
-            "For how many seconds nobody could say whether there are newer events.",
+            "Seconds since the service last knew that there are no newer events.",
             {"type": "number", "minimum": 0},
             *statuses,
         ),
@@ -182,14 +186,14 @@ def freshness(*statuses: int) -> list[OpenApiParameter]:
 
 
 USER_IN_PATH = OpenApiParameter(
-    "user_id", USER_ID, OpenApiParameter.PATH, description="Percent-encoded; a slash may stand as it is."
+    "user_id", USER_ID, OpenApiParameter.PATH, description="Percent-encoded; slashes may stay as they are."
 )
 RETRY_AFTER = header("Retry-After", "Seconds to wait.", {"type": "integer", "minimum": 0}, 429, 503)
-CHALLENGE = header("WWW-Authenticate", "As of RFC 6750.", {"type": "string"}, 401)
+CHALLENGE = header("WWW-Authenticate", "As in RFC 6750.", {"type": "string"}, 401)
 
 
 def limits(*statuses: int) -> list[OpenApiParameter]:
-    """What is left of a limit, there while it is on: draft-ietf-httpapi-ratelimit-headers-10."""
+    """The headers of draft-ietf-httpapi-ratelimit-headers-10, which are sent while the limit is on."""
     return [
         header("RateLimit-Policy", "The limit.", {"type": "string"}, *statuses, required=False),
         header("RateLimit", "What is left of it.", {"type": "string"}, *statuses, required=False),
@@ -200,7 +204,7 @@ def limits(*statuses: int) -> list[OpenApiParameter]:
 
 
 def operation(target: str, method: str, **description: Any) -> None:
-    """Describe `method` of the view `target`. Registers itself, as extensions do."""
+    """Describe `method` of the view `target`. The extension registers itself."""
 
     def view_replacement(self: OpenApiViewExtension) -> type[Any]:
         described = extend_schema(**description)
@@ -216,12 +220,12 @@ INCREMENT_PARAMETERS = [
         "Idempotency-Key",
         {"type": "string", "pattern": "^[!-~]{1,255}$"},
         OpenApiParameter.HEADER,
-        description="The same request again, under the same key, is answered by what the first one did.",
+        description="A repeated request with the same key returns the result of the first one.",
     ),
     header("X-Leaderboard-Seq", "Number of the event.", {"type": "integer", "minimum": 1}, 200),
     header(
         "Idempotency-Replayed",
-        "There if this is the answer of an earlier request with the same key.",
+        "Present if this is the result of an earlier request with the same key.",
         {"type": "string", "const": "true"},
         200,
         required=False,
@@ -269,8 +273,8 @@ increment_operation(
     "scores.api.views.IncrementView",
     operation_id="increment",
     summary="Add points to the score of the token's user",
-    description="Either points, or an action of the catalogue, which says what it is worth. 200 means that the change is "
-    "durable. After a 503 with another code than `overloaded` it may have been made: retry with the same Idempotency-Key.",
+    description="Either points, or an action of the catalogue, which defines its points. 200 means that the change is "
+    "durable. After a 503 with a code other than `overloaded` it may have been made: retry with the same Idempotency-Key.",
 )
 increment_operation(
     "scores.api.views.UserIncrementView",
@@ -298,17 +302,17 @@ operation(
             OpenApiParameter.QUERY,
         ),
         OpenApiParameter(
-            "If-None-Match", {"type": "string"}, OpenApiParameter.HEADER, description="The ETag of an earlier answer."
+            "If-None-Match", {"type": "string"}, OpenApiParameter.HEADER, description="The ETag of an earlier response."
         ),
-        header("ETag", "Of epoch, seq, limit and offset.", {"type": "string"}, 200, 304),
-        header("Cache-Control", "To be asked for again each time.", {"type": "string", "const": "no-cache"}, 200, 304),
+        header("ETag", "Made of epoch, seq, limit and offset.", {"type": "string"}, 200, 304),
+        header("Cache-Control", "Revalidate before each use.", {"type": "string", "const": "no-cache"}, 200, 304),
         *freshness(200, 304),
         *limits(200, 304, 429),
         RETRY_AFTER,
     ],
     responses={
         200: OpenApiResponse(ref("Leaderboard"), description="Best first"),
-        304: OpenApiResponse(description="The log has not moved since that ETag"),
+        304: OpenApiResponse(description="No new events since that ETag"),
     }
     | refusals(
         ANY,
@@ -348,7 +352,7 @@ operation(
     ),
 )
 
-# Below /api/v1/auth/, which Django's own handler serves.
+# Under /api/v1/auth/, which Django's own handler serves.
 NEGOTIATED: Errors = {**ANY, **LIMITED, 406: ["not_acceptable"], 503: ["unavailable"]}
 TEXT: Schema = {"type": "string", "minLength": 1}
 
@@ -357,8 +361,8 @@ operation(
     "post",
     operation_id="register",
     tags=["tokens"],
-    summary="Make a user and their first tokens",
-    description="If `REGISTRATION` is `open`. The username, in Unicode's normal form KC, is the user id.",
+    summary="Create a user and the first tokens",
+    description="Only if `REGISTRATION` is `open`. The username, in Unicode normal form KC, becomes the user id.",
     request=body(
         username=TEXT | {"maxLength": 150, "description": "Letters, digits and `@ . + - _`.", "examples": ["ada"]},
         password={"type": "string", "minLength": 8, "maxLength": 1024, "examples": ["notes on the engine"]},
@@ -400,7 +404,7 @@ operation(
     "post",
     operation_id="refresh",
     tags=["tokens"],
-    summary="A new pair of tokens for a refresh token, which is used up",
+    summary="A new pair of tokens for a refresh token, which cannot be used again",
     request=body(refresh=TEXT),
     parameters=[*limits(200, 204, 429), CHALLENGE, RETRY_AFTER],
     responses={200: OpenApiResponse(ref("TokenPair"), description="Refreshed")}
@@ -416,11 +420,11 @@ operation(
     "post",
     operation_id="logout",
     tags=["tokens"],
-    summary="Use up a refresh token",
-    description="Access tokens cannot be taken back: they live until they expire, within minutes.",
+    summary="Revoke a refresh token",
+    description="Access tokens cannot be revoked: they stay valid until they expire, within minutes.",
     request=body(refresh=TEXT),
     parameters=[*limits(200, 204, 429), CHALLENGE, RETRY_AFTER],
-    responses={204: OpenApiResponse(description="Used up")}
+    responses={204: OpenApiResponse(description="Revoked")}
     | refusals(NEGOTIATED, WITH_BODY, {400: of_field("refresh", *TEXT_CODES), 401: ["token_expired", "token_invalid"]}),
 )
 
@@ -439,7 +443,7 @@ class BearerToken(OpenApiAuthenticationExtension):
 
 
 def complete(result: Schema, generator: Any, request: Any, public: bool) -> Schema:
-    """drf-spectacular's last step: the shapes that operations refer to, their answers by status, and that bodies must be."""
+    """Last step of drf-spectacular: adds the schemas, sorts the responses by status, and makes bodies required."""
     for methods in result["paths"].values():
         for described in methods.values():
             if "requestBody" in described:

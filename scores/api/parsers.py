@@ -1,4 +1,4 @@
-"""One JSON, read one way: what two readers could understand differently is refused."""
+"""A strict JSON parser: refuses texts that two parsers could read differently."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import IO, Any, NoReturn
 from rest_framework.exceptions import ParseError, UnsupportedMediaType
 from rest_framework.parsers import BaseParser
 
-DEEPEST = 16  # levels of nesting
+MAX_DEPTH = 16  # levels of nesting
 
 
 class StrictJSONParser(BaseParser):
     """`application/json` in UTF-8 (RFC 8259), without duplicate keys, NaN or Infinity.
 
-    Numbers keep their kind: `10` is an int, `10.0` and `1e3` are floats, so that `award` can tell.
+    Numbers keep their type: `10` is an int, `10.0` and `1e3` are floats, so that `award` can tell them apart.
     """
 
     media_type = "application/json"
@@ -32,25 +32,27 @@ class StrictJSONParser(BaseParser):
 
 
 def loads(body: bytes) -> Any:
-    """The value of a JSON text; raises `ParseError` with a code that says what is wrong."""
+    """The value of a JSON text. Raises `ParseError` with a specific code."""
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ParseError("The body is not UTF-8.", "invalid_utf8") from error
-    if text.startswith("\ufeff"):  # RFC 8259, section 8.1: nobody may send one, and readers differ on what it means
+    if text.startswith(
+        "\ufeff"
+    ):  # RFC 8259, section 8.1: senders must not add one, and parsers differ on what it means
         raise ParseError("The body begins with a byte order mark.", "byte_order_mark")
-    # Before the decoder, which recurses: a thousand brackets would end as a RecursionError.
-    if text.count("[") + text.count("{") > DEEPEST and _depth(text) > DEEPEST:
-        raise ParseError(f"The JSON is nested deeper than {DEEPEST} levels.", "json_too_deep")
+    # Before the decoder, which recurses: a thousand brackets would raise a RecursionError.
+    if text.count("[") + text.count("{") > MAX_DEPTH and _depth(text) > MAX_DEPTH:
+        raise ParseError(f"The JSON is nested deeper than {MAX_DEPTH} levels.", "json_too_deep")
     try:
         return _decoder.decode(text)
     except json.JSONDecodeError as error:
         if error.msg == "Extra data":
-            detail = f"The body goes on after its JSON, at character {error.pos}."
+            detail = f"There is text after the JSON, at character {error.pos}."
             raise ParseError(detail, "trailing_text") from error
         raise ParseError(f"The body is not JSON: {error.msg} at character {error.pos}.", "invalid_json") from error
     except ValueError as error:  # an integer of more than 4,300 digits
-        raise ParseError("The JSON holds a number that is too long.", "number_too_long") from error
+        raise ParseError("The JSON contains a number that is too long.", "number_too_long") from error
 
 
 def _depth(text: str) -> int:
@@ -77,7 +79,7 @@ def _depth(text: str) -> int:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        raise ParseError("The JSON has an object with a key twice.", "duplicate_key")
+        raise ParseError("An object in the JSON has the same key twice.", "duplicate_key")
     return result
 
 

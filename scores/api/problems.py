@@ -1,8 +1,8 @@
-"""Errors as RFC 9457 problem details. Raised where they are known, rendered here and nowhere else.
+"""Errors as RFC 9457 problem details. Raised where they occur, rendered only here.
 
     {"type": "about:blank", "title": "Bad Request", "status": 400, "detail": "…", "code": "points_is_text"}
 
-`detail` is DRF's, for people; `code` is stable, for programs; `errors` maps fields to messages where there are fields.
+`detail` is for people; `code` is stable, for programs; `errors` maps fields to messages, if the error is in a field.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rest_framework_simplejwt.exceptions import ExpiredTokenError, InvalidToken
 
 from scores.access.authentication import REALM, WRITE_ANY, InsufficientScope, TokenExpired, TokenInvalid
 from scores.exceptions import (
-    AWAY,
+    DATABASE_AWAY,
     KeyReused,
     NoStoreAnswers,
     NotYet,
@@ -35,7 +35,7 @@ from scores.exceptions import (
 
 CONTENT_TYPE = "application/problem+json"
 RETRY_AFTER_S = 1
-INTERNAL_ERROR = "Something went wrong here. It has been logged."
+INTERNAL_ERROR = "Something went wrong on the server. The error has been logged."
 
 STATUS: dict[type[ScoreError], HTTPStatus] = {
     UserBlocked: HTTPStatus.FORBIDDEN,
@@ -47,7 +47,7 @@ STATUS: dict[type[ScoreError], HTTPStatus] = {
     Refused: HTTPStatus.CONFLICT,
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
-# DRF's own codes, where they say less than the status line.
+# Replaces codes of DRF that say less than the status line.
 CODES = {"error": "internal_error", "invalid": "invalid_body", "null": "invalid_body", "parse_error": "invalid_json"}
 
 
@@ -63,7 +63,7 @@ def problem(status: int, code: str, detail: str, **members: Any) -> dict[str, An
 
 
 def problem_response(status: int, code: str, detail: str, *, headers: Mapping[str, str] | None = None) -> HttpResponse:
-    """A problem outside of DRF: what no view answered."""
+    """A problem as a Django response, outside of DRF."""
     body = json.dumps(problem(status, code, detail), ensure_ascii=False)
     return HttpResponse(body, status=status, content_type=CONTENT_TYPE, headers=headers)
 
@@ -71,17 +71,20 @@ def problem_response(status: int, code: str, detail: str, *, headers: Mapping[st
 async def send_response(
     response: HttpResponse, send: Callable[[Mapping[str, Any]], Awaitable[None]], *, kind: str = "http.response"
 ) -> None:
-    """Answer an ASGI request, or a handshake by its `kind` of event, with a whole response without cookies."""
+    """Send a complete response without cookies to an ASGI request, or to a handshake with its `kind` of event."""
     headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in response.items()]
-    if response.status_code not in (204, 304):  # RFC 9110, section 8.6: it would be that of a body they do not have
+    if response.status_code not in (
+        204,
+        304,
+    ):  # RFC 9110, section 8.6: it would be the length of a body that is not sent
         headers.append((b"content-length", b"%d" % len(response.content)))
     await send({"type": f"{kind}.start", "status": response.status_code, "headers": headers})
     await send({"type": f"{kind}.body", "body": response.content, "more_body": False})
 
 
 def handle_exception(exc: Exception, context: dict[str, Any]) -> Response | None:
-    """DRF's EXCEPTION_HANDLER: the problem for `exc`, or `None` for what nobody foresaw."""
-    if isinstance(exc, AWAY):
+    """DRF's EXCEPTION_HANDLER: the problem for `exc`, or `None` for an unexpected exception."""
+    if isinstance(exc, DATABASE_AWAY):
         exc = NoStoreAnswers()
     if isinstance(exc, ScoreError):
         status = next(status for kind, status in STATUS.items() if isinstance(exc, kind))
@@ -95,14 +98,14 @@ def handle_exception(exc: Exception, context: dict[str, Any]) -> Response | None
         exc = exceptions.NotFound()
     elif isinstance(exc, PermissionDenied):
         exc = exceptions.PermissionDenied()
-    elif isinstance(exc, InvalidToken):  # simplejwt's views raise it from what they found
+    elif isinstance(exc, InvalidToken):  # raised by simplejwt's views from the actual error
         exc = TokenExpired() if isinstance(exc.__context__, ExpiredTokenError) else TokenInvalid()
     if not isinstance(exc, exceptions.APIException):
         return None
-    return _response(_of(exc), _headers(exc))
+    return _response(_problem_of(exc), _headers(exc))
 
 
-def _of(exc: exceptions.APIException) -> dict[str, Any]:
+def _problem_of(exc: exceptions.APIException) -> dict[str, Any]:
     if isinstance(exc, exceptions.ValidationError) and isinstance(exc.detail, dict):
         field, first = next(iter(exc.detail.items()))
         detail = _first(first)
@@ -116,7 +119,7 @@ def _of(exc: exceptions.APIException) -> dict[str, Any]:
 
 
 def _first(detail: Any) -> Any:
-    """The first message in DRF's nest of lists and dicts."""
+    """The first message in DRF's nested lists and dicts."""
     while isinstance(detail, (list, dict)) and detail:
         detail = next(iter(detail.values())) if isinstance(detail, dict) else detail[0]
     return detail
@@ -125,7 +128,9 @@ def _first(detail: Any) -> Any:
 def _headers(exc: exceptions.APIException) -> dict[str, str]:
     if exc.status_code == HTTPStatus.UNAUTHORIZED:
         challenge = f'Bearer realm="{REALM}"'
-        if isinstance(exc, (TokenExpired, TokenInvalid)):  # RFC 6750, section 3: no error where no token was
+        if isinstance(
+            exc, (TokenExpired, TokenInvalid)
+        ):  # RFC 6750, section 3: no error code if the request has no token
             challenge += f', error="invalid_token", error_description="{exc.detail}"'
         return {"WWW-Authenticate": challenge}
     if isinstance(exc, InsufficientScope):  # RFC 6750, section 3.1

@@ -1,4 +1,4 @@
-"""The shapes of the HTTP API's input."""
+"""Serializers for the input of the HTTP API."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scores.user_id import is_user_id
 
 
 class TextField(serializers.CharField):
-    """A JSON text. DRF's field would make one of a number."""
+    """A JSON string. DRF's own field would also accept a number."""
 
     def to_internal_value(self, data: Any) -> str:
         if not isinstance(data, str):
@@ -25,7 +25,7 @@ class TextField(serializers.CharField):
 
 
 class PageSerializer(serializers.Serializer[Any]):
-    """Query parameters, where digits are all there is."""
+    """Query parameters, which must consist of digits."""
 
     limit = serializers.RegexField(r"\A[0-9]{1,9}\Z", default="10", trim_whitespace=False)
     offset = serializers.RegexField(r"\A[0-9]{1,9}\Z", default="0", trim_whitespace=False)
@@ -34,7 +34,7 @@ class PageSerializer(serializers.Serializer[Any]):
 class UsernameTaken(APIException):
     status_code = 409
     default_code = "username_taken"
-    default_detail = "This username is taken."
+    default_detail = "This username is already taken."
 
 
 class RegistrationSerializer(serializers.Serializer[Any]):
@@ -42,7 +42,7 @@ class RegistrationSerializer(serializers.Serializer[Any]):
     password = TextField(max_length=1024, trim_whitespace=False)
 
     def validate_username(self, value: str) -> str:
-        """Django's rule for usernames, and ours for user ids, since the one becomes the other."""
+        """Checks Django's rule for usernames and the rule for user ids, since the username becomes the user id."""
         model = get_user_model()
         value = model.normalize_username(value)
         try:
@@ -51,7 +51,7 @@ class RegistrationSerializer(serializers.Serializer[Any]):
         except DjangoValidationError as error:
             raise serializers.ValidationError(error.messages, "invalid") from error
         if not is_user_id(value):
-            raise serializers.ValidationError("This cannot be a user id.", "invalid")
+            raise serializers.ValidationError("This username is not allowed.", "invalid")
         return value
 
     def validate(self, attrs: dict[str, str]) -> dict[str, str]:
@@ -65,5 +65,5 @@ class RegistrationSerializer(serializers.Serializer[Any]):
         try:
             with transaction.atomic():
                 return get_user_model().objects.create_user(**validated_data)
-        except IntegrityError as error:  # asking first would only find most of them
+        except IntegrityError as error:  # a check before the insert would miss simultaneous registrations
             raise UsernameTaken from error

@@ -1,4 +1,4 @@
-"""Views that hand out tokens and take them back. Sync, on Django's own handler: they hash passwords and write rows."""
+"""Views that issue and revoke tokens. Sync, on Django's own handler: they hash passwords and write rows."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from .serializers import RegistrationSerializer, TextField
 
 class RegistrationClosed(PermissionDenied):
     default_code = "registration_closed"
-    default_detail = "Registration is closed here."
+    default_detail = "Registration is closed."
 
 
 class RegisterView(APIView):
-    """Makes a user and answers with their first tokens, so that a first score is two requests away."""
+    """Creates a user and returns the first tokens, so that the first score takes two requests."""
 
     authentication_classes = ()
     permission_classes = (AllowAny,)
@@ -53,7 +53,7 @@ class RegisterView(APIView):
 
 
 class SignInSerializer(TokenObtainPairSerializer):
-    """Name and password, read the way they were read at the registration."""
+    """Username and password, parsed as at registration."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -65,20 +65,20 @@ class SignInSerializer(TokenObtainPairSerializer):
 
 
 class SignInView(TokenObtainPairView):
-    """A pair of tokens for a name and a password."""
+    """Returns a pair of tokens for a username and a password."""
 
     serializer_class = SignInSerializer
     throttle_classes = (TokenThrottle,)
 
 
 class SingleUseToken(RefreshToken):
-    """A refresh token that only one of those who use it at the same moment gets to use up."""
+    """A refresh token that works once: of simultaneous requests with it, only one succeeds."""
 
     def blacklist(self) -> Any:
-        used_up: Any = super().blacklist()  # what `get_or_create` answers; the annotation leaves half of it out
-        if not used_up[1]:
+        result: Any = super().blacklist()  # of `get_or_create`; the annotation omits the flag
+        if not result[1]:
             raise TokenError("Token is blacklisted")
-        return used_up
+        return result
 
 
 class RefreshSerializer(TokenRefreshSerializer):
@@ -92,8 +92,8 @@ class LogoutSerializer(TokenBlacklistSerializer):
 
 
 @contextmanager
-def odd_claims_refused() -> Iterator[None]:
-    """A signed token with odd claims, or without one, or of a user who is gone, is invalid and not a server error."""
+def refusing_wrong_claims() -> Iterator[None]:
+    """Raises `InvalidToken` for a signed token with wrong or missing claims, or of a deleted user: no server error."""
     try:
         yield
     except (TypeError, ValueError, OverflowError, KeyError, DataError, ObjectDoesNotExist) as error:
@@ -101,23 +101,23 @@ def odd_claims_refused() -> Iterator[None]:
 
 
 class RefreshView(TokenRefreshView):
-    """A new pair for a refresh token, which is used up by it."""
+    """Returns a new pair of tokens for a refresh token, which cannot be used again."""
 
     serializer_class = RefreshSerializer
     throttle_classes = (TokenThrottle,)
 
     def post(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        with odd_claims_refused():
+        with refusing_wrong_claims():
             return super().post(request, *args, **kwargs)
 
 
 class LogoutView(TokenBlacklistView):
-    """Uses up a refresh token; the access token lives on until it expires, within minutes."""
+    """Revokes a refresh token; the access token stays valid until it expires, within minutes."""
 
     serializer_class = LogoutSerializer
     throttle_classes = (TokenThrottle,)
 
     def post(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        with odd_claims_refused():
+        with refusing_wrong_claims():
             super().post(request, *args, **kwargs)
         return Response(status=204)

@@ -1,4 +1,4 @@
-"""The API, under /api/v1/. Whatever hands out tokens is under auth/, which Django's own handler serves."""
+"""The API, under /api/v1/. The views of tokens are under auth/, which Django's own handler serves."""
 
 from __future__ import annotations
 

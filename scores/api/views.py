@@ -1,4 +1,4 @@
-"""The HTTP API of the board. A view validates, calls and answers; errors are rendered by `problems`."""
+"""The HTTP API of the board. A view validates, calls and answers; `problems` renders errors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .serializers import PageSerializer
 
 MAX_PER_PAGE = 100
 
-# The fields are copied with each serializer that is made, and validating leaves no trace in one.
+# One instance, since each new serializer copies its fields; validation leaves no state in it.
 PAGE = PageSerializer()
 
 
@@ -38,7 +38,7 @@ class IncrementView(AsyncView):
 
 
 class UserIncrementView(AsyncView):
-    """For a game server, which scores for its players."""
+    """For a game server, which adds points for its players."""
 
     throttle = PlayerThrottle()
 
@@ -46,7 +46,7 @@ class UserIncrementView(AsyncView):
         if WRITE_ANY not in request.user.scopes:
             raise InsufficientScope
         if not is_user_id(user_id):
-            raise ParseError("This cannot be a user id.", "user_id_invalid")
+            raise ParseError("This is not a valid user id.", "user_id_invalid")
         return await respond_to_increment(request, user_id, actor=request.user.user_id)
 
 
@@ -65,14 +65,14 @@ async def respond_to_increment(request: AuthenticatedRequest, user_id: str, acto
 
 class PointsNotAllowed(PermissionDenied):
     default_code = "points_not_allowed"
-    default_detail = "Here points are given for actions only."
+    default_detail = "Only actions give points here."
 
 
 def idempotency_key(request: Request) -> str | None:
-    """The Idempotency-Key header: 1 to 255 visible ASCII characters, or none."""
+    """The Idempotency-Key header: 1 to 255 visible ASCII characters, or `None`."""
     key: str | None = request.META.get("HTTP_IDEMPOTENCY_KEY")
     if key is not None and not (1 <= len(key) <= 255 and all("!" <= c <= "~" for c in key)):
-        raise ParseError("An Idempotency-Key has 1 to 255 visible ASCII characters.", "idempotency_key_invalid")
+        raise ParseError("An idempotency key has 1 to 255 visible ASCII characters.", "idempotency_key_invalid")
     return key
 
 
@@ -81,12 +81,12 @@ class LeaderboardView(AsyncView):
     permission_classes = (AllowAny,)
 
     async def get(self, request: Request) -> HttpResponse:
-        limit, offset = page_of(request)
+        limit, offset = page_parameters(request)
         page = await selectors.top(limit, offset)
-        found = board_answer(page, limit, offset, request.META.get("HTTP_IF_NONE_MATCH", ""))
-        response = HttpResponse(found.body, status=found.status, headers=found.headers)
-        if found.status == 304:
-            del response["Content-Type"]  # Django's default, of a body that is not there
+        answer = board_answer(page, limit, offset, request.META.get("HTTP_IF_NONE_MATCH", ""))
+        response = HttpResponse(answer.body, status=answer.status, headers=answer.headers)
+        if answer.status == 304:
+            del response["Content-Type"]  # Django's default, although there is no body
         return response
 
 
@@ -97,18 +97,18 @@ class BoardAnswer(NamedTuple):
 
 
 def board_answer(page: Page, limit: int, offset: int, if_none_match: str) -> BoardAnswer:
-    """A page of the board as HTTP has it: 200 with the rows, or 304 for whoever has just these."""
+    """The HTTP response for a page of the board: 200 with the rows, or 304 if the client already has them."""
     tag = LEADERBOARD.etag(page.epoch, page.seq, limit, offset)
     headers = freshness(page) | {"ETag": tag, "Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
-    if is_had(tag, if_none_match):
+    if matches(tag, if_none_match):
         metrics.reads_not_modified.inc()
         return BoardAnswer(304, headers, b"")
-    body = encoded(page)
+    body = encode_page(page)
     return BoardAnswer(200, headers | {"Content-Type": "application/json", "Content-Length": str(len(body))}, body)
 
 
-def encoded(page: Page) -> bytes:
-    """The body. Who asked at the same time has the same `Page`, which is encoded once."""
+def encode_page(page: Page) -> bytes:
+    """The body of a page. Simultaneous requests share one `Page`, which is encoded once."""
     global _newest_body
     if _newest_body is None or _newest_body[0] is not page:
         rows = [{"rank": e.rank, "userId": e.user_id, "score": e.score} for e in page.entries]
@@ -119,15 +119,15 @@ def encoded(page: Page) -> bytes:
 _newest_body: tuple[Page, bytes] | None = None
 
 
-def is_had(tag: str, if_none_match: str) -> bool:
-    """Whether the condition names `tag`, by weak comparison, or any page there is: RFC 9110, section 13.1.2."""
-    return if_none_match == "*" or tag in {had.strip().removeprefix("W/") for had in if_none_match.split(",")}
+def matches(tag: str, if_none_match: str) -> bool:
+    """Whether If-None-Match contains `tag`, by weak comparison, or is `*`: RFC 9110, section 13.1.2."""
+    return if_none_match == "*" or tag in {value.strip().removeprefix("W/") for value in if_none_match.split(",")}
 
 
-def page_of(request: Request) -> tuple[int, int]:
+def page_parameters(request: Request) -> tuple[int, int]:
     """`limit` (1 to 100) and `offset` (from 0) of the query string."""
-    asked = PAGE.run_validation(request.query_params)
-    limit, offset = int(asked["limit"]), int(asked["offset"])
+    parameters = PAGE.run_validation(request.query_params)
+    limit, offset = int(parameters["limit"]), int(parameters["offset"])
     if not 1 <= limit <= MAX_PER_PAGE:
         raise ValidationError({"limit": [f"Expected 1 to {MAX_PER_PAGE}."]}, "out_of_range")
     return limit, offset
@@ -148,9 +148,9 @@ class MeView(AsyncView):
         return standing_response(await selectors.standing(user_id), user_id)
 
 
-@csrf_exempt  # or Django's handler would answer a POST below auth/ with its page about cookies
+@csrf_exempt  # or Django's handler would answer a POST under auth/ with its page about cookies
 async def no_such_address(request: HttpRequest) -> HttpResponse:
-    """What no other path under /api/ answers."""
+    """404 for every other path under /api/."""
     return problems.problem_response(404, "not_found", "There is nothing at this address.")
 
 
@@ -176,10 +176,10 @@ def standing_response(standing: Standing, user_id: str) -> HttpResponse:
     return json_response(body, freshness(standing))
 
 
-def freshness(found: Page | Standing) -> dict[str, str]:
-    """Which store answered, as of which event, and how many seconds ago that was known to be the newest one."""
+def freshness(answer: Page | Standing) -> dict[str, str]:
+    """Headers: the store that answered, the event, and for how many seconds newer events may have been missed."""
     return {
-        "X-Leaderboard-Source": found.source.value,
-        "X-Leaderboard-Seq": str(found.seq),
-        "X-Leaderboard-Age": f"{found.age_s:.1f}",
+        "X-Leaderboard-Source": answer.source.value,
+        "X-Leaderboard-Seq": str(answer.seq),
+        "X-Leaderboard-Age": f"{answer.age_s:.1f}",
     }

@@ -1,4 +1,4 @@
-"""The log as its readers know it: where it ends, what came after a given event, and what it adds up to."""
+"""The log for its readers: where it ends, which events follow a given one, and the totals they add up to."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from django.db.models import Exists, OuterRef, QuerySet
 
 from scores.models import Block, ScoreEvent, UserScore
 
-# Where a log lives is part of which log it is: a database restored from a backup, or a promoted standby, continues on
-# another timeline, and the copy in Redis may be ahead of it. Both functions are open to every role.
+# The identity of a log includes the database it lives in: a database restored from a backup, or a promoted standby,
+# continues on another timeline, and the copy in Redis may be ahead of it. Every role may call both functions.
 ORIGIN_SQL = """
     left(b.epoch::text, 8)
     || '-' || to_hex((SELECT system_identifier FROM pg_control_system()))
@@ -32,7 +32,7 @@ class Head(NamedTuple):
 
 
 class MemberTotal(NamedTuple):
-    """A user's place after an event: `total` is `None` when the event took them off the board."""
+    """A user's total after an event; `None` when the event took them off the board."""
 
     seq: int
     user_id: str
@@ -40,10 +40,10 @@ class MemberTotal(NamedTuple):
 
 
 class Log:
-    """The log of one database: the row `name` of its table `leaderboards` is the head, its `score_events` are the events.
+    """The log of one database: row `name` of table `leaderboards` is the head, `score_events` are the events.
 
-    Whatever works on a log (`Writer`, `RankIndexer`, `Copy`, `Tail`) is given one, so that a process can have a second one
-    beside it. A seq means nothing without its log, and no transaction spans two of them.
+    Everything that works on a log (`Writer`, `RankIndexer`, `Copy`, `Tail`) takes it as an argument, so that a process
+    can have a second one. A seq means nothing without its log, and no transaction spans two logs.
     """
 
     def __init__(self, name: str, *, alias: str = DEFAULT_DB_ALIAS) -> None:
@@ -56,7 +56,7 @@ class Log:
         return connections[self.alias]
 
     def head(self) -> Head:
-        """The end of the log now; starts the log when there is none."""
+        """The current end of the log; starts the log if there is none."""
         with self.connection.cursor() as cursor:
             cursor.execute(HEAD_SQL, [self.name])
             row = cursor.fetchone()
@@ -67,7 +67,7 @@ class Log:
         return Head(*row)
 
     def start(self) -> None:
-        """Make the head, under a new epoch, unless another process just did."""
+        """Create the head with a new epoch, unless another process has just done so."""
         with self.connection.cursor() as cursor:
             cursor.execute(
                 "INSERT INTO leaderboards (name, epoch, seq, members) VALUES (%s, gen_random_uuid(), 0, 0) "
@@ -76,7 +76,7 @@ class Log:
             )
 
     def totals_after(self, seq: int, *, limit: int) -> list[MemberTotal]:
-        """What the next `limit` events after `seq` made of their users, in order."""
+        """The totals of their users after each of the next `limit` events after `seq`, in order."""
         with self.connection.cursor() as cursor:
             cursor.execute(
                 "SELECT seq, user_id, CASE WHEN kind <> 'block' THEN total END FROM score_events "
@@ -87,34 +87,34 @@ class Log:
 
     @contextmanager
     def snapshot(self) -> Iterator[Head]:
-        """A read-only transaction that sees the truth as of one moment, the head it yields. The log must have been started."""
+        """A read-only transaction that sees the tables as of the head it yields. The log must have been started."""
         with transaction.atomic(using=self.alias):
             with self.connection.cursor() as cursor:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             yield self.head()
 
     @contextmanager
-    def turn_to_rebuild(self) -> Iterator[bool]:
-        """Whether this process is the one to rebuild now. A process that dies gives its turn back with its connection."""
+    def try_rebuild_lock(self) -> Iterator[bool]:
+        """Yield whether this process got the rebuild lock; never waits. A dead process loses it with its connection."""
         with self.connection.cursor() as cursor:
-            cursor.execute("SELECT pg_try_advisory_lock(hashtext(%s))", [self._turn])
-            (ours,) = cursor.fetchone()
+            cursor.execute("SELECT pg_try_advisory_lock(hashtext(%s))", [self._rebuild_lock])
+            (acquired,) = cursor.fetchone()
         try:
-            yield ours
+            yield acquired
         finally:
-            if ours:
+            if acquired:
                 try:
                     with self.connection.cursor() as cursor:
-                        cursor.execute("SELECT pg_advisory_unlock(hashtext(%s))", [self._turn])
+                        cursor.execute("SELECT pg_advisory_unlock(hashtext(%s))", [self._rebuild_lock])
                 except DatabaseError:
-                    pass  # the turn is gone with the connection
+                    pass  # the connection is lost, and the lock with it
 
     @property
-    def _turn(self) -> str:
+    def _rebuild_lock(self) -> str:
         return f"{self.name} rebuild"
 
     def rebuild_under_way(self) -> bool:
-        """Whether some process has the turn now. Looks at the locks: a try to take it could keep another process from it."""
+        """Whether a process holds the rebuild lock. Reads `pg_locks`: trying it could make another process miss it."""
         with self.connection.cursor() as cursor:
             cursor.execute(
                 """
@@ -124,13 +124,13 @@ class Log:
                       AND l.objid = (hashtext(%s)::bigint & 4294967295)::oid
                 )
                 """,
-                [self._turn],
+                [self._rebuild_lock],
             )
             (under_way,) = cursor.fetchone()
             return bool(under_way)
 
     def locked_head(self) -> Head:
-        """The end of the log, which stays the end until the transaction does. Waits a second for the lock at most."""
+        """The end of the log, locked until the transaction ends. Waits at most 1 s for the lock."""
         with self.connection.cursor() as cursor:
             cursor.execute("SELECT set_config('lock_timeout', '1000', true)")
             cursor.execute(f"{HEAD_SQL} FOR UPDATE OF b", [self.name])
@@ -142,16 +142,16 @@ class Log:
         return set(events.values_list("user_id", flat=True))
 
     def visible(self) -> QuerySet[UserScore]:
-        """Everyone on the board."""
+        """All members of the board."""
         blocks = Block.objects.filter(user_id=OuterRef("user_id"))
         return UserScore.objects.using(self.alias).filter(~Exists(blocks))
 
     def visible_totals(self, *, chunk: int) -> Iterator[tuple[str, int]]:
-        """Everyone on the board with their total, streamed `chunk` rows at a time, in no order. Wants a `snapshot`."""
+        """All members with their totals, streamed `chunk` rows at a time, in no order. Call it within a `snapshot`."""
         return self.visible().values_list("user_id", "score").iterator(chunk_size=chunk)
 
     def visible_totals_from(self, after: str, *, limit: int) -> list[tuple[str, int]]:
-        """The next `limit` on the board after user id `after`, with their totals, in the order of their ids."""
+        """The next `limit` members after user id `after`, with their totals, ordered by user id."""
         rows = self.visible().filter(user_id__gt=after).order_by("user_id")
         return list(rows.values_list("user_id", "score")[:limit])
 

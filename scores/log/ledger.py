@@ -1,4 +1,4 @@
-"""What each change does to the totals: decided in memory, in order, without a store."""
+"""Decides in memory, in order and without a store, what each change does to the totals."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ Kind = ScoreEvent.Kind
 
 
 class Change(NamedTuple):
-    """What somebody wants to happen to one user's score."""
+    """A requested change of one user's score."""
 
     kind: ScoreEvent.Kind
     user_id: str
-    points: int = 0  # to add; of a correction: the new total; of an increment that names an action: not read
+    points: int = 0  # to add; in a correction: the new total; ignored in an increment that names an action
     idempotency_key: str | None = None
     actor: str = ""
     reason: str = ""
@@ -37,15 +37,15 @@ class Change(NamedTuple):
 
 
 class Recorded(NamedTuple):
-    """What happened: the event's number and the user's total right after it."""
+    """The result of a change: the seq of its event and the user's total right after it."""
 
     seq: int
     total: int
-    replayed: bool = False  # the event is of an earlier request with the same key
+    replayed: bool = False  # an earlier request with the same key wrote the event
 
 
 class Keyed(NamedTuple):
-    """An increment of the past that carried a key."""
+    """The event that an earlier increment with the same idempotency key wrote."""
 
     seq: int
     points: int
@@ -54,7 +54,7 @@ class Keyed(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """What an action is worth, and how often."""
+    """What an enabled action is worth and how often a user may take it."""
 
     points: int
     cooldown_s: int
@@ -62,19 +62,19 @@ class Rule(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """How a user has taken an action up to now, by the database's clock."""
+    """When and how often a user has taken an action, by the database's clock: the basis of cooldown and cap."""
 
-    ago_s: float | None  # since the last time; `None`: never
-    today: int  # times in this day of UTC
-    day_left_s: float  # until the next one
+    ago_s: float | None  # seconds since the last time; `None`: never
+    today: int  # number of times in the current UTC day
+    day_left_s: float  # seconds until the next UTC day
 
 
 class Event(NamedTuple):
-    """A row of the log to be."""
+    """A row to be appended to the log."""
 
     seq: int
     user_id: str
-    kind: str  # the plain value: psycopg would store the name of an enum's member
+    kind: str  # the plain value: psycopg would store the name of an enum member
     points: int
     total: int
     idempotency_key: str | None
@@ -85,9 +85,10 @@ class Event(NamedTuple):
 
 @dataclass
 class Ledger:
-    """The touched part of the truth, as the lock on the log's head shows it, and the events added to it.
+    """The part of the tables that a batch touches, read under the lock on the log's head, and the events added to it.
 
-    All of them but the last must hold what there is of the users, actors, keys and actions of every change to be recorded.
+    Every field but `events` must hold all existing rows of the users, actors, keys and actions of the changes to
+    decide.
     """
 
     seq: int
@@ -95,13 +96,13 @@ class Ledger:
     totals: dict[str, int]
     blocked: set[str]
     keyed: dict[tuple[str, str], Keyed]
-    inactive: frozenset[str] = frozenset()  # those whose accounts are deactivated
-    rules: dict[str, Rule] = field(default_factory=dict)  # of the actions that are enabled
+    inactive: frozenset[str] = frozenset()  # users whose accounts are deactivated
+    rules: dict[str, Rule] = field(default_factory=dict)  # by name, enabled actions only
     taken: dict[tuple[str, str], Taken] = field(default_factory=dict)  # by user and action
     events: list[Event] = field(default_factory=list)
 
     def decide(self, change: Change) -> Recorded:
-        """Append the event of `change`, or raise `Refused` and leave everything as it was."""
+        """Append the event of `change`, or raise `Refused` and change nothing."""
         match change.kind:
             case Kind.INCREMENT:
                 return self._increment(change)
@@ -113,26 +114,26 @@ class Ledger:
                 return self._unblock(change)
 
     def try_decide(self, change: Change) -> Recorded | Refused:
-        """`decide`, for many at once: a refused change must not fail its neighbours."""
+        """`decide` for a batch: returns a refusal instead of raising it, so that the other changes go on."""
         try:
             return self.decide(change)
         except Refused as refusal:
             return refusal
 
     def _increment(self, change: Change) -> Recorded:
-        # Before the block and the cap: what was acknowledged once is answered the same way for ever.
+        # Before block and cap: a request that was acknowledged once gets the same answer for ever.
         if change.idempotency_key is not None:
             earlier = self.keyed.get((change.user_id, change.idempotency_key))
             if earlier is not None:
                 if earlier.action != change.action or (change.action is None and earlier.points != change.points):
                     raise KeyReused
                 return Recorded(earlier.seq, earlier.total, replayed=True)
-        # The actor too: the end of a game server's account is the end of its tokens.
+        # The actor too: deactivating the account of a game server also ends its tokens.
         if change.user_id in self.inactive or change.actor in self.inactive:
             raise UserInactive
         if change.user_id in self.blocked or change.actor in self.blocked:
             raise UserBlocked
-        points = change.points if change.action is None else self._worth(change.user_id, change.action)
+        points = change.points if change.action is None else self._action_points(change.user_id, change.action)
         total = self.totals.get(change.user_id, 0) + points
         if total > MAX_TOTAL:
             raise TotalTooLarge
@@ -141,8 +142,8 @@ class Ledger:
             self.taken[change.user_id, change.action] = taken._replace(ago_s=0.0, today=taken.today + 1)
         return self._append(change, total)
 
-    def _worth(self, user_id: str, action: str) -> int:
-        """The points of an action that this user may take now."""
+    def _action_points(self, user_id: str, action: str) -> int:
+        """The points of an action; raises `UnknownAction` or `NotYet` if this user may not take it now."""
         rule = self.rules.get(action)
         if rule is None:
             raise UnknownAction
@@ -154,7 +155,7 @@ class Ledger:
         return rule.points
 
     def _correct(self, change: Change) -> Recorded:
-        # A hidden total is not corrected: the log would have to say of each event whether it shows.
+        # A hidden total cannot be corrected: the log would have to record for each event whether it is visible.
         if change.user_id in self.blocked:
             raise UserBlocked
         if not 0 <= change.points <= MAX_TOTAL:

@@ -1,4 +1,4 @@
-"""Who may no longer ask, though their token is valid: the blocked, and those whose accounts are deactivated."""
+"""Which users are refused although their token is valid: blocked users, and users whose accounts are deactivated."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from scores.stores.breaker import Breaker
 
 from .head import log
 
-# One statement, so that the writer pays for one. The names of deactivated accounts have an index of their own, which is
-# as good as empty: see migration 0005.
+# One statement, so that the writer pays for one. The names of deactivated accounts have a separate, nearly empty index:
+# see migration 0005.
 REFUSED_SQL = """
     SELECT user_id, false FROM blocks WHERE user_id = ANY(%s)
     UNION ALL SELECT username, true FROM auth_user WHERE username = ANY(%s) AND NOT is_active
@@ -21,7 +21,7 @@ REFUSED_SQL = """
 
 
 def split(rows: Iterable[tuple[str, bool]]) -> tuple[set[str], frozenset[str]]:
-    """The blocked and the deactivated among the rows of `REFUSED_SQL`."""
+    """The blocked and the deactivated users among the rows of `REFUSED_SQL`."""
     blocked: set[str] = set()
     inactive: set[str] = set()
     for user_id, is_inactive in rows:
@@ -29,15 +29,15 @@ def split(rows: Iterable[tuple[str, bool]]) -> tuple[set[str], frozenset[str]]:
     return blocked, frozenset(inactive)
 
 
-# Readers ask in a lane of their own: theirs must not stand still with a database that does, while Redis could answer.
+# These checks have their own batcher: if the database hangs, reads that Redis can answer must not wait for it.
 breaker = Breaker()
 
 
 async def admit(user_id: str) -> None:
-    """Raise `UserInactive` or `UserBlocked` for whoever may not ask.
+    """Raise `UserInactive` or `UserBlocked` if the user is refused.
 
-    For reads: what a caller reads of themselves is public, so while the database does not say they are let in. A write
-    is decided in its own transaction.
+    For reads: what users read about themselves is public, so they are admitted while the database does not answer. A
+    write decides this again in its own transaction.
     """
     if not breaker.admits():
         return
@@ -52,12 +52,12 @@ async def admit(user_id: str) -> None:
 
 
 def refusals_of(user_ids: Sequence[str]) -> list[type[Refused] | None]:
-    """Why each of `user_ids` may not ask; `None` for those who may."""
-    asked = list(set(user_ids))
+    """The refusal of each of `user_ids`; `None` for users who are not refused."""
+    distinct = list(set(user_ids))
     connection = log.connection
     try:
         with connection.cursor() as cursor:
-            cursor.execute(REFUSED_SQL, [asked, asked])
+            cursor.execute(REFUSED_SQL, [distinct, distinct])
             blocked, inactive = split(cursor.fetchall())
     except DatabaseError:
         connection.close()

@@ -1,4 +1,4 @@
-"""Group commit: everything that waits becomes one transaction, under one lock, in one order."""
+"""Group commit: all waiting changes become one transaction, under one lock, in one order."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from scores import metrics, signals
-from scores.exceptions import AWAY, OutcomeUnknown, ScoreError
+from scores.exceptions import DATABASE_AWAY, OutcomeUnknown, ScoreError
 from scores.models import ScoreEvent
 from scores.stores.batcher import Batcher
 
@@ -23,9 +23,9 @@ from .head import HEAD_SQL, Log, log
 from .ledger import Change, Event, Keyed, Kind, Ledger, Recorded, Rule, Taken
 
 MAX_PER_TRANSACTION = 512
-# The lock on the log's head is held across one round trip. A worker that stops in that moment must not hold it longer than
-# the others wait for their answers: the server ends its session. Of a host that is cut off the server hears nothing at all;
-# TCP's own probes find that out. On a Unix socket they mean nothing, and PostgreSQL ignores them.
+# The lock on the log's head is held across one round trip. A worker that stops in that moment must not hold it longer
+# than the others wait for their answers: PostgreSQL ends its session. From a host that lost its network PostgreSQL
+# hears nothing at all; TCP's own probes detect that. They mean nothing on a Unix socket, where PostgreSQL ignores them.
 SESSION_SQL = """
     SELECT set_config('idle_in_transaction_session_timeout', '1000', false),
            set_config('lock_timeout', '2000', false),
@@ -36,9 +36,10 @@ SESSION_SQL = """
            set_config('tcp_keepalives_count', '2', false)
 """
 LOCK_SQL = f"{HEAD_SQL} FOR UPDATE OF b"
-# From PostgreSQL 17 on the server can bound the whole time from the lock to the commit, also for a worker that stops between
-# two statements of one round trip. It counts from when it is set: in an outer query, which begins when the lock is granted,
-# and not while the worker waits for it. Shorter than the patience of those who wait.
+# Since version 17, PostgreSQL can limit the whole time from the lock to the commit, also for a worker that stops
+# between two statements of one round trip. The timeout counts from when it is set: in an outer query, so that it starts
+# when the lock is granted and not while the worker waits for it. It is shorter than the timeout of the waiting
+# requests.
 TIMED_LOCK_SQL = f"""
     WITH head AS MATERIALIZED ({LOCK_SQL}) SELECT head.*, set_config('transaction_timeout', '1500', true) FROM head
 """  # noqa: S608  constants
@@ -46,25 +47,25 @@ TRANSACTION_TIMEOUT_SINCE = 170_000  # server_version_num
 TOTALS_SQL = "SELECT user_id, score FROM user_scores WHERE user_id = ANY(%s)"
 KEYED_SQL = """
     SELECT e.user_id, e.idempotency_key, e.seq, e.points, e.total, e.action
-    FROM unnest(%s::text[], %s::text[]) AS asked (user_id, idempotency_key)
+    FROM unnest(%s::text[], %s::text[]) AS wanted (user_id, idempotency_key)
     JOIN score_events e USING (user_id, idempotency_key)
 """
 RULES_SQL = "SELECT name, points, cooldown_s, daily_cap FROM actions WHERE name = ANY(%s) AND enabled"
-# By `now()` on both sides, which is what `created_at` is: so of any two events of a user and action the log itself shows
-# that the cooldown and the cap were kept. It may go back a little from one transaction to the next, which only adds to the
-# wait. Both look-ups are ranges of the index `score_events_of_action`, the second no longer than the cap.
+# Compares `now()` with `created_at`, which was `now()` too: so the log itself proves that every two events of a user
+# and action respect the cooldown and the cap. `now()` may go back a little from one transaction to the next, which only
+# adds to the wait. Both look-ups are ranges of the index `score_events_of_action`, the second no longer than the cap.
 TAKEN_SQL = """
-    SELECT asked.user_id, asked.action,
+    SELECT wanted.user_id, wanted.action,
         (SELECT extract(epoch FROM now() - max(e.created_at))::float8 FROM score_events e
-         WHERE e.user_id = asked.user_id AND e.action = asked.action),
+         WHERE e.user_id = wanted.user_id AND e.action = wanted.action),
         (SELECT count(*) FROM score_events e
-         WHERE e.user_id = asked.user_id AND e.action = asked.action AND e.created_at >= day.start),
+         WHERE e.user_id = wanted.user_id AND e.action = wanted.action AND e.created_at >= day.start),
         extract(epoch FROM day.start + interval '1 day' - now())::float8
-    FROM unnest(%s::text[], %s::text[]) AS asked (user_id, action),
+    FROM unnest(%s::text[], %s::text[]) AS wanted (user_id, action),
         (SELECT date_trunc('day', now(), 'UTC') AS start) AS day
 """
-# Sorted by user id, so that a reader of the write-ahead log and the index see neighbours together. `ORDER BY` is not
-# needed against deadlocks: the lock above already puts writers in one line.
+# The caller sorts the rows by user id, so that neighbours are adjacent in the write-ahead log and in the index.
+# Deadlocks need no `ORDER BY`: the lock above already puts the writers in one order.
 SAVE_TOTALS_SQL = """
     INSERT INTO user_scores (user_id, score, updated_at)
     SELECT user_id, score, now() FROM unnest(%s::text[], %s::bigint[]) AS t (user_id, score)
@@ -82,7 +83,7 @@ UNBLOCK_SQL = "DELETE FROM blocks WHERE user_id = %s"
 
 
 class Writer:
-    """Records changes in one log. Processes have one each; the lock on the log's head puts their transactions in one order."""
+    """Records changes in one log. Each process has one; the lock on the log's head puts their commits in one order."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
@@ -91,20 +92,21 @@ class Writer:
         )
 
     def record(self, changes: Sequence[Change]) -> list[Recorded | Exception]:
-        """Record all of `changes` in one transaction, and tell the world after its commit.
+        """Record all `changes` in one transaction, and send `scores_committed` after its commit.
 
-        Two round trips: the lock with the reads, then the writes with the commit. One refused change is an answer among the
-        others. Any failure of the database is `OutcomeUnknown` for all: the commit may have been on its way.
+        Two round trips: the lock with the reads, then the writes with the commit. A refused change is one of the
+        answers and does not affect the others. Every failure of the database raises `OutcomeUnknown`: the commit may
+        have happened.
         """
-        begun = time.perf_counter()
+        started = time.perf_counter()
         connection = self._log.connection
         atomic = transaction.atomic(using=self._log.alias)
         try:
             raw = _connected(connection)
-            # The pipeline is outside, so that COMMIT travels with the writes.
+            # The pipeline encloses the transaction, so that COMMIT travels with the writes.
             with connection.wrap_database_errors, raw.pipeline() as pipeline, atomic:
-                return self._transact(psycopg.Cursor(raw), pipeline, changes, begun)
-        except AWAY as error:
+                return self._transact(psycopg.Cursor(raw), pipeline, changes, started)
+        except DATABASE_AWAY as error:
             connection.close()
             raise OutcomeUnknown from error
         except DatabaseError:
@@ -112,7 +114,7 @@ class Writer:
             raise
 
     def _transact(
-        self, cursor: psycopg.Cursor[Any], pipeline: psycopg.Pipeline, changes: Sequence[Change], begun: float
+        self, cursor: psycopg.Cursor[Any], pipeline: psycopg.Pipeline, changes: Sequence[Change], started: float
     ) -> list[Recorded | Exception]:
         origin, ledger = self._lock_and_read(cursor, pipeline, changes)
         first = ledger.seq + 1
@@ -120,7 +122,7 @@ class Writer:
         if ledger.events:
             totals = self._save(cursor, ledger)
             transaction.on_commit(
-                partial(metrics.committed, ledger.seq, len(changes), begun), using=self._log.alias, robust=True
+                partial(metrics.committed, ledger.seq, len(changes), started), using=self._log.alias, robust=True
             )
             transaction.on_commit(
                 partial(
@@ -133,7 +135,7 @@ class Writer:
                     totals=totals,
                 ),
                 using=self._log.alias,
-                robust=True,  # a failing copy must not turn a committed write into an error
+                robust=True,  # a failure of the copy must not turn a committed write into an error
             )
         return outcomes
 
@@ -142,27 +144,27 @@ class Writer:
     ) -> tuple[str, Ledger]:
         """Take the lock and read what the ledger needs, in one round trip.
 
-        Each statement has a snapshot of its own (READ COMMITTED), taken when the one before it is done: the reads see
+        Each statement has its own snapshot (READ COMMITTED), taken when the statement before it is done: the reads see
         everything that was committed before the lock was granted.
         """
         users = sorted({change.user_id for change in changes})
-        # Most have no actor but the user.
+        # In most changes the user is the actor.
         actors = {change.actor for change in changes if change.actor and change.kind == ScoreEvent.Kind.INCREMENT}
-        asking = sorted(actors.union(users)) if actors else users
+        checked = sorted(actors.union(users)) if actors else users
         keys = [(c.user_id, c.idempotency_key) for c in changes if c.idempotency_key is not None]
         actions = sorted({(c.user_id, c.action) for c in changes if c.action is not None})
         head, totals, refused, keyed, rules, taken = (psycopg.Cursor(cursor.connection) for _ in range(6))
         is_timed = cursor.connection.info.server_version >= TRANSACTION_TIMEOUT_SINCE
         head.execute(TIMED_LOCK_SQL if is_timed else LOCK_SQL, [self._log.name])
         totals.execute(TOTALS_SQL, [users])
-        refused.execute(refusals.REFUSED_SQL, [asking, asking])
+        refused.execute(refusals.REFUSED_SQL, [checked, checked])
         if keys:
             keyed.execute(KEYED_SQL, [[user for user, _ in keys], [key for _, key in keys]])
         if actions:
             rules.execute(RULES_SQL, [sorted({action for _, action in actions})])
             taken.execute(TAKEN_SQL, [[user for user, _ in actions], [action for _, action in actions]])
-        # Without a Sync, which a fetch does not send, the session counts as active for as long as the pipeline is open: no
-        # timeout would end it, and if this worker stopped here, all increments of all workers would stand still with it.
+        # Without a Sync, which a fetch does not send, the session counts as active while the pipeline is open: no
+        # timeout would end it, and if this worker stopped here, it would block all increments of all workers.
         pipeline.sync()
         row = head.fetchone()
         if row is None:
@@ -177,12 +179,12 @@ class Writer:
             blocked=blocked,
             inactive=inactive,
             rules={name: Rule(*rule) for name, *rule in rules.fetchall()} if actions else {},
-            taken={(user, action): Taken(*how) for user, action, *how in taken.fetchall()} if actions else {},
+            taken={(user, action): Taken(*row) for user, action, *row in taken.fetchall()} if actions else {},
             keyed={(user, key): Keyed(*event) for user, key, *event in keyed.fetchall()} if keys else {},
         )
 
     def _save(self, cursor: psycopg.Cursor[Any], ledger: Ledger) -> dict[str, int | None]:
-        """Send the writes; the commit that follows waits for them. Returns each touched user's place for `scores_committed`."""
+        """Send the writes; the commit waits for them. Returns the touched users' totals for `scores_committed`."""
         last: dict[str, Event] = {event.user_id: event for event in ledger.events}
         users = sorted(last)
         cursor.execute(SAVE_TOTALS_SQL, [users, [last[user].total for user in users]])
@@ -196,7 +198,7 @@ class Writer:
         return {user: None if user in ledger.blocked else event.total for user, event in last.items()}
 
     def record_batch(self, changes: Sequence[Change]) -> list[Recorded | Exception]:
-        """`record` for the batcher: a failure of all is the answer to each, and metrics count what became of increments."""
+        """`record` for the batcher: an error of the transaction answers each change. Counts increments by result."""
         outcomes: list[Recorded | Exception]
         try:
             outcomes = self.record(changes)
@@ -208,29 +210,29 @@ class Writer:
 
 
 def _connected(connection: BaseDatabaseWrapper) -> psycopg.Connection[Any]:
-    """This thread's connection, set up for writing when it is new. Not one that ended while nobody used it."""
-    if connection.connection is not None and _has_word(connection.connection):
+    """This thread's connection, prepared for writing when it is new; replaced if the server closed it while idle."""
+    if connection.connection is not None and _has_unread_data(connection.connection):
         connection.close()
     connection.ensure_connection()
     raw: psycopg.Connection[Any] = connection.connection
-    if raw.prepare_threshold != 0:  # Django turns prepared statements off; these few are worth planning once
+    if raw.prepare_threshold != 0:  # Django turns prepared statements off, but these few are worth planning once
         raw.prepare_threshold = 0
         with connection.cursor() as cursor:
             cursor.execute(SESSION_SQL)
     return raw
 
 
-def _has_word(raw: psycopg.Connection[Any]) -> bool:
-    """Whether something has come from the server unasked: its goodbye, or the end of the line after a kill.
+def _has_unread_data(raw: psycopg.Connection[Any]) -> bool:
+    """Whether the server sent something to the idle connection: its goodbye, or the end of the stream after a kill.
 
-    Finding that out by a failed batch would be a 503 for everyone in it. A look costs a microsecond.
+    A failed batch would show it too, but as a 503 for every request in it. The check costs a microsecond.
     """
-    look = select.poll()
+    poller = select.poll()
     try:
-        look.register(raw.fileno(), select.POLLIN)
+        poller.register(raw.fileno(), select.POLLIN)
     except psycopg.Error:  # closed already
         return True
-    return bool(look.poll(0))
+    return bool(poller.poll(0))
 
 
 def _result(outcome: Recorded | Exception) -> str:

@@ -1,4 +1,4 @@
-"""How far a long command is: a bar on a terminal, now and then a line elsewhere. On stderr: stdout is for results."""
+"""The progress of a long command: a bar on a terminal, a line every 5 s elsewhere. On stderr: stdout is for results."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from django.core.management.base import OutputWrapper
 from rich import progress
 from rich.console import Console
 
-LINE_EVERY_S = 5.0
+LINE_INTERVAL_S = 5.0
 
 
 @contextmanager
-def reported(doing: str, stream: OutputWrapper) -> Iterator[Callable[[int, int], None]]:
-    """Tell `stream` how far it is with `doing`; the block calls what it gets with done and total."""
+def reporter(task: str, stream: OutputWrapper) -> Iterator[Callable[[int, int], None]]:
+    """Yield a function that reports the progress of `task` to `stream`: call it with done and total."""
     if stream.isatty():
         with _bar() as bar:
-            task = bar.add_task(doing, total=None)
-            yield lambda done, total: bar.update(task, completed=done, total=total)
+            task_id = bar.add_task(task, total=None)
+            yield lambda done, total: bar.update(task_id, completed=done, total=total)
         return
-    stream.write(f"{doing} …")
-    told_at = time.monotonic()
+    stream.write(f"{task} …")
+    reported_at = time.monotonic()
 
-    def tell(done: int, total: int) -> None:
-        nonlocal told_at
-        if time.monotonic() - told_at >= LINE_EVERY_S:
-            told_at = time.monotonic()
-            stream.write(f"{doing} … {done} of {total}")
+    def report(done: int, total: int) -> None:
+        nonlocal reported_at
+        if time.monotonic() - reported_at >= LINE_INTERVAL_S:
+            reported_at = time.monotonic()
+            stream.write(f"{task} … {done} of {total}")
             stream.flush()
 
-    yield tell
+    yield report
 
 
 def _bar() -> progress.Progress:
@@ -40,6 +40,6 @@ def _bar() -> progress.Progress:
         progress.BarColumn(),
         progress.MofNCompleteColumn(),
         progress.TimeRemainingColumn(),
-        # The terminal itself: a command's own stream ends every write with a new line.
+        # The terminal itself: the command's own stream ends every write with a newline.
         console=Console(stderr=True),
     )

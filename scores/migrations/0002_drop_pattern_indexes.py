@@ -4,9 +4,9 @@ from django.db import migrations
 
 
 class Migration(migrations.Migration):
-    """Django gives a text key a second index for LIKE; in the collation "C" the first one serves LIKE as well.
+    """Django gives a text key a second index for LIKE; with the collation "C" the first index serves LIKE as well.
 
-    An update of a score moves its row, so each index of the table is written again: one that serves nobody costs each time.
+    An update of a score moves its row, so it writes every index of the table: an unused index costs every time.
     """
 
     dependencies = [("scores", "0001_initial")]

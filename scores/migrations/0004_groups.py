@@ -4,7 +4,7 @@ from typing import Any
 
 from django.db import migrations
 
-# Group, and what it may do besides what the one before it may: app, model, codename, name. The names are Django's.
+# Each group has the permissions of the group before it and these: app, model, codename, name. The names are Django's.
 ROLES = [
     (
         "Viewers",
@@ -41,9 +41,10 @@ ROLES = [
 
 
 def make_groups(apps: Any, schema_editor: Any) -> None:
-    """A group that somebody made under one of these names keeps what it may, and may this as well.
+    """Create the groups. An existing group with one of these names keeps its permissions and gets these as well.
 
-    Django makes permissions after all migrations, so on an empty database there are none yet: it finds these then.
+    Django creates permissions after all migrations, so an empty database has none yet: later Django finds those made
+    here.
     """
     content_types = apps.get_model("contenttypes", "ContentType").objects
     permissions = apps.get_model("auth", "Permission").objects
@@ -67,5 +68,5 @@ class Migration(migrations.Migration):
         ("contenttypes", "0002_remove_content_type_name"),
     ]
 
-    # Not taken back: by then the groups have members.
+    # No reverse: by then the groups may have members.
     operations = [migrations.RunPython(make_groups, migrations.RunPython.noop)]

@@ -5,9 +5,9 @@ from django.db import migrations
 
 
 class Migration(migrations.Migration):
-    """Each transaction of increments asks who of its users is deactivated. Of those there are few, and they change rarely.
+    """Each transaction of increments asks which of its users are deactivated. Those are few, and they change rarely.
 
-    Without it, each user of a batch would cost a look into the accounts' own index and then into their row.
+    Without this index, each user of a batch would cost a look-up in the index of the accounts and a read of the row.
     """
 
     dependencies = [

@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    """Beside the writers: it has to look at every event there is, and to find that none has an action."""
+    """Concurrently with the writers: building it reads every existing event, to find that none has an action."""
 
     atomic = False
 

@@ -1,11 +1,11 @@
-"""The copy in Redis: a sorted set, and how far in the log it is.
+"""The copy in Redis: a sorted set, and its position in the log.
 
-The ZSET has member = user id, score = total. The hash beside it has `origin` (which log), `seq` (the event that the set is
-the state after) and `members` (how many the set must hold). One script changes all of them at once, so they agree after a
-crash, a failover or the load of an old RDB file; a set whose size is not `members` was changed by a foreign hand and is not
-believed.
+The ZSET has member = user id, score = total. The hash beside it has `origin` (which log), `seq` (the newest event in
+the set) and `members` (the size that the set must have). One script changes all of them at once, so they agree after a
+crash, a failover or the load of an old RDB file. If the size of the set is not `members`, another program has changed
+the set, and it is not used.
 
-Every script is idempotent and carries absolute totals: a call whose answer was lost can be made again.
+Every script is idempotent and carries absolute totals, so a call whose reply was lost can be repeated.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from scores.stores.redis import BULK, client, guarded, script
 
 from . import scripts
 
-CATCH_UP_EVENTS = 5_000  # per step: some 10 ms of Redis
+CATCH_UP_EVENTS = 5_000  # per step: about 10 ms of Redis
 REBUILD_MEMBERS = 1_000  # per ZADD: well under 10 ms of Redis
-SIDE_KEY_TTL_S = 3_600  # what a killed rebuild leaves behind goes away by itself
+SIDE_KEY_TTL_S = 3_600  # removes the side key of a rebuild that was killed
 
 
 class State(NamedTuple):
-    """How the copy describes itself, beside the size it really has."""
+    """How the copy describes itself, and the real size of its set."""
 
     origin: str
     seq: int
@@ -41,7 +41,7 @@ class State(NamedTuple):
 
 
 class Rebuilt(NamedTuple):
-    """A rebuild of the past: when it ended (POSIX seconds), how long it took, of how many, up to which event, and why."""
+    """A finished rebuild: its end (POSIX seconds), its duration, the members, the newest event and the reason."""
 
     at: float
     took_s: float
@@ -51,7 +51,7 @@ class Rebuilt(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """A line of the board. `rank` is competition rank: one plus the number of users with a strictly higher score."""
+    """A row of the board. `rank` is competition rank: one plus the number of users with a strictly higher score."""
 
     rank: int
     user_id: str
@@ -59,9 +59,9 @@ class Entry(NamedTuple):
 
 
 class Totals(NamedTuple):
-    """What the copy says of some members right after event `seq` of `origin`; `None` where there is no such member.
+    """The scores of some members in the copy as of event `seq` of `origin`; `None` if there is no such member.
 
-    Scores are `int`, unless a foreign hand put others there.
+    Scores are `int`, unless another program has written other numbers.
     """
 
     origin: str
@@ -82,32 +82,32 @@ Question = PageQuestion | StandingQuestion
 
 
 class Snapshot(NamedTuple):
-    """Answers that are all true of one moment: right after event `seq` of the log `origin`."""
+    """Answers as of one moment: right after event `seq` of the log `origin`."""
 
     origin: str
     seq: int
     members: int
-    answers: list[list[Entry] | Entry | None]  # of a page: its entries; of a standing: its entry, or None
+    answers: list[list[Entry] | Entry | None]  # to a page: its entries; to a standing: its entry, or None
 
 
 class _Newest:
-    """The newest event that this process has seen in the copy. A copy that shows less went back: it is an old RDB file's."""
+    """The newest event that this process has seen in the copy. An older copy comes from an old RDB file."""
 
     def __init__(self) -> None:
-        self._of: dict[str, int] = {}  # by origin, of which only the last one counts
+        self._seqs: dict[str, int] = {}  # by origin; only the latest origin is kept
         self._lock = threading.Lock()
 
     def in_copy(self, origin: str) -> int:
-        return self._of.get(origin, 0)
+        return self._seqs.get(origin, 0)
 
     def saw(self, origin: str, seq: int) -> None:
         with self._lock:
-            if seq > self._of.get(origin, -1):
-                self._of = {origin: seq}
+            if seq > self._seqs.get(origin, -1):
+                self._seqs = {origin: seq}
 
 
 class Copy:
-    """One board's copy, of one log. Methods raise `RedisAway` when Redis does not answer; `alias` says how patient to be."""
+    """The copy of a board of a log. Methods raise `RedisAway` if Redis does not answer; `alias` selects timeouts."""
 
     def __init__(self, board: Board, log: Log) -> None:
         self.board = board
@@ -124,16 +124,16 @@ class Copy:
         probe: bool = False,
     ) -> list[Any]:
         keys = [self.board.key, self.board.state_key, *([side_key] if side_key else [])]
-        ask = partial(script(body), keys=keys, args=list(argv), client=client(alias))
-        return cast("list[Any]", guarded(ask, probe=probe))
+        command = partial(script(body), keys=keys, args=list(argv), client=client(alias))
+        return cast("list[Any]", guarded(command, probe=probe))
 
     def apply(
         self, *, origin: str, first: int, last: int, totals: dict[str, int | None], alias: str = "default"
     ) -> bool:
-        """Bring the copy from before event `first` to right after `last`; `False` when it was there already.
+        """Apply the events from `first` to `last` to the copy; returns `False` if it already contains them.
 
-        `totals` holds, as of `last`, everyone whom these events touched; `None` takes a user off the board.
-        Raises `Gap`, `Damaged` or `RedisAway`.
+        `totals` holds, as of `last`, the total of every user whom these events touch; `None` takes a user off the
+        board. Raises `Gap`, `Damaged` or `RedisAway`.
         """
         argv: list[str | int] = [origin, first, last]
         for user_id, total in totals.items():
@@ -147,7 +147,7 @@ class Copy:
         return bool(outcome == b"moved")
 
     def catch_up(self, head: Head, *, alias: str = "default") -> bool:
-        """Fold the events that the copy has not seen into it, up to `head` at least; `False` when it had seen them all.
+        """Apply the events that the copy lacks, at least up to `head`; returns `False` if it lacks none.
 
         Raises `Damaged` or `RedisAway`.
         """
@@ -161,7 +161,7 @@ class Copy:
                 moved |= self.apply(
                     origin=head.origin, first=current.seq + 1, last=changes[-1].seq, totals=totals, alias=alias
                 )
-            except Gap:  # the copy was swapped for an older one meanwhile: look again
+            except Gap:  # an older copy was swapped in since `state`: read it again
                 continue
         if current is None:
             raise Damaged("missing")
@@ -170,7 +170,7 @@ class Copy:
     def read(self, origin: str, questions: Sequence[Question]) -> Snapshot:
         """Answer all `questions` in one round trip, as of one moment. Raises `Damaged` or `RedisAway`.
 
-        `Damaged` is also a copy that went back: what this process has once told it does not take back.
+        `Damaged` is also raised for a copy that went back: this process never answers with an older state than before.
         """
         argv: list[str | int] = [origin, self._newest.in_copy(origin)]
         for question in questions:
@@ -183,17 +183,17 @@ class Copy:
             raise Damaged(outcome.decode())
         seq, members, answers = rest
         try:
-            found = [_decoded(q, a) for q, a in zip(questions, answers, strict=True)]
-        except ValueError as error:  # a fraction, or a member that is no UTF-8: somebody else wrote to it
+            decoded = [_decode(q, a) for q, a in zip(questions, answers, strict=True)]
+        except ValueError as error:  # a fraction, or a member that is not UTF-8: another program wrote to the set
             raise Damaged("damaged") from error
         self._newest.saw(origin, int(seq))
-        return Snapshot(origin=origin, seq=int(seq), members=int(members), answers=found)
+        return Snapshot(origin=origin, seq=int(seq), members=int(members), answers=decoded)
 
     def state(self, *, alias: str = "default") -> State | None:
-        """How the copy describes itself, or `None` when it does not. Raises `RedisAway`.
+        """How the copy describes itself; `None` if its state is missing. Raises `RedisAway`.
 
-        Asks a Redis that is known to be away as well. The tail does so several times a second, which keeps the breaker's own
-        probes from being due: as long as there is a tail, no request ever waits to find out.
+        Asks Redis even while the breaker is open. The tail does so several times a second, so the breaker's own probes
+        are never due: as long as there is a tail, no request has to wait for a probe.
         """
         origin, seq, members, size = self._run(scripts.STATE, [""], alias=alias, probe=True)
         if origin is None or seq is None or members is None:
@@ -203,15 +203,15 @@ class Copy:
     def rebuild(
         self, *, why: str = "", force: bool = False, progress: Callable[[int, int], None] = lambda done, total: None
     ) -> Head:
-        """Fill the copy anew from the totals, while writes go on, and return the head that it now has caught up with.
+        """Fill the copy from the totals, while writes go on; returns the head that it has caught up with.
 
-        A snapshot at event S is streamed into a side key, swapped in together with its state in one step, then caught up.
-        Readers see the old copy until the swap, and never a half one. Without `force` a whole copy that is further than the
-        snapshot stays. `progress` is called with members done and in all. Raises `RedisAway` or `Damaged`.
+        A snapshot at event S is streamed into a side key, swapped in together with its state in one step, then caught
+        up. Readers see the old copy until the swap, and never a partial one. Without `force`, an intact copy at S or
+        later stays. `progress` is called with the members done and in all. Raises `RedisAway` or `Damaged`.
         """
         started = time.monotonic()
         side_key = self.board.side_key(secrets.token_hex(8))
-        self.log.head()  # starts the log when there is none, which the read-only transaction could not
+        self.log.head()  # starts the log if there is none, which the read-only transaction cannot do
         with self.log.snapshot() as head:
             done = 0
             rows = self.log.visible_totals(chunk=REBUILD_MEMBERS)
@@ -233,25 +233,27 @@ class Copy:
         try:
             guarded(lambda: client(BULK).set(self.board.rebuilt_key, json.dumps(rebuilt)))
         except RedisAway:
-            pass  # the copy is what counts
+            pass  # the rebuild itself succeeded
 
     def last_rebuild(self) -> Rebuilt | None:
-        """The last rebuild of this Redis's copy, by whichever process; `None` when it knows of none. Raises `RedisAway`."""
-        told = cast("bytes | None", guarded(lambda: client().get(self.board.rebuilt_key)))
-        return Rebuilt(*json.loads(told)) if told else None
+        """The last rebuild of the copy, by any process; `None` if Redis has no record of one. Raises `RedisAway`."""
+        stored = cast("bytes | None", guarded(lambda: client().get(self.board.rebuilt_key)))
+        return Rebuilt(*json.loads(stored)) if stored else None
 
     def totals_of(self, user_ids: Sequence[str], *, alias: str = "default") -> Totals:
-        """What the copy has of these members (a thousand at most), whole or not. Raises `RedisAway`."""
-        names = [user_id.encode(errors="surrogateescape") for user_id in user_ids]
-        (origin, seq), scores = self._run(scripts.TOTALS, names, alias=alias)
+        """The scores of these members (at most 1,000), even if the copy is damaged. Raises `RedisAway`."""
+        members = [user_id.encode(errors="surrogateescape") for user_id in user_ids]
+        (origin, seq), scores = self._run(scripts.TOTALS, members, alias=alias)
         return Totals(
-            (origin or b"").decode(), int(seq or 0), [None if score is None else _number(score) for score in scores]
+            (origin or b"").decode(),
+            int(seq or 0),
+            [None if score is None else _parse_score(score) for score in scores],
         )
 
     def mend(self, *, origin: str, seq: int, totals: dict[str, int | None]) -> int:
-        """Set these members of a copy that is right after event `seq` to their totals, and return how many were wrong.
+        """Set these members of a copy that is at event `seq` to their totals; returns how many were wrong.
 
-        Raises `Gap` when the copy is at another event, `Damaged` or `RedisAway`.
+        Raises `Gap` if the copy is at another event, `Damaged` or `RedisAway`.
         """
         argv: list[str | int] = [origin, seq]
         for user_id, total in totals.items():
@@ -264,9 +266,10 @@ class Copy:
         return int(rest[0])
 
     def members(self, *, chunk: int) -> Iterator[list[str]]:
-        """All members, about `chunk` at a time, each at least once (SCAN's promise). Raises `RedisAway`.
+        """All members, about `chunk` at a time, each at least once (the guarantee of SCAN). Raises `RedisAway`.
 
-        Bytes that are no UTF-8, which only a foreign hand can have put there, become lone surrogates; `totals_of` knows them.
+        Bytes that are not UTF-8, which only another program can have written, become surrogates; `totals_of` accepts
+        those.
         """
         cursor = 0
         while True:
@@ -281,7 +284,7 @@ class Copy:
                 return
 
 
-def _decoded(question: Question, answer: list[Any]) -> list[Entry] | Entry | None:
+def _decode(question: Question, answer: list[Any]) -> list[Entry] | Entry | None:
     if isinstance(question, StandingQuestion):
         return Entry(answer[0], question.user_id, int(answer[1])) if answer else None
     rank, rows = answer
@@ -290,7 +293,7 @@ def _decoded(question: Question, answer: list[Any]) -> list[Entry] | Entry | Non
 
 
 def ranked(rows: Iterable[tuple[str, int]], *, rank: int, offset: int) -> list[Entry]:
-    """Entries of consecutive rows of the board, from the rank of the first: who has the same score shares it."""
+    """Entries of consecutive rows of the board, given the rank of the first; equal scores share a rank."""
     entries: list[Entry] = []
     for position, (user_id, score) in enumerate(rows, start=offset + 1):
         if entries and score != entries[-1].score:
@@ -299,7 +302,7 @@ def ranked(rows: Iterable[tuple[str, int]], *, rank: int, offset: int) -> list[E
     return entries
 
 
-def _number(score: bytes) -> float:
+def _parse_score(score: bytes) -> float:
     number = float(score)
     return int(number) if number.is_integer() else number
 

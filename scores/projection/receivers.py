@@ -1,4 +1,4 @@
-"""What follows a commit: the copy moves, and then the world is told that it did."""
+"""After a commit: moves the copy and then sends `leaderboard_changed`."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ logger = logging.getLogger(__name__)
 def move_leaderboard(
     sender: object, *, origin: str, first: int, last: int, members: int, totals: dict[str, int | None], **kwargs: Any
 ) -> None:
-    """Bring the copy up to the commit; what cannot be done here in a moment is left to the tail."""
+    """Apply the commit to the copy; if Redis is away or the copy is damaged, leave it to the tail."""
     try:
         try:
             moved = leaderboard.apply(origin=origin, first=first, last=last, totals=totals)
-        except Gap:  # another worker committed before us and is on its way to Redis, or died there
+        except Gap:  # another worker committed earlier events and has not applied them yet, or died before it could
             moved = leaderboard.catch_up(Head(origin, last, members))
     except RedisAway:
         return

@@ -1,12 +1,12 @@
-"""The Lua scripts of the copy. Each one changes the set and its state together, and can be run again: totals are absolute.
+"""The Lua scripts of the copy. Each changes set and state together and can be repeated: totals are absolute.
 
-KEYS[1] is the ZSET and KEYS[2] the hash with its state, of the same board; ARGV[1] is the origin that the caller knows.
+KEYS[1] is the ZSET and KEYS[2] the hash with its state, of the same board; ARGV[1] is the origin of the caller's log.
 """
 
 from __future__ import annotations
 
-# Checks that the copy is whole and of the log that the caller knows; the first lines of every script below. To `pcall`
-# a key of another type answers with the table of an error: a hash without a state, a set without a size.
+# Checks that the copy is intact and belongs to the caller's log; every script below starts with it. `pcall` on a key of
+# another type returns an error table, which counts as a hash without a state or a set without a size.
 _CHECK = """
 local state = redis.pcall('HMGET', KEYS[2], 'origin', 'seq', 'members')
 if state.err then state = {false, false, false} end
@@ -18,7 +18,7 @@ local function fault()
 end
 """
 
-# ARGV: origin, first, last, then member and total in turn; an empty total removes the member.
+# ARGV: origin, first, last, then pairs of member and total; an empty total removes the member.
 APPLY = (
     _CHECK
     + """
@@ -48,7 +48,7 @@ return {'moved'}
 """
 )
 
-# ARGV: origin, least seq, then per question 'page' offset stop, or 'standing' member ''.
+# ARGV: origin, lowest acceptable seq, then three per question: 'page' offset stop, or 'standing' member ''.
 READ = (
     _CHECK
     + """
@@ -74,8 +74,8 @@ return {'whole', state[2], state[3], answers}
 """
 )
 
-# KEYS[3] is the side key. ARGV: origin, seq, members, force. Not swapped in over a whole copy that is as far or
-# further, so of two rebuilds at once the slower one only wasted its work.
+# KEYS[3] is the side key. ARGV: origin, seq, members, force. Without force it does not replace an intact copy that is
+# at the same event or later, so the slower of two simultaneous rebuilds does no harm.
 SWAP = (
     _CHECK
     + """
@@ -85,7 +85,7 @@ if ARGV[4] ~= '1' and not fault() and tonumber(state[2]) >= tonumber(ARGV[2]) th
 end
 if redis.call('ZCARD', KEYS[3]) ~= tonumber(ARGV[3]) then return {'damaged'} end
 redis.call('DEL', KEYS[2])
-redis.call('UNLINK', KEYS[1])  -- freed in the background: RENAME over a million members would take half a second
+redis.call('UNLINK', KEYS[1])  -- frees it in the background: RENAME over a million members would take half a second
 if ARGV[3] ~= '0' then
     redis.call('RENAME', KEYS[3], KEYS[1])
     redis.call('PERSIST', KEYS[1])
@@ -95,8 +95,8 @@ return {'moved'}
 """
 )
 
-# ARGV: origin, seq, then member and total in turn. Only the state after event `seq` is mended, so a total that a late
-# change is about to write is never taken back.
+# ARGV: origin, seq, then pairs of member and total. Repairs a copy at event `seq` only, so it cannot overwrite a newer
+# total with an older one.
 MEND = (
     _CHECK
     + """

@@ -1,4 +1,4 @@
-"""The tail: follows the log four times a second and keeps the copy at its end, whatever got lost on the way there."""
+"""The tail: compares the copy with the head of the log four times a second, and applies what the copy lacks."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from .scrub import Scrub
 
 logger = logging.getLogger(__name__)
 
-LOOK_EVERY_S = 0.25
-CUT_OFF = "behind by events that the log no longer has"
+POLL_INTERVAL_S = 0.25
+EVENTS_MISSING = "behind by events that the log no longer has"  # as the reason of a rebuild
 
 
 class Tail:
-    """One thread per process that compares the head of the log with the state of the copy, and mends what it finds.
+    """One thread per process that compares the head of the log with the state of the copy, and repairs the copy.
 
-    The hook after a commit is the fast way; it may be lost with its worker, come late or twice. This is the sure way.
+    The receiver after a commit is fast, but it can die with its worker, run late or run twice. The tail is reliable.
     """
 
     def __init__(self, copy: Copy) -> None:
         self._copy = copy
         self._log = copy.log
-        self._head: Head | None = None  # newest seen; kept while the database is away
-        self._seen_at = 0.0
+        self._head: Head | None = None  # as last read; kept while the database is away
+        self._read_at = 0.0
         self.scrub = Scrub(copy)
         self._database_away = False
         self._awake = threading.Event()
@@ -54,26 +54,26 @@ class Tail:
             self._thread = None
 
     def wake(self) -> None:
-        """Look now: somebody met a copy that they could not use."""
+        """Check now, because a reader found the copy unusable."""
         self._awake.set()
 
     def origin(self) -> str:
-        """The origin of the log: as last seen while the tail runs, else asked of the database."""
+        """The origin of the log: as last read while the tail runs, otherwise from the database."""
         if self._head is not None and self._thread is not None:
             return self._head.origin
         return self._log.head().origin
 
     @property
     def age_s(self) -> float:
-        """Seconds since the database was last asked for the head of its log, and answered."""
-        return time.monotonic() - self._seen_at if self._thread is not None else 0.0
+        """Seconds since the database last returned the head of the log."""
+        return time.monotonic() - self._read_at if self._thread is not None else 0.0
 
     def _run(self) -> None:
         while not self._ended.is_set():
             try:
                 self.check()
             except RedisAway:
-                pass  # the breaker has said so
+                pass  # the breaker has logged it
             except DatabaseError as error:
                 if not self._database_away:  # once per outage, not four times a second
                     logger.warning("The tail cannot read the log: %s", str(error).strip())
@@ -81,35 +81,35 @@ class Tail:
                 metrics.database_away.set(1)
                 self._log.connection.close()
             except Exception:
-                logger.exception("The tail stumbled and goes on")
-            self._awake.wait(LOOK_EVERY_S)
+                logger.exception("The tail failed and will try again")
+            self._awake.wait(POLL_INTERVAL_S)
             self._awake.clear()
         self._log.connection.close()
 
     def check(self) -> None:
-        """Compare once, and mend. Raises what the stores raise."""
+        """Compare once, and repair. Raises `CopyUnusable` or Django's `DatabaseError`."""
         previous = self._head
         state, head = self._compare()
-        if fault := fault_of(state, head):
-            # Nobody lost anything when a process starts beside a new Redis.
+        if fault := copy_fault(state, head):
+            # A process that starts with an empty Redis has lost nothing, so that is no warning.
             self._rebuild(fault, logging.INFO if previous is None and fault == "missing" else logging.WARNING)
             return
-        assert state is not None  # or it were missing
+        assert state is not None  # or the fault would be "missing"
         if state.seq < head.seq and previous is not None and state.seq < previous.seq:
-            # Behind what was committed a whole look ago: not just a hook on its way.
+            # The copy lacks events that were committed before the previous check, so their receiver is not just late.
             self._catch_up(head)
         else:
             self._scrub(head)
 
     def _compare(self) -> tuple[State | None, Head]:
         try:
-            # First: the log only grows, so an honest copy cannot be ahead of a later look at it.
+            # First: the log only grows, so a correct copy cannot be ahead of a head that is read later.
             state = self._copy.state()
         finally:
-            asked_at = time.monotonic()
+            started = time.monotonic()
             self._head = head = self._log.head()
-            self._seen_at = time.monotonic()
-            metrics.database_seconds.observe(self._seen_at - asked_at)
+            self._read_at = time.monotonic()
+            metrics.database_seconds.observe(self._read_at - started)
             metrics.log_seq.set(head.seq)
             if self._database_away:
                 logger.info("The tail reads the log again")
@@ -123,7 +123,7 @@ class Tail:
             if self.scrub.step():
                 self._announce(head)
         except CopyUnusable:
-            pass  # since the look above: the next one meets it
+            pass  # unusable since the comparison; the next check handles it
 
     def _catch_up(self, head: Head) -> None:
         try:
@@ -131,15 +131,15 @@ class Tail:
                 metrics.catch_ups.inc()
                 self._announce(head)
         except Damaged:
-            self._rebuild(CUT_OFF)
+            self._rebuild(EVENTS_MISSING)
 
     def _rebuild(self, fault: str, level: int = logging.WARNING) -> None:
-        with self._log.turn_to_rebuild() as ours:
-            if not ours:
-                return  # another process is at it, and the next look will see its work
+        with self._log.try_rebuild_lock() as acquired:
+            if not acquired:
+                return  # another process rebuilds, and the next check sees the result
             state, head = self._compare()
-            if fault != CUT_OFF and not fault_of(state, head):
-                return  # another process just did
+            if fault != EVENTS_MISSING and not copy_fault(state, head):
+                return  # another process has just rebuilt
             metrics.rebuilds.labels(fault).inc()
             logger.log(level, "The copy in Redis is %s: rebuilding it from the database", fault)
             if fault == "ahead":
@@ -150,8 +150,8 @@ class Tail:
         self._announce(head)
 
     def _begin_epoch(self, state: State | None) -> None:
-        """The log is shorter than it was: the database was put back. Readers must not take its new events for the old ones."""
-        assert state is not None  # "ahead" is said of a state
+        """Give the log a new epoch: the database was put back, and new events must not pass for the lost ones."""
+        assert state is not None  # "ahead" implies a state
         Leaderboard.objects.using(self._log.alias).filter(name=self._log.name, seq__lt=state.seq).update(
             epoch=uuid.uuid4()
         )
@@ -161,8 +161,8 @@ class Tail:
         signals.leaderboard_changed.send_robust(sender=Tail, origin=head.origin, seq=head.seq)
 
 
-def fault_of(state: State | None, head: Head) -> str | None:
-    """Why the copy cannot be caught up with the log and must be rebuilt; `None` when it can."""
+def copy_fault(state: State | None, head: Head) -> str | None:
+    """Why the copy cannot catch up with the log and must be rebuilt; `None` if it can."""
     if state is None:
         return "missing"
     if state.origin != head.origin:

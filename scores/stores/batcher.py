@@ -1,4 +1,4 @@
-"""The bridge between the event loop and blocking stores: one thread that does all waiting work as one piece."""
+"""The bridge between the event loop and blocking stores: one thread takes all waiting items as one batch."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ Answer = TypeVar("Answer")
 
 
 class _Ticket:
-    """An item, and who waits for its answer: callers of one event loop, or a thread."""
+    """An item, and the futures that wait for its answer: of one event loop, or of one thread."""
 
-    __slots__ = ("begun", "futures", "item", "loop")
+    __slots__ = ("futures", "item", "loop", "started")
 
     def __init__(
         self, item: Any, future: asyncio.Future[Any] | ThreadFuture[Any], loop: asyncio.AbstractEventLoop | None
@@ -32,28 +32,32 @@ class _Ticket:
         self.item = item
         self.futures: list[Any] = [future]
         self.loop = loop  # None: a thread waits for the answer
-        self.begun = False
+        self.started = False
 
-    def begin(self) -> bool:
-        """Whether anybody still waits: doing the work after their patience ended would make a lie of what they were told."""
-        self.begun = True  # before the work: nobody may join who could have seen what the work does not see
+    def start(self) -> bool:
+        """Mark the item as started; returns whether a caller still waits.
+
+        If all have timed out, the work must not be done: they were told that nothing was confirmed.
+        """
+        self.started = True  # before the work: a later caller may have seen a newer state than the work will see
         if self.loop is None:
-            # From here on `cancel` is too late, so that the answer cannot meet a future cancelled in the same moment.
+            # From here on `cancel` is too late, so that the answer cannot meet a future that is cancelled at the same
+            # time.
             return bool(self.futures[0].set_running_or_notify_cancel())
         return not all(future.done() for future in self.futures)
 
 
 class Batcher(Generic[Item, Answer]):
-    """Runs `work(items)` in one thread of its own, on everything that waits, up to `max_batch` at a time.
+    """Runs `work(items)` in its own thread on all waiting items, up to `max_batch` at a time.
 
-    There is no timer: a lone item is worked on at once, and what arrives while a piece of work runs is the next piece.
-    So pieces grow by themselves exactly when that pays (the idea is PostgreSQL's own group commit).
+    There is no timer: a single item is processed at once, and the items that arrive while a batch runs are the next
+    batch. So batches grow exactly when that pays (the idea is PostgreSQL's own group commit).
 
-    `work` returns one answer per item, in order; an exception among them is raised for that item's caller only, and
-    one that `work` raises itself is raised for all of them.
+    `work` returns one answer per item, in order. An exception among the answers is raised for that item's caller only;
+    an exception that `work` raises is raised for all callers.
 
-    With `share`, for work that only looks, callers who ask the same wait for one answer: of work that begins after all
-    of them have asked. It is called for each who joins another.
+    `share` is for work that only reads: callers with equal items wait for one answer, from work that starts after all
+    of them have asked. It is called for each caller that joins another.
     """
 
     def __init__(
@@ -69,8 +73,8 @@ class Batcher(Generic[Item, Answer]):
         self._name = name
         self._work = work
         self._max_batch = max_batch
-        self._max_queued = max_queued  # waiting items beyond this are refused: a queue without an end is only memory
-        self._patience_s = timeout_s
+        self._max_queued = max_queued  # items beyond this are refused: an unbounded queue only uses memory
+        self._timeout_s = timeout_s
         self._share = share
         self._shared: dict[Item, _Ticket] = {}
         self._waiting: SimpleQueue[_Ticket | None] = SimpleQueue()
@@ -78,19 +82,19 @@ class Batcher(Generic[Item, Answer]):
         self._starting = threading.Lock()
 
     async def submit(self, item: Item) -> Answer:
-        """The answer to `item`; raises `Overloaded`, or `OutcomeUnknown` after `timeout_s` without one."""
+        """The answer to `item`. Raises `Overloaded`, or `OutcomeUnknown` after `timeout_s` without an answer."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Answer] = loop.create_future()
         ticket = self._shared.get(item)
-        if ticket is not None and not ticket.begun and ticket.loop is loop:
+        if ticket is not None and not ticket.started and ticket.loop is loop:
             ticket.futures.append(future)
-            self._share()  # type: ignore[misc]  # or there were no such ticket
+            self._share()  # type: ignore[misc]  # set, or the ticket would not be in `_shared`
         else:
             self._put(ticket := _Ticket(item, future, loop))
             if self._share is not None:
                 self._shared[item] = ticket
-        # A bare timer instead of `asyncio.timeout`: this is on the path of every request.
-        timer = loop.call_later(self._patience_s, _give_up, future)
+        # A plain timer is cheaper than `asyncio.timeout`, and every request passes here.
+        timer = loop.call_later(self._timeout_s, _time_out, future)
         try:
             return await future
         finally:
@@ -103,13 +107,13 @@ class Batcher(Generic[Item, Answer]):
         future: ThreadFuture[Answer] = ThreadFuture()
         self._put(_Ticket(item, future, None))
         try:
-            return future.result(self._patience_s)
+            return future.result(self._timeout_s)
         except TimeoutError as error:
             future.cancel()
             raise OutcomeUnknown from error
 
     def close(self, timeout_s: float = 10.0) -> None:
-        """Work off what is waiting, then end the thread."""
+        """Process the waiting items, then end the thread; waits for that at most `timeout_s`."""
         thread = self._thread
         if thread is not None:
             self._waiting.put(None)
@@ -135,12 +139,12 @@ class Batcher(Generic[Item, Answer]):
             try:
                 while len(tickets) < self._max_batch:
                     if (ticket := self._waiting.get_nowait()) is None:
-                        self._waiting.put(None)  # the end comes after the work that was waiting
+                        self._waiting.put(None)  # ends the thread after this batch
                         break
                     tickets.append(ticket)
             except Empty:
                 pass
-            tickets = [t for t in tickets if t.begin()]
+            tickets = [t for t in tickets if t.start()]
             if tickets:
                 self._settle(tickets, self._answers([t.item for t in tickets]))
         connections.close_all()  # Django keeps one per thread
@@ -149,11 +153,11 @@ class Batcher(Generic[Item, Answer]):
         try:
             return self._work(items)
         except Exception as error:
-            logger.debug("%s: a piece of %d failed", self._name, len(items), exc_info=True)
+            logger.debug("%s: a batch of %d failed", self._name, len(items), exc_info=True)
             return [error] * len(items)
 
     def _settle(self, tickets: list[_Ticket], answers: Sequence[Answer | Exception]) -> None:
-        # One wake-up per loop, not per answer: each writes to the loop's self-pipe.
+        # One wake-up per loop, not per answer: each wake-up writes to the loop's self-pipe.
         by_loop: dict[asyncio.AbstractEventLoop | None, list[tuple[_Ticket, Answer | Exception]]] = defaultdict(list)
         for ticket, answer in zip(tickets, answers, strict=True):
             by_loop[ticket.loop].append((ticket, answer))
@@ -163,8 +167,8 @@ class Batcher(Generic[Item, Answer]):
             else:
                 try:
                     loop.call_soon_threadsafe(self._resolve, pairs)
-                except RuntimeError:  # the loop was closed meanwhile: nobody is left to tell
-                    logger.warning("%s: %d answers had no one left to wait for them", self._name, len(pairs))
+                except RuntimeError:  # the loop is closed
+                    logger.warning("%s: dropped %d answers because the event loop is closed", self._name, len(pairs))
 
     @staticmethod
     def _resolve(pairs: list[tuple[_Ticket, Answer | Exception]]) -> None:
@@ -178,6 +182,6 @@ class Batcher(Generic[Item, Answer]):
                     future.set_result(answer)
 
 
-def _give_up(future: asyncio.Future[Any]) -> None:
+def _time_out(future: asyncio.Future[Any]) -> None:
     if not future.done():
         future.set_exception(OutcomeUnknown())

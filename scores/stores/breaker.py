@@ -1,4 +1,4 @@
-"""A circuit breaker: a store that does not answer is asked once a second instead of by everyone."""
+"""A circuit breaker: while a store does not answer, one call a second probes it and all other calls fail at once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 
 
 class Breaker:
-    """Closed: everybody may ask. Open: one caller may, a second after the last failure, and the answer to that decides.
+    """Closed: every call is admitted. Open: one call is, a second after the last failure, and its result decides.
 
     M. Nygard, Release It!, "Circuit Breaker".
     """
@@ -22,7 +22,7 @@ class Breaker:
         return self._probe_at is not None
 
     def admits(self) -> bool:
-        with self._lock:  # of those who come at the same moment only one is the probe
+        with self._lock:  # of several simultaneous calls, only one becomes the probe
             if self._probe_at is None:
                 return True
             if time.monotonic() < self._probe_at:

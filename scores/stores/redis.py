@@ -1,4 +1,4 @@
-"""Redis: one client for each patience, and a breaker in front of them. Everything that sends Redis a command does it through here."""
+"""Redis: one client per timeout, with a breaker in front of them. All Redis commands go through this module."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-BULK = "bulk"  # the alias in CACHES whose timeouts are for work that nobody waits for
+BULK = "bulk"  # the alias in CACHES with long timeouts, for work that no request waits for
 
 breaker = Breaker()
 
 
 @cache
 def client(alias: str = "default") -> Redis:
-    # The raw client: django-redis's own sorted-set methods encode the members and prefix the key.
+    # The raw client: the sorted-set methods of django-redis encode the members and prefix the key.
     return cast("Redis", get_redis_connection(alias))
 
 
@@ -42,10 +42,10 @@ Reply = TypeVar("Reply")
 
 
 def guarded(command: Callable[[], Reply], *, probe: bool = False) -> Reply:
-    """The answer of Redis, or `RedisAway` at once while it is known not to answer, unless this is to find out."""
+    """The reply of Redis. Raises `RedisAway`, at once while the breaker is open; a `probe` is sent even then."""
     if not probe and not breaker.admits():
         raise RedisAway
-    begun = time.perf_counter()
+    started = time.perf_counter()
     try:
         reply = command()
     except (RedisError, OSError) as error:
@@ -57,6 +57,6 @@ def guarded(command: Callable[[], Reply], *, probe: bool = False) -> Reply:
     if breaker.is_open:
         logger.info("Redis answers again")
         metrics.redis_away.set(0)
-    metrics.redis_seconds.observe(time.perf_counter() - begun)
+    metrics.redis_seconds.observe(time.perf_counter() - started)
     breaker.succeeded()
     return reply

@@ -1,4 +1,4 @@
-"""`manage.py rebuild_leaderboard`: the copy in Redis, made anew from the tables while everything goes on."""
+"""`manage.py rebuild_leaderboard`: rebuilds the copy in Redis from the tables while reads and writes go on."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from scores.projection.leaderboard import leaderboard
 
 
 class Command(BaseCommand):
-    help = "Make the copy in Redis anew from the tables. Readers see the old one until the new one takes its place."
+    help = "Rebuild the copy in Redis from the tables. Readers see the old copy until the new one replaces it."
 
     def handle(self, *args: Any, **options: Any) -> None:
         started = time.monotonic()
         try:
-            # The tails stand back meanwhile. If one of them is at it already, the later of the two has the last word.
-            with log.turn_to_rebuild(), progress.reported("Rebuilding the copy", self.stderr) as tell:
-                head = leaderboard.rebuild(why="manage.py rebuild_leaderboard", force=True, progress=tell)
+            # The lock keeps the tails from rebuilding. If one is already rebuilding, both go on: either result is
+            # right.
+            with log.try_rebuild_lock(), progress.reporter("Rebuilding the copy", self.stderr) as report:
+                head = leaderboard.rebuild(why="manage.py rebuild_leaderboard", force=True, progress=report)
         except (CopyUnusable, DatabaseError) as error:
             raise CommandError(str(error).strip()) from error
-        # The open sockets hear of it as they hear of every change.
+        # The hubs of all processes read the board again, as after every change.
         signals.leaderboard_changed.send_robust(sender=Command, origin=head.origin, seq=head.seq)
 
         took_s = time.monotonic() - started

@@ -1,4 +1,4 @@
-"""`manage.py superuser`: an administrator, made or given a new password, without a question asked."""
+"""`manage.py superuser`: creates an administrator or sets a new password, without prompts."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from django.db import transaction
 
 
 class Command(BaseCommand):
-    help = "Make an administrator, or give an existing one a new password, and print both."
+    help = "Create an administrator, or set a new password for an existing one, and print username and password."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--username", default="admin")
-        parser.add_argument("--password", default="", help="by default a random one")
+        parser.add_argument("--password", default="", help="random by default")
 
     @transaction.atomic
     def handle(self, *args: Any, **options: Any) -> None:

@@ -1,4 +1,4 @@
-"""`manage.py verify_leaderboard`: is the copy in Redis the same as the tables?"""
+"""`manage.py verify_leaderboard`: compares the copy in Redis with the tables."""
 
 from __future__ import annotations
 
@@ -21,36 +21,40 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            with progress.reported("Comparing the copy with the tables", self.stderr) as tell:
-                found = verification.compare(leaderboard, progress=tell)
+            with progress.reporter("Comparing the copy with the tables", self.stderr) as report:
+                result = verification.compare(leaderboard, progress=report)
         except (RedisAway, DatabaseError) as error:
             raise CommandError(f"A store does not answer: {str(error).strip()}", returncode=2) from error
 
-        self.stdout.write(f"Compared {found.compared} users at event {found.head.seq}: {len(found.differences)} differ")
-        for difference in found.differences[:MAX_LINES]:
-            self.stdout.write(line(difference))
-        if len(found.differences) > MAX_LINES:
-            self.stdout.write(f"… and {len(found.differences) - MAX_LINES} more")
-        if found.fault:
-            self.stdout.write(f"The copy is {found.fault}: {account(found)}")
-        if found.unsettled:
-            self.stdout.write(f"{found.unsettled} users changed too often to be compared")
-        if not found.equal:
-            raise CommandError("The copy is not equal to the tables. `manage.py rebuild_leaderboard` makes it anew.")
+        self.stdout.write(
+            f"Compared {result.compared} users at event {result.head.seq}: {len(result.differences)} differ"
+        )
+        for difference in result.differences[:MAX_LINES]:
+            self.stdout.write(describe(difference))
+        if len(result.differences) > MAX_LINES:
+            self.stdout.write(f"… and {len(result.differences) - MAX_LINES} more")
+        if result.fault:
+            self.stdout.write(f"The copy is {result.fault}: {positions(result)}")
+        if result.unsettled:
+            self.stdout.write(f"{result.unsettled} users changed too often to be compared")
+        if not result.equal:
+            raise CommandError(
+                "The copy is not equal to the tables. Run `manage.py rebuild_leaderboard` to rebuild it."
+            )
         self.stdout.write("The copy is equal to the tables")
 
 
-def account(found: Comparison) -> str:
-    """What the copy says of itself, and what the log says."""
-    head, state = found.head, found.state
+def positions(result: Comparison) -> str:
+    """Where the copy and the log are."""
+    head, state = result.head, result.state
     log = f"the log is at event {head.seq} of {head.origin} with {head.members} members"
     if state is None:
         return log
-    return f"it is at event {state.seq} of {state.origin} with {state.members} members, of which there are {state.size}; {log}"
+    return f"it is at event {state.seq} of {state.origin} with {state.size} members, expected {state.members}; {log}"
 
 
-def line(difference: Difference) -> str:
-    """The user id as a literal: what a foreign hand put into Redis may not even be printable."""
+def describe(difference: Difference) -> str:
+    """A difference as a line. The user id is a Python literal, since a member of the set may be unprintable."""
     table = "not on the board" if difference.in_table is None else f"{difference.in_table} in the table"
     redis = "not in Redis" if difference.in_redis is None else f"{difference.in_redis} in Redis"
     return f"{difference.user_id!r}: {table}, {redis}"

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import get_default_algorithms
 
 from scores.access import jwks
-from scores.access.jwks import JwksClient, usable
+from scores.access.jwks import JwksClient, signature_keys
 from scores.exceptions import KeyAwaited
 from scores.models import ScoreEvent
 from tests.scores.conftest import nothing_was_written, until
@@ -284,8 +284,8 @@ async def test_many_who_wait_are_one_question_and_hold_up_nobody(site: Site) -> 
 
 
 async def test_keys_outlive_a_provider_that_is_away(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jwks, "AGAIN_AFTER_S", 0.0)
-    monkeypatch.setattr(jwks, "RENEW_AFTER_S", 0.0)
+    monkeypatch.setattr(jwks, "MIN_INTERVAL_S", 0.0)
+    monkeypatch.setattr(jwks, "MAX_AGE_S", 0.0)
     keys = JwksClient(site.url, changed=lambda: None)
     assert await known(keys, "rsa")
 
@@ -350,4 +350,4 @@ def test_only_keys_for_signatures_that_are_long_enough_are_used() -> None:
         None,
     ]
 
-    assert usable({"keys": [short, secret, *others, good]}).keys() == {"good"}
+    assert signature_keys({"keys": [short, secret, *others, good]}).keys() == {"good"}

@@ -20,8 +20,8 @@ from django.utils import timezone
 from redis import Redis
 
 from scores import services
-from scores.admin.chart import HEIGHT, WIDTH, chart, placed
-from scores.admin.export import neutral
+from scores.admin.chart import HEIGHT, WIDTH, chart, positions
+from scores.admin.export import escape_formula
 from scores.models import MAX_TOTAL, ScoreEvent, UserScore
 from tools.servers import Server
 
@@ -125,12 +125,12 @@ def events(*totals: int, actor: str = "", every_s: float = 60) -> list[ScoreEven
 
 
 def test_time_goes_to_the_right_and_points_go_up() -> None:
-    assert placed(events(10, 30, 20)[::-1]) == [(0, HEIGHT), (WIDTH / 2, 0), (WIDTH, HEIGHT / 2)]
+    assert positions(events(10, 30, 20)[::-1]) == [(0, HEIGHT), (WIDTH / 2, 0), (WIDTH, HEIGHT / 2)]
 
 
 @pytest.mark.parametrize("every_s", [0, -60])
 def test_a_clock_that_stands_or_goes_back_does_not_turn_the_picture(every_s: float) -> None:
-    xs = [x for x, _ in placed(events(10, 30, 20, every_s=every_s)[::-1])]
+    xs = [x for x, _ in positions(events(10, 30, 20, every_s=every_s)[::-1])]
 
     assert xs == [0, WIDTH / 2, WIDTH]
 
@@ -220,12 +220,12 @@ def test_the_file_is_sent_while_it_is_read(browser: httpx.Client) -> None:
 
 @pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1"])
 def test_no_cell_begins_a_formula(name: str) -> None:
-    assert neutral(name) == f"'{name}"
+    assert escape_formula(name) == f"'{name}"
 
 
 @pytest.mark.parametrize("name", ["ann", "a=b", "1+1", "'", "", "Zoë", "<b>"])
 def test_other_cells_stay_as_they_are(name: str) -> None:
-    assert neutral(name) == name
+    assert escape_formula(name) == name
 
 
 def test_a_formula_among_the_users_is_exported_as_a_text(browser: httpx.Client) -> None:

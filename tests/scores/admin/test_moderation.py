@@ -142,7 +142,7 @@ def test_the_page_of_a_user_offers_what_fits(moderator: Client) -> None:
 @pytest.mark.parametrize(
     ("name", "user", "said"),
     [
-        ("block", "eve", "eve was not blocked: This user is blocked already."),
+        ("block", "eve", "eve was not blocked: This user is already blocked."),
         ("unblock", "ann", "ann was not unblocked: This user is not blocked."),
         ("correct", "eve", "eve was not corrected: This user is blocked from the leaderboard."),
     ],
@@ -197,7 +197,7 @@ def test_of_several_each_is_told_apart(moderator: Client) -> None:
 
     answer = act(moderator, "block", "ann", "ben", "eve")
 
-    assert told(answer) == ["eve was not blocked: This user is blocked already.", "2 users were blocked."]
+    assert told(answer) == ["eve was not blocked: This user is already blocked.", "2 users were blocked."]
     assert Block.objects.count() == 3
 
 
@@ -206,7 +206,7 @@ def test_too_many_at_once_are_refused(moderator: Client) -> None:
 
     answer = select(moderator, "block_selected", "user1", select_across=1)
 
-    assert told(answer) == [f"At most {MAX_AT_ONCE} users at once."]
+    assert told(answer) == [f"Select at most {MAX_AT_ONCE} users."]
     assert act(moderator, "block", *(f"user{number}" for number in range(MAX_AT_ONCE + 1))).status_code == 404
     assert not Block.objects.exists()
 

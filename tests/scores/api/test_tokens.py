@@ -302,12 +302,12 @@ def test_a_body_without_a_refresh_token_is_a_400(path: str, body: object, api: h
 
 
 def test_a_verified_token_is_remembered_and_the_oldest_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(authentication, "MAX_REMEMBERED", 2)
+    monkeypatch.setattr(authentication, "MAX_CACHED_TOKENS", 2)
     remembered: dict[str, authentication.Principal] = {}
-    monkeypatch.setattr(authentication, "_remembered", remembered)
+    monkeypatch.setattr(authentication, "_cache", remembered)
     tokens = [signed(claims(user_id=name)) for name in ("ann", "bob", "cid")]
 
-    names = [authentication.verified(token).user_id for token in [*tokens, *tokens]]
+    names = [authentication.verify_token(token).user_id for token in [*tokens, *tokens]]
 
     assert names == ["ann", "bob", "cid"] * 2
     assert list(remembered) == tokens[1:]
@@ -315,19 +315,19 @@ def test_a_verified_token_is_remembered_and_the_oldest_forgotten(monkeypatch: py
 
 def test_a_long_token_is_verified_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     remembered: dict[str, authentication.Principal] = {}
-    monkeypatch.setattr(authentication, "_remembered", remembered)
+    monkeypatch.setattr(authentication, "_cache", remembered)
 
-    assert authentication.verified(signed(claims(comment="x" * 3_000))).user_id == "ann"
+    assert authentication.verify_token(signed(claims(comment="x" * 3_000))).user_id == "ann"
     assert remembered == {}
 
 
 def test_what_is_not_valid_is_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     remembered: dict[str, authentication.Principal] = {}
-    monkeypatch.setattr(authentication, "_remembered", remembered)
+    monkeypatch.setattr(authentication, "_cache", remembered)
 
     for token in ("garbage", signed(claims(exp=1)), signed(claims(user_id=7))):
         with pytest.raises(AuthenticationFailed):
-            authentication.verified(token)
+            authentication.verify_token(token)
 
     assert remembered == {}
 

@@ -12,7 +12,7 @@ from scores import selectors
 from scores.log import rank_index
 from scores.log.head import log
 from scores.log.ledger import Change, Kind
-from scores.log.rank_index import NONE, TOP, RankIndex, RankIndexer
+from scores.log.rank_index import EMPTY, TOP, RankIndex, RankIndexer
 from scores.log.writer import writer
 from scores.projection.leaderboard import Entry, PageQuestion, Question, StandingQuestion
 from tests.scores.conftest import until
@@ -27,10 +27,10 @@ QUESTIONS: list[Question] = [
 @pytest.fixture
 def rank_indexer(board: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[RankIndexer]:
     """Milestones that are four rows apart, for boards of any length."""
-    rank_indexer = RankIndexer(log, every=4)
+    rank_indexer = RankIndexer(log, segment_rows=4)
     monkeypatch.setattr(selectors.reader, "_rank_indexer", rank_indexer)
-    monkeypatch.setattr(rank_index, "FEW", 0)
-    monkeypatch.setattr(rank_index, "EVERY", 0)
+    monkeypatch.setattr(rank_index, "SMALL_BOARD", 0)
+    monkeypatch.setattr(rank_index, "SEGMENT_ROWS", 0)
     log.head()
     yield rank_indexer
     rank_indexer.stop()
@@ -48,13 +48,13 @@ def at_head(rank_indexer: RankIndexer) -> RankIndex:
 
 
 def built(rank_indexer: RankIndexer) -> RankIndex:
-    until(lambda: at_head(rank_indexer) is not NONE)
+    until(lambda: at_head(rank_indexer) is not EMPTY)
     return at_head(rank_indexer)
 
 
 def by_counting(monkeypatch: pytest.MonkeyPatch) -> list[list[Entry] | Entry | None]:
     with monkeypatch.context() as patch:
-        patch.setattr(rank_index, "FEW", 1_000_000)
+        patch.setattr(rank_index, "SMALL_BOARD", 1_000_000)
         return selectors.reader._read_database(QUESTIONS).answers
 
 
@@ -97,8 +97,8 @@ def test_what_is_above_a_row_is_mostly_known(rank_indexer: RankIndexer) -> None:
 
 
 def test_without_them_all_is_counted() -> None:
-    assert NONE.above(30) == (0, TOP)
-    assert NONE.after(30) == (30, TOP)
+    assert EMPTY.above(30) == (0, TOP)
+    assert EMPTY.after(30) == (30, TOP)
 
 
 def test_of_another_log_they_say_nothing(rank_indexer: RankIndexer) -> None:
@@ -106,9 +106,9 @@ def test_of_another_log_they_say_nothing(rank_indexer: RankIndexer) -> None:
     built(rank_indexer)
 
     with log.snapshot() as head:
-        assert rank_indexer.at(head._replace(origin="another")) is NONE
-        assert rank_indexer.at(head._replace(seq=head.seq - 1)) is NONE
-        assert rank_indexer.at(head._replace(seq=head.seq + rank_index.MAX_BEHIND + 1)) is NONE
+        assert rank_indexer.at(head._replace(origin="another")) is EMPTY
+        assert rank_indexer.at(head._replace(seq=head.seq - 1)) is EMPTY
+        assert rank_indexer.at(head._replace(seq=head.seq + rank_index.MAX_LAG_EVENTS + 1)) is EMPTY
 
 
 def test_events_that_the_log_no_longer_has_are_missed(rank_indexer: RankIndexer) -> None:
@@ -125,7 +125,7 @@ def test_events_that_the_log_no_longer_has_are_missed(rank_indexer: RankIndexer)
 
 
 def test_they_are_given_up_when_nobody_asks(rank_indexer: RankIndexer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rank_index, "UNUSED_S", 0.2)
+    monkeypatch.setattr(rank_index, "IDLE_TIMEOUT_S", 0.2)
     writer.record([Change(Kind.CORRECTION, user, n) for n, user in enumerate(USERS)])
     built(rank_indexer)
 
@@ -147,7 +147,7 @@ def test_they_are_given_up_with_the_connection(rank_indexer: RankIndexer) -> Non
 
 def test_they_are_surveyed_anew_after_a_while(rank_indexer: RankIndexer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever edits the table by hand writes no event."""
-    monkeypatch.setattr(rank_index, "LAST_S", 0.2)
+    monkeypatch.setattr(rank_index, "MAX_AGE_S", 0.2)
     writer.record([Change(Kind.CORRECTION, user, n) for n, user in enumerate(USERS)])
     built(rank_indexer)
     with connection.cursor() as cursor:

@@ -164,7 +164,7 @@ def test_a_rebuild_replaces_a_copy_that_is_whole(copy: Redis) -> None:
 
 
 def test_a_long_one_tells_now_and_then_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "LINE_EVERY_S", 0)
+    monkeypatch.setattr(progress, "LINE_INTERVAL_S", 0)
     stderr = StringIO()
 
     call_command("rebuild_leaderboard", stdout=StringIO(), stderr=stderr)

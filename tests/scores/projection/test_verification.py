@@ -132,7 +132,7 @@ def increment_unseen_by_redis() -> None:
 
 
 def test_what_a_copy_that_stays_behind_has_not_seen_is_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verification, "PATIENCE_S", 0)
+    monkeypatch.setattr(verification, "CATCH_UP_TIMEOUT_S", 0)
     monkeypatch.setattr(verification, "PAUSE_S", 0)
     increment_unseen_by_redis()
 

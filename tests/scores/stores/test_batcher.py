@@ -241,7 +241,7 @@ def test_the_end_of_an_event_loop_is_not_the_end_of_the_lane(
     desk.open.set()
 
     assert batcher.submit_and_wait(2) == 4
-    assert "had no one left to wait for them" in caplog.text
+    assert "because the event loop is closed" in caplog.text
 
 
 def test_loops_and_threads_share_a_lane(make_batcher: MakeBatcher) -> None:
