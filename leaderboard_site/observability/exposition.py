@@ -20,7 +20,7 @@ from scores.api import problems
 
 PATH = "/metrics"
 
-# Not an Info, which several processes cannot have. Each says it for itself, so that an update that is under way shows.
+# Not an Info, which does not work with several processes. Each process sets its own, so that a partial update shows.
 build_info = Gauge(
     "leaderboard_build_info",
     "1 for each version of the service, and of Python, that a process runs.",

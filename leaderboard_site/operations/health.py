@@ -20,13 +20,13 @@ async def health(scope: Scope, receive: Receive, send: Send) -> None:
     """`/healthz/live`: 200 and the version. `/healthz/ready`: 200 if this process can serve, else 503 and why not."""
     name = scope["path"].removeprefix(PREFIX)
     if name == "live":  # asks no store: a process that only waits for one must not be restarted
-        status, said = 200, {"status": "ok", "version": VERSION}
+        status, content = 200, {"status": "ok", "version": VERSION}
     elif name == "ready":
         status, word = await readiness()
-        said = {"status": word}
+        content = {"status": word}
     else:
-        status, said = 404, {"status": "unknown"}
-    body = json.dumps(said).encode()
+        status, content = 404, {"status": "unknown"}
+    body = json.dumps(content).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})
