@@ -33,7 +33,7 @@ RECEIVE_S = 10.0  # for a whole body: a client that needs longer for 16 KiB only
 
 
 class LeanHandler(ASGIHandler):
-    """Serves async views that touch no database connection of their own and need no middleware but CORS.
+    """Serves async views that use no database connection in their thread and need no middleware but CORS.
 
     It leaves out of `ASGIHandler`: the thread pool per request, the request signals (their receivers only maintain the
     database connections of this thread, which has none), sync middleware, deferred rendering, and the watch for a

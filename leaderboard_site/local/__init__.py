@@ -45,11 +45,11 @@ def data_dir() -> Path:
     return BASE_DIR / Path(os.environ.get("DATA_DIR") or ".data").expanduser()
 
 
-def tell(line: str) -> None:
+def _say(line: str) -> None:
     sys.stderr.write(f"{line}\n")
 
 
-def fill_in(say: Callable[[str], None] = tell) -> Stores | None:
+def fill_in(say: Callable[[str], None] = _say) -> Stores | None:
     """Starts or joins the missing stores, and puts their URLs and other missing local settings into the environment.
 
     The stores stop when the last process that uses them ends. Returns `None` and changes nothing if both URLs are set.

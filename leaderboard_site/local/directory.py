@@ -60,7 +60,7 @@ class DataDirectory:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Holds the lock of the folder: no other process starts, joins or leaves the stores meanwhile."""
+        """Holds the lock of the folder: no other process can start, join or leave the stores."""
         descriptor = self.open("start.lock")
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
