@@ -25,10 +25,10 @@ from .observability import exposition  # noqa: E402
 from .operations import health  # noqa: E402
 from .server import lifespan  # noqa: E402
 
-REFERENCE = ("/api/docs/", "/api/schema/")  # plain pages, which the handler of the API does not serve
+REFERENCE = ("/api/docs/", "/api/schema/")  # plain pages, which the lean handler does not serve
 scores_application = BoardFastPath(BodyLimit(LeanHandler()))
 tokens_application = BodyLimit(Deadline(django_application))
-pages_application = BodyLimit(django_application, most=MAX_OF_A_FORM)  # Django itself spools any length to the disk
+pages_application = BodyLimit(django_application, most=MAX_OF_A_FORM)  # Django alone would spool any length to disk
 checkup_application = Deadline(pages_application)
 CHECKUP = "/healthz/deep"
 
@@ -37,7 +37,7 @@ async def http(scope: Scope, receive: Receive, send: Send) -> None:
     path = scope["path"]
     application: Application = pages_application
     if path.startswith("/api/") and path not in REFERENCE:
-        # Tokens are handed out by sync views: they hash passwords and write rows.
+        # Sync views issue the tokens: they hash passwords and write rows.
         application = tokens_application if path.startswith("/api/v1/auth/") else scores_application
     elif path == CHECKUP:
         application = checkup_application

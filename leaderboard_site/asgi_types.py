@@ -1,4 +1,4 @@
-"""ASGI's types, as loose as Django's own handler has them; asgiref's exact ones do not fit it."""
+"""ASGI types, as loose as those of Django's handler, which asgiref's exact types do not fit."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The only settings file. Whatever differs between machines is an environment variable of the same name.
+"""The only settings file. Each setting that differs between machines is an environment variable of the same name.
 
-Nothing here knows of local runs: `local` fills in what a newcomer has not set before this file is read.
+This file knows nothing of local runs: before it is read, `local` fills in the variables that are not set.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ LOG_LEVEL = read.choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR
 LOG_FORMAT = read.choice("LOG_FORMAT", "json", ("json", "console"))
 
 INSTALLED_APPS = [
-    "leaderboard_site.server",  # first: its `runserver` is the one that counts
+    "leaderboard_site.server",  # first: its `runserver` replaces Django's
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -47,7 +47,7 @@ INSTALLED_APPS = [
     "corsheaders",
     "rest_framework",
     "drf_spectacular",
-    "drf_spectacular_sidecar",  # the files of its page, so that nobody else's server is asked for them
+    "drf_spectacular_sidecar",  # the files of its page, so that no other site must serve them
     "rest_framework_simplejwt.token_blacklist",
     "scores",
     "realtime",
@@ -102,16 +102,16 @@ if DATABASE_URL:
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 
-# The library's defaults hold a command for up to a minute when Redis falls silent, and repeat one whose answer was lost.
+# By the library's defaults, a command waits up to a minute if Redis falls silent, and is sent again if its reply is lost.
 def _redis(timeout_s: float) -> dict[str, Any]:
     return {
         "BACKEND": "django_redis.cache.RedisCache",
-        "LOCATION": f"{REDIS_URL}#{timeout_s}",  # django-redis shares connections by address, whatever the options
+        "LOCATION": f"{REDIS_URL}#{timeout_s}",  # django-redis shares connections by URL, even if the options differ
         "OPTIONS": {
             "SOCKET_CONNECT_TIMEOUT": timeout_s,
             "SOCKET_TIMEOUT": timeout_s,
             "CONNECTION_POOL_KWARGS": {"retry": Retry(NoBackoff(), 0)},
-            # The default is pickle, which would let whoever writes to Redis run code here.
+            # The default is pickle, which would let anyone with write access to Redis run code here.
             "SERIALIZER": "django_redis.serializers.json.JSONSerializer",
         },
     }
@@ -119,14 +119,14 @@ def _redis(timeout_s: float) -> dict[str, Any]:
 
 CACHES = {
     "default": _redis(0.1),  # what a request waits for
-    "bulk": _redis(1.0),  # rebuilds and comparisons, where nobody waits
+    "bulk": _redis(1.0),  # rebuilds and comparisons, for which no request waits
 }
 CHANNEL_LAYERS = {
     "default": {
         "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
         "CONFIG": {
-            # Bounds a publish to a Redis that has fallen silent. With redis 8 it would also end every idle subscription
-            # (django/channels_redis#422); tests/realtime/test_silence.py holds that.
+            # Limits a publish to a Redis that has fallen silent. With redis 8 the timeout would also end every idle
+            # subscription (django/channels_redis#422); tests/realtime/test_silence.py checks that it does not.
             "hosts": [{"address": REDIS_URL, "socket_timeout": 2, "socket_connect_timeout": 2}],
         },
     }
@@ -162,16 +162,16 @@ if JWT_PRIVATE_KEY or JWT_PUBLIC_KEY:
 else:
     JWT_SIGNING_KEY = read.secret("JWT_SIGNING_KEY", least=32, hint=RANDOM_HINT)
 
-# Once set, every token has to say them, ours as well, which are issued with them.
+# Once set, every token must have them. Tokens issued here do.
 JWT_ISSUER = read.text("JWT_ISSUER", "") or None
 JWT_AUDIENCE = read.text("JWT_AUDIENCE", "") or None
-JWKS_URL = read.text("JWKS_URL", "")  # of an identity provider whose tokens are taken beside ours
+JWKS_URL = read.text("JWKS_URL", "")  # of an identity provider whose tokens are accepted as well
 if JWKS_URL:
     if not is_confidential(JWKS_URL):
         read.problems.append(f"JWKS_URL={JWKS_URL!r}: expected https://…, or http://… on this machine's loopback.")
     if not (JWT_ISSUER and JWT_AUDIENCE):
         read.problems.append(
-            "JWKS_URL needs JWT_ISSUER and JWT_AUDIENCE, or tokens that the provider made for others would do here."
+            "JWKS_URL needs JWT_ISSUER and JWT_AUDIENCE: without them, tokens for other services would be accepted."
         )
 
 SIMPLE_JWT: dict[str, Any] = {
@@ -213,7 +213,7 @@ SPECTACULAR_SETTINGS = {
     "VERSION": "1",
     "DESCRIPTION": "Players send points; everyone sees the board. The sockets are described in docs/asyncapi.yaml.",
     "CAMELIZE_NAMES": True,  # {userId}, as in docs/protocol.md
-    "DISABLE_DOCSTRING_DESCRIPTIONS": True,  # they are for readers of the code
+    "DISABLE_DOCSTRING_DESCRIPTIONS": True,  # docstrings are for readers of the code
     "SORT_OPERATIONS": False,
     "SORT_OPERATION_PARAMETERS": False,
     "POSTPROCESSING_HOOKS": ["scores.api.openapi.complete"],
@@ -222,16 +222,16 @@ SPECTACULAR_SETTINGS = {
 # Limits
 
 RATE_LIMIT = read.rate("RATE_LIMIT", "120/minute")  # increments of a user
-# Whoever turns the first one off means all that they do not name.
+# RATE_LIMIT=off turns off the other limits too, except those that are set.
 READ_RATE_LIMIT = read.rate("READ_RATE_LIMIT", "1200/minute", off=RATE_LIMIT is None)  # of an address
 TOKEN_RATE_LIMIT = read.rate("TOKEN_RATE_LIMIT", "30/minute", off=RATE_LIMIT is None)  # of an address
 HANDSHAKE_RATE_LIMIT = read.rate("HANDSHAKE_RATE_LIMIT", "120/minute", off=RATE_LIMIT is None)  # of an address
 MAX_SOCKETS_PER_ADDRESS = read.cap("MAX_SOCKETS_PER_ADDRESS", 100, off=RATE_LIMIT is None)  # of one process
 MAX_SOCKETS = read.cap("MAX_SOCKETS", 20_000)  # of one process: about half a gigabyte
 
-# Eyes
+# Metrics
 
-METRICS_TOKEN = read.text("METRICS_TOKEN", "")  # whoever sends it as a bearer may read /metrics; empty: nobody
+METRICS_TOKEN = read.text("METRICS_TOKEN", "")  # the bearer token for /metrics; if empty, there is no /metrics
 if METRICS_TOKEN and len(METRICS_TOKEN) < 16:
     read.problems.append(f"METRICS_TOKEN has {len(METRICS_TOKEN)} characters; it needs at least 16. {RANDOM_HINT}")
 
@@ -242,16 +242,16 @@ PORT = read.integer("PORT", 8000, least=1, most=65535)
 WORKERS = read.integer("WORKERS", 1, least=1, most=64)
 CPU_AFFINITY = read.choice("CPU_AFFINITY", "on", ("on", "off")) == "on"  # keep each process to one CPU
 DRAIN_S = read.integer("DRAIN_S", 0, least=0, most=300)  # between SIGTERM and the end
-TRUSTED_PROXIES = read.names("TRUSTED_PROXIES", "")  # addresses whose X-Forwarded-* headers are believed
+TRUSTED_PROXIES = read.names("TRUSTED_PROXIES", "")  # addresses whose X-Forwarded-* headers are trusted
 
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 SECURE_HSTS_SECONDS = 30 * 24 * 3600 if HTTPS else 0
 SECURE_PROXY_SSL_HEADER = None  # uvicorn sets the scheme, and only for TRUSTED_PROXIES
 X_FRAME_OPTIONS = "DENY"
 SILENCED_SYSTEM_CHECKS = [
-    "security.W005",  # HSTS of subdomains and preload: promises about hosts this project does not own
+    "security.W005",  # HSTS of subdomains and preload: promises about hosts that are not ours
     "security.W021",
-    "security.W008",  # the proxy that ends TLS redirects; a health check and a loopback client speak plain HTTP
+    "security.W008",  # the proxy that ends TLS redirects; health checks and loopback clients use plain HTTP
 ]
 
 STATIC_URL = "static/"
@@ -270,9 +270,9 @@ LOGGING = {
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
     "loggers": {
         "django": {"handlers": [], "level": LOG_LEVEL, "propagate": True},
-        # A line for every socket, of which there are thousands.
+        # It logs a line for every socket, and there are thousands.
         "uvicorn.error": {"level": "WARNING" if LOG_LEVEL == "INFO" else LOG_LEVEL},
-        # A traceback per second while Redis is away, of which the breaker tells once.
+        # It logs a traceback per second while Redis is away, which the breaker logs once.
         "channels_redis.pubsub": {"level": "CRITICAL"},
     },
 }

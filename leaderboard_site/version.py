@@ -1,7 +1,7 @@
-"""Which version of the service this is: the one place that says so.
+"""The version of the service, in the one place that defines it.
 
-A module and not package metadata, since the service is never installed: it runs from its folder, and the image has no
-pyproject.toml, which reads the version from here. docs/releasing.md says when it changes.
+A module and not package metadata, because the service is never installed: it runs from its folder, and the image has no
+pyproject.toml. pyproject.toml reads the version from here. docs/releasing.md says when it changes.
 """
 
 from __future__ import annotations
@@ -12,5 +12,5 @@ VERSION = "0.2.0.dev0"
 
 
 def in_templates(request: HttpRequest) -> dict[str, str]:
-    """A context processor: `{{ service_version }}`."""
+    """A context processor: gives templates `{{ service_version }}`."""
     return {"service_version": VERSION}

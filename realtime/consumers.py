@@ -1,4 +1,4 @@
-"""The socket of the board: it opens, it is handed frames by the hub, it closes."""
+"""The socket of the board: it opens, the hub gives it frames, it closes."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ TRY_AGAIN_LATER = 1013
 
 
 class LeaderboardConsumer(AsyncConsumer):
-    """Reads nothing, computes nothing, and is in no group: the hub has the frame and writes it."""
+    """Reads nothing, computes nothing and joins no group: the hub has the frame and writes it."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Channels' own, without a channel of the layer per socket, and so without a race of two tasks for each message."""
+        """As in Channels, without a layer channel per socket, and so without two tasks that race for each message."""
         self.scope, self.base_send = scope, send
         try:
             while True:
@@ -34,7 +34,7 @@ class LeaderboardConsumer(AsyncConsumer):
             pass
 
     async def dispatch(self, message: Any) -> None:
-        """Channels' own, without its look after database connections: a thread hop per message, and there are none here."""
+        """As in Channels, without closing old database connections: a thread hop per message, and there are none."""
         await getattr(self, get_handler_name(message))(message)
 
     async def websocket_connect(self, message: WebSocketConnectEvent) -> None:
@@ -43,7 +43,7 @@ class LeaderboardConsumer(AsyncConsumer):
         self.rate_limit_key = rate_limit_key(client[0] if client else "")
         if reason := socket_limits.enter(self.rate_limit_key):
             metrics.sockets_refused.inc()
-            # After the handshake: a browser tells its script nothing of one that was refused.
+            # Only after the handshake: a browser does not tell its script why a handshake was refused.
             await self.base_send({"type": "websocket.close", "code": TRY_AGAIN_LATER, "reason": reason})
             raise StopConsumer
         self.socket_writer = SocketWriter(self.scope, self.base_send)
@@ -51,7 +51,7 @@ class LeaderboardConsumer(AsyncConsumer):
         logger.debug("Socket of %s opened", self.scope["client"])
 
     async def websocket_receive(self, message: WebSocketReceiveEvent) -> None:
-        """Nothing that a client says makes the server work."""
+        """Ignores the message: nothing that a client sends causes work."""
 
     async def websocket_disconnect(self, message: WebSocketDisconnectEvent) -> None:
         hub.leave(self.socket_writer)

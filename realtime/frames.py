@@ -1,4 +1,4 @@
-"""The wire contract of the socket; docs/protocol.md says the same in prose, and a test holds the two together."""
+"""The frames of the socket. docs/protocol.md describes them in prose, and a test compares the two."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ class FrameEntry(TypedDict):
 
 
 class LeaderboardUpdate(TypedDict):
-    """The whole top 10, best first; never a delta, so a lost frame is healed by the next."""
+    """The whole top 10, best first. Never a delta, so the next frame makes up for a lost one."""
 
     type: Literal["leaderboard_update"]
     leaderboard: list[FrameEntry]
-    epoch: str  # which log `seq` counts in: of another epoch, nothing can be said about before and after
-    seq: int  # the event this is the state after; on one socket it never goes back
-    age: NotRequired[int]  # whole seconds for which newer events could not be asked for; absent while they can
+    epoch: str  # the log that `seq` counts in; seqs of two epochs cannot be compared
+    seq: int  # the board is as of this event; on one socket it never goes back
+    age: NotRequired[int]  # whole seconds since newer events could last be looked for; absent while they can
 
 
-STALE_S = 2.0  # the usual is a quarter of a second
+STALE_S = 2.0  # usually, an age is at most a quarter of a second
 
 
 def is_stale(page: Page) -> bool:

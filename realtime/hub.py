@@ -1,4 +1,4 @@
-"""The hub: one per process. It hears that the board changed, reads it once, encodes it once, and hands it to every socket."""
+"""The hub, one per process: on a change it reads the board once, encodes it once and gives the frame to all sockets."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ from .socket_writer import SocketWriter
 logger = logging.getLogger(__name__)
 
 TOP = 10
-LOOK_EVERY_S = 1.0  # by itself: what is said on the group while Redis reconnects is lost
-HEARTBEAT_S = 25.0  # the current frame again, so that proxies and clients know the socket lives
+LOOK_EVERY_S = 1.0  # without a message: those on the group are lost while Redis reconnects
+HEARTBEAT_S = 25.0  # then the current frame again, so that proxies and clients know that the socket is alive
 SLICE = 256  # sockets between two turns of the event loop: about 2 ms
-STRETCH = 1.25  # times what a round of sending took: the least from one round to the next
-EARLY = 0.2  # of the interval: by so much a round may make up for one that was late
+STRETCH = 1.25  # the shortest interval between two rounds of sending, in durations of the round before
+EARLY = 0.2  # of the interval: by up to this much, a round comes earlier to make up for a late one
 
 
 class Hub:
-    """A message on the group only wakes it: what is sent is always what the board is then."""
+    """Sends the board as it is at the time of sending: a message on the group only wakes the hub."""
 
     def __init__(self, board: Board) -> None:
         self._board = board
         self._socket_writers: set[SocketWriter] = set()
         self._page: selectors.Page | None = None
-        self._read_at = 0.0  # by the loop's clock
+        self._read_at = 0.0  # in the loop's clock
         self._frame: Frame | None = None
         self._changed = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self._unpublished = 0  # newest seq that the other processes have not been told of
+        self._unpublished = 0  # the newest seq that was announced here
 
     @property
     def running(self) -> bool:
@@ -49,11 +49,11 @@ class Hub:
 
     @property
     def sockets(self) -> int:
-        """How many this process has open. For any thread."""
+        """How many sockets this process has open. Safe in any thread."""
         return len(self._socket_writers)
 
     def start(self) -> None:
-        """Start in the running event loop."""
+        """Starts the hub in the running event loop."""
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
         self._to_publish = asyncio.Event()
@@ -62,7 +62,7 @@ class Hub:
 
     async def stop(self) -> None:
         running = set(self._tasks)
-        while running:  # more than once: a client that is just connecting to Redis swallows a cancellation
+        while running:  # more than once: a Redis client that is connecting swallows a cancellation
             for task in running:
                 task.cancel()
             _, running = await asyncio.wait(running, timeout=0.1)
@@ -71,7 +71,7 @@ class Hub:
     # Sockets
 
     def join(self, socket_writer: SocketWriter) -> None:
-        """Give `socket_writer` the current frame, without a read of any store, and every later one."""
+        """Gives `socket_writer` the current frame, without a read of any store, and every later frame."""
         self._socket_writers.add(socket_writer)
         if self._frame is not None:
             socket_writer.offer(self._frame)
@@ -83,7 +83,7 @@ class Hub:
     # The group
 
     def announce(self, seq: int) -> None:
-        """Tell every process, this one included, that the board is at event `seq`. For any thread."""
+        """Wakes the hubs of all processes, this one included: the board is at event `seq`. Safe in any thread."""
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._announce, seq)
 
@@ -98,8 +98,9 @@ class Hub:
             try:
                 await group_send(self._board, self._unpublished)
             except (RedisError, OSError) as error:
-                logger.warning("The group could not be told; every hub looks by itself within a second: %s", error)
-            # At once after silence; but a hub sends no oftener than each interval, and needs not to be woken much oftener.
+                logger.warning("Could not publish to the group; every hub reads the board within a second: %s", error)
+            # The first message after a pause goes out at once. A hub sends at most once per interval, so it need not be
+            # woken much more often.
             await asyncio.sleep(settings.FRAME_INTERVAL_MS / 2000)
 
     async def _listen(self) -> None:
@@ -107,16 +108,17 @@ class Hub:
         channel: str | None = None
         while True:
             try:
-                # Once: the layer keeps a queue for every channel it ever made. Once joined, it reconnects by itself.
+                # One channel for all tries: the layer keeps a queue for every channel it ever made. Once the group is
+                # joined, the layer reconnects by itself.
                 channel = channel or await layer.new_channel()
                 await layer.group_add(self._board.group, channel)
                 while True:
                     await layer.receive(channel)
                     self._changed.set()
             except (RedisError, OSError) as error:
-                logger.warning("The group cannot be joined, next try in a second: %s", error)
-            except Exception:  # somebody else published there, say
-                logger.exception("The hub stumbled over the group and goes on")
+                logger.warning("Could not join the group; next try in a second: %s", error)
+            except Exception:  # for example, a foreign message on the group
+                logger.exception("The hub failed to listen to the group and continues")
             await asyncio.sleep(LOOK_EVERY_S)
 
     # Frames
@@ -135,10 +137,10 @@ class Hub:
                         self._page.seq, open_sockets=len(self._socket_writers), sent=pushed_at == started
                     )
             except Exception:
-                logger.exception("The hub stumbled and goes on")
+                logger.exception("The hub failed to send a frame and continues")
             interval_s = max(settings.FRAME_INTERVAL_MS / 1000, STRETCH * (loop.time() - started))
-            # From when it was due rather than from when it came: a change each 50 ms would else be late for ever once one
-            # of them was.
+            # The next round counts from when this one was due, not from when it started: with a change every 50 ms, all
+            # rounds would otherwise be late once one was.
             due = max(due + interval_s, started + (1 - EARLY) * interval_s)
             await asyncio.sleep(due - loop.time())
             try:
@@ -149,25 +151,25 @@ class Hub:
             self._changed.clear()
 
     async def _refresh(self) -> bool:
-        """Read the top; whether it differs from what the sockets have."""
+        """Reads the top. Returns whether it differs from what the sockets have."""
         before = self._page
         now = asyncio.get_running_loop().time()
         try:
             page = await selectors.top(TOP)
-        except Unavailable:  # no store answers: what is known grows old
+        except Unavailable:  # no store answers: the last page ages
             if before is None:
                 return False
             page = before._replace(age_s=before.age_s + now - self._read_at)
         self._read_at = now
         if before is not None and page.epoch == before.epoch and page.seq < before.seq:
-            return False  # a source that is behind the one before it: frames never go back
+            return False  # this source is behind the previous one: frames never go back
         self._page = page
         self._frame = prepared(leaderboard_update(page))
         return before is None or visible_part(page) != visible_part(before)
 
     async def _fan_out(self) -> None:
         frame = self._frame
-        assert frame is not None  # set by the refresh before
+        assert frame is not None  # _refresh has set it
         socket_writers = tuple(self._socket_writers)
         metrics.frames_sent.inc(len(socket_writers))
         for start in range(0, len(socket_writers), SLICE):
@@ -177,12 +179,12 @@ class Hub:
 
 
 def visible_part(page: selectors.Page) -> tuple[Any, ...]:
-    """What of a page is worth a frame when it changes."""
+    """The part of a page whose change is worth a frame."""
     return page.epoch, page.entries, is_stale(page)
 
 
 async def group_send(board: Board, seq: int) -> None:
-    """Tell the group of the board that it is at event `seq`. Raises what Redis raises."""
+    """Publishes to the group of `board` that it is at event `seq`. Raises what Redis raises."""
     layer: Any = get_channel_layer()
     await layer.group_send(board.group, {"type": "leaderboard.changed", "seq": seq})
 

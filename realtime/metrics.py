@@ -1,4 +1,4 @@
-"""What is counted and timed about sockets and frames, for /metrics. Per fan-out and not per frame."""
+"""The metrics of sockets and frames, updated per fan-out and not per frame."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ sockets_refused = Counter("leaderboard_sockets_refused", "Sockets closed with 10
 frames_sent = Counter("leaderboard_frames_sent", "Frames handed to sockets.")
 frames_dropped = Counter(
     "leaderboard_frames_dropped",
-    "Frames that a socket never got, because a newer one came while its client was reading.",
+    "Frames that a newer one replaced while the client was still taking an earlier one.",
 )
 slow_closes = Counter("leaderboard_slow_closes", "Sockets cut because their client had read nothing for 30 s.")
 talkers_closed = Counter("leaderboard_talkers_closed", "Sockets closed with 4429: the client sent too much.")
@@ -28,7 +28,7 @@ frame_delay_seconds = Histogram(
 
 
 def observe_shown(seq: int, *, open_sockets: int, sent: bool) -> None:
-    """The sockets have what the board is as of `seq`: a frame was sent, or there was nothing new in it for them."""
+    """Records that the sockets show the board as of `seq`: a frame was sent, or the top did not change."""
     sockets.set(open_sockets)
     now = time.perf_counter()
     while commits and commits[0][0] <= seq:

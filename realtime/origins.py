@@ -1,4 +1,4 @@
-"""Which pages may open a socket. Programs without an Origin may: game servers are not browsers."""
+"""Which pages may open a socket. Programs that send no Origin may: game servers are not browsers."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from django.http.request import split_domain_port, validate_host
 
 
 class OriginCheck:
-    """Lets a handshake through whose Origin is its own Host or one of SOCKET_ORIGINS, or that has none; else HTTP 403.
+    """Admits a handshake if it has no Origin, or its Origin is its own Host or one of SOCKET_ORIGINS; else answers 403.
 
-    Channels' AllowedHostsOriginValidator refuses clients without an Origin, and knows nothing of the request's own Host.
+    Channels' AllowedHostsOriginValidator refuses clients without an Origin, and ignores the request's own Host.
     """
 
     def __init__(self, app: ASGI3Application) -> None:
@@ -29,6 +29,6 @@ class OriginCheck:
 def is_allowed(origin: str, host: str) -> bool:
     if origin in settings.SOCKET_ORIGINS:
         return True
-    # The page's own host, but only one that is ours: a rebound DNS name sends itself as both.
+    # The Host of the request, but only if ALLOWED_HOSTS has it: a page on a rebound DNS name sends that name as both.
     domain, _ = split_domain_port(host)
     return origin in (f"https://{host}", f"http://{host}") and validate_host(domain, settings.ALLOWED_HOSTS)

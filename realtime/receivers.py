@@ -1,4 +1,4 @@
-"""What follows a change of the board: the group hears of it."""
+"""The receiver of `leaderboard_changed`: it publishes the change to the group."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ logger = logging.getLogger(__name__)
 
 
 def announce(sender: object, *, origin: str, seq: int, **kwargs: Any) -> None:
-    """Wake every hub. From the threads of a server by its event loop; in a command there is none, so one is made."""
+    """Wakes every hub: in a server through the hub's event loop, in a command, which has none, in a new one."""
     if hub.running:
         hub.announce(seq)
         return
     try:
         async_to_sync(group_send)(LEADERBOARD, seq)
     except (RedisError, OSError) as error:
-        logger.warning("The group could not be told; every hub looks by itself within a second: %s", error)
+        logger.warning("Could not publish to the group; every hub reads the board within a second: %s", error)

@@ -8,11 +8,11 @@ from django.urls import re_path
 from .consumers import LeaderboardConsumer
 
 board: Any = LeaderboardConsumer.as_asgi()
-nobody: Any = WebsocketDenier.as_asgi()
+denied: Any = WebsocketDenier.as_asgi()
 
-# Channels routes by Django's patterns, whose stubs know HTTP views only.
+# Channels routes with Django's patterns, whose type stubs accept only HTTP views.
 websocket_urlpatterns: list[Any] = [
     re_path(r"^ws/leaderboard/?$", board),
     re_path(r"^$", board),  # for clients that open ws://host
-    re_path(r"", nobody),
+    re_path(r"", denied),
 ]

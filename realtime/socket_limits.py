@@ -1,4 +1,4 @@
-"""How many sockets there may be: of everybody together, and of one address."""
+"""How many sockets a process may have open: in all, and per address."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from django.conf import settings
 
 
 class SocketLimits:
-    """Counts the sockets of this process. A place that was taken is given back by `leave`."""
+    """Counts the sockets of this process, in all and by rate-limit key. `leave` undoes an admitted `enter`."""
 
     def __init__(self) -> None:
         self._by_key: Counter[str] = Counter()
         self.taken = 0
 
     def enter(self, rate_limit_key: str) -> str | None:
-        """Take a place, or say in a few words why there is none."""
+        """Counts a socket and returns `None`, or returns a short reason why there may be no more."""
         if settings.MAX_SOCKETS is not None and self.taken >= settings.MAX_SOCKETS:
             return "too many sockets"
-        mine = settings.MAX_SOCKETS_PER_ADDRESS
-        if mine is not None and self._by_key[rate_limit_key] >= mine:
+        most = settings.MAX_SOCKETS_PER_ADDRESS
+        if most is not None and self._by_key[rate_limit_key] >= most:
             return "too many sockets from your address"
         self._by_key[rate_limit_key] += 1
         self.taken += 1

@@ -1,4 +1,4 @@
-"""One socket's way out: a single slot, so that a client that does not read costs nobody anything."""
+"""The way to one socket: a single slot, so that a client that does not read delays no other."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from asgiref.typing import ASGISendCallable, WebSocketScope
 from . import metrics
 from .frame_bytes import Frame, event_of
 
-# The ASGI extension of a server that takes frames ready-made:
-# {"write": frame -> None, "watch": (is_clear -> None) -> None}, which tells at once, and whenever it changes, whether
-# `write` may be used: the client takes what it is sent, and the socket is not about to close.
+# The ASGI extension of a server that takes ready-made frames:
+# {"write": frame -> None, "watch": (is_clear -> None) -> None}. `watch` reports at once, and on each change, whether
+# `write` may be used: it may while the client takes what it is sent and the socket is not about to close.
 FRAMES = "leaderboard.frames"
 
 
@@ -21,15 +21,17 @@ class SocketWriter:
     """Writes frames to a socket and never makes its caller wait.
 
     `offer(frame)` writes a frame now, or as soon as the socket takes more, unless a newer one comes first. While the
-    server's own way is clear, `offer` is that way itself, with no Python between the hub and the system call. Else a task
-    sends the frame, and while it waits for a client that is slow, only the newest frame is kept.
+    server's `write` may be used, `offer` is that `write`, with no Python between the hub and the system call. Otherwise
+    a task sends the frame, and while the task waits for a slow client, only the newest frame is kept.
     """
 
     __slots__ = ("_is_clear", "_newest", "_send", "_sending", "_write", "closed", "offer")
 
     def __init__(self, scope: WebSocketScope, send: ASGISendCallable) -> None:
         self._send = send
-        self._sending: asyncio.Task[None] | None = None  # the event loop itself holds tasks weakly
+        self._sending: asyncio.Task[None] | None = (
+            None  # keeps the task alive: the event loop has only a weak reference
+        )
         self._newest: Frame | None = None
         self._is_clear = self.closed = False
         self._write: Callable[[Frame], object] | None = None
@@ -40,7 +42,7 @@ class SocketWriter:
             extensions[FRAMES]["watch"](self._clear)
 
     def close(self) -> None:
-        """Drop what waits; nothing is written from now on."""
+        """Drops a waiting frame. Nothing is written from now on."""
         self.closed = True
         self._newest = None
         sending, self._sending = self._sending, None
@@ -63,22 +65,22 @@ class SocketWriter:
     def _hold(self, frame: Frame) -> None:
         if self._sending is not None:
             if self._newest is not None:
-                metrics.frames_dropped.inc()  # for the one in its place
+                metrics.frames_dropped.inc()  # the frame that this one replaces
             self._newest = frame
             return
         self._sending = asyncio.get_running_loop().create_task(self._deliver(frame))
 
     async def _deliver(self, frame: Frame | None) -> None:
-        """Send `frame`, then what has come meanwhile, until nothing waits."""
+        """Sends `frame`, then the newest frame that arrived during the send, until none waits."""
         try:
             while frame is not None:
                 await self._send(event_of(frame))
                 frame, self._newest = self._newest, None
-        except Exception:  # the socket is gone; its consumer hears of that by itself
+        except Exception:  # the socket is closed; the server reports that to the consumer
             self.closed, self._newest = True, None
         self._sending = None
         self._choose()
 
 
 def _drop(frame: Frame) -> None:
-    """The `offer` of a closed writer. A bound method would make the writer hold itself."""
+    """The `offer` of a closed writer. A bound method would make the writer refer to itself."""

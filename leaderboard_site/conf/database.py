@@ -1,4 +1,4 @@
-"""Django's entry for a database, of the URL that libpq reads: all its hosts, sockets and parameters."""
+"""Django's entry for a database, from the URL as libpq reads it: all its hosts, sockets and parameters."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from psycopg.conninfo import conninfo_to_dict
 
 SCHEMES = ("postgresql://", "postgres://")
 EXAMPLE = "postgresql://user:password@host:5432/name"
-ENCODE = "In names, passwords and values the characters / : @ % = & are written as %2F %3A %40 %25 %3D %26."
-# A host that is gone must cost a bounded wait, never a thread: 2 s while sending or connecting, 5 s while waiting.
+ENCODE = "In names, passwords and values, write the characters / : @ % = & as %2F %3A %40 %25 %3D %26."
+# A host that is down must cost a limited wait, never a thread: 2 s while sending or connecting, 5 s while waiting.
 BOUNDS: dict[str, Any] = {
     "connect_timeout": 2,
     "tcp_user_timeout": 2000,
@@ -18,23 +18,23 @@ BOUNDS: dict[str, Any] = {
     "keepalives_interval": 1,
     "keepalives_count": 3,
 }
-# What Django has names of its own for; the rest are its OPTIONS.
+# The parameters for which Django has its own names; the others are its OPTIONS.
 NAMES = {"dbname": "NAME", "user": "USER", "password": "PASSWORD", "host": "HOST", "port": "PORT"}
 
 
 def database_of(url: str) -> dict[str, Any]:
     """The entry in DATABASES for a URL such as `postgresql://user:password@a:5432,b:5432/name?sslmode=verify-full`.
 
-    Raises `ValueError`, which shows nothing of the URL: a password with a character too many may be in any part of it.
+    Raises `ValueError`, whose text shows nothing of the URL: part of a badly written password may be anywhere in it.
     """
     if not url.startswith(SCHEMES):
-        raise ValueError(f"expected {EXAMPLE}; no other database has the locks and arrays this needs.")
+        raise ValueError(f"expected {EXAMPLE}; no other database has the locks and arrays that this service needs.")
     if has_stray_at_sign(url):
-        raise ValueError(f"there is an @ too many. {ENCODE}")
+        raise ValueError(f"it has one @ too many. {ENCODE}")
     try:
         parameters: dict[str, Any] = conninfo_to_dict(url)
     except ProgrammingError as error:
-        # libpq quotes the part that it cannot read. Only what stands before the quote is shown, and not the cause.
+        # libpq quotes the part that it cannot read. Show only the text before the quote, and not the cause.
         reason, _, _ = str(error).partition('"')
         raise ValueError(f"{reason.strip(' :')}. Expected {EXAMPLE}. {ENCODE}") from None
     check_ports(parameters)
@@ -45,9 +45,9 @@ def database_of(url: str) -> dict[str, Any]:
 
 
 def has_stray_at_sign(url: str) -> bool:
-    """Whether libpq would take part of a password for a host, ask for it, and show it when that fails."""
+    """Whether libpq would take part of a password for a host, look it up, and show it in an error."""
     rest = url.partition("://")[2]
-    # As libpq does: name and password end at the first @, and there are none if a / comes before it.
+    # As libpq: name and password end at the first @, and there are none if a / comes before it.
     user, _, address = rest.partition("@")
     if "/" in user:
         address = rest
@@ -55,7 +55,7 @@ def has_stray_at_sign(url: str) -> bool:
 
 
 def check_ports(parameters: dict[str, Any]) -> None:
-    """libpq looks at ports only when it connects, and then shows what may be the rest of a password."""
+    """Raises `ValueError` for a bad port. libpq checks ports only on connecting, and shows them: maybe a password."""
     ports = parameters.get("port", "").split(",")
     if not all(port == "" or (port.isascii() and port.isdecimal() and 1 <= int(port) <= 65535) for port in ports):
         raise ValueError(f"a port is not a number from 1 to 65535. {ENCODE}")

@@ -1,4 +1,4 @@
-"""Typed readers of environment variables; whatever is missing or wrong is told in one go, each by its name."""
+"""Typed readers of environment variables; all missing and wrong variables are reported at once, by name."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ MAX_AT_ONCE = 1_000_000
 
 
 class _Required:
-    """Stands where a default would; a type of its own, because `None` and "" are defaults somebody may want."""
+    """The type of the mark for "no default", because `None` and "" are valid defaults."""
 
 
 REQUIRED = _Required()
 
 
 class Reader:
-    """Reads variables and remembers what is wrong, so that a first start shows every mistake and not just the first.
+    """Reads variables and collects mistakes, so that the first start shows all of them.
 
-    `NAME_FILE` gives the path of a file to read `NAME` from, as container secrets do. Values are taken as they are: a
-    secret may begin with `$`.
+    `NAME_FILE` is the path of a file that holds `NAME`, for container secrets. Values are taken as they are: a secret
+    may begin with `$`.
     """
 
     def __init__(self) -> None:
@@ -64,7 +64,7 @@ class Reader:
         return default
 
     def rate(self, name: str, default: str, *, off: bool = False) -> RateLimitItem | None:
-        """How often, such as `60/minute` or `10/5 seconds`; `None` for `off`, and with `off` also if it is not set."""
+        """A rate such as `60/minute`, `10/5 seconds`. `None` for the value `off`, or if not set and `off` is true."""
         value = self.text(name, "off" if off else default)
         if value == "off":
             return None
@@ -73,12 +73,12 @@ class Reader:
             if rate.amount < 1 or rate.get_expiry() < 1:
                 raise ValueError
         except ValueError:
-            self.problems.append(f"{name}={value!r}: expected such as 60/minute, 10/5 seconds, or off.")
+            self.problems.append(f"{name}={value!r}: expected a rate such as 60/minute or 10/5 seconds, or off.")
             return None
         return rate
 
     def cap(self, name: str, default: int, *, off: bool = False) -> int | None:
-        """How many at once; `None` for `off`, and with `off` also if it is not set."""
+        """A number at once. `None` for the value `off`, and if not set while `off` is true."""
         value = self.text(name, "off" if off else str(default))
         if value == "off":
             return None
@@ -92,8 +92,8 @@ class Reader:
         return [part.strip() for part in self.text(name, default, hint=hint).split(",") if part.strip()]
 
     def finish(self) -> None:
-        """Raise `ImproperlyConfigured` with every problem met so far."""
+        """Raises `ImproperlyConfigured` with all problems so far, if there are any."""
         if self.problems:
             raise ImproperlyConfigured(
-                "\n".join(["The environment needs a hand:", *(f"  - {p}" for p in self.problems)])
+                "\n".join(["The environment is incomplete or wrong:", *(f"  - {p}" for p in self.problems)])
             )

@@ -1,4 +1,4 @@
-"""Keys for tokens: which algorithm a pair is for, whether its halves belong together, and where others may come from."""
+"""Keys for tokens: the algorithm of a key pair, whether its halves match, and which URLs may serve foreign keys."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key, l
 
 
 def algorithm_of_pair(private_pem: str, public_pem: str) -> str:
-    """`EdDSA` for an Ed25519 pair, `RS256` for an RSA pair of at least 2048 bits; raises `ValueError` for any other.
+    """Returns `EdDSA` for an Ed25519 pair, `RS256` for an RSA pair from 2048 bits on. Raises `ValueError` for others.
 
     RFC 8037 (EdDSA in JOSE), RFC 7518 section 3.3 (RSA key size).
     """
@@ -20,7 +20,7 @@ def algorithm_of_pair(private_pem: str, public_pem: str) -> str:
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise ValueError("not a pair of unencrypted PEM keys. Make one: openssl genpkey -algorithm ed25519") from error
     if private.public_key() != public:
-        raise ValueError("the two keys are not of one pair")
+        raise ValueError("the two keys are not a pair")
     if isinstance(private, Ed25519PrivateKey):
         return "EdDSA"
     if isinstance(private, RSAPrivateKey) and private.key_size >= 2048:
@@ -29,7 +29,7 @@ def algorithm_of_pair(private_pem: str, public_pem: str) -> str:
 
 
 def is_confidential(url: str) -> bool:
-    """Whether nobody on the way could put other keys in the place of those at `url`: HTTPS, or this machine's loopback."""
+    """Whether the keys at `url` cannot be replaced on the way: HTTPS, or this machine's loopback."""
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port

@@ -1,4 +1,4 @@
-"""An end to waiting for views that block: PostgreSQL may be stopped, and a stopped server does not even time out."""
+"""A deadline for views that block: PostgreSQL may be paused (SIGSTOP), and then a query never times out by itself."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from leaderboard_site.asgi_types import Application, Receive, Scope, Send
 from scores.api import problems
 
 ANSWER_S = 1.8
-MAX_WAITING = 64  # each holds a thread until its database answers
+MAX_WAITING = 64  # each holds a thread until the database answers
 
 
 class Deadline:
-    """Answers 503 itself when `app` has not begun to within `ANSWER_S`, or when too many are waiting already.
+    """Answers 503 if `app` has not begun its response within `ANSWER_S`, or if `MAX_WAITING` requests wait already.
 
-    The thread behind `app` cannot be interrupted: it goes on, and what it says in the end is dropped.
+    The thread behind `app` cannot be interrupted: it runs on, and its late response is dropped.
     """
 
     def __init__(self, app: Application) -> None:
@@ -46,5 +46,5 @@ class Deadline:
     @staticmethod
     async def _refuse(send: Send) -> None:
         headers = {"Retry-After": str(problems.RETRY_AFTER_S)}
-        detail = "The service cannot answer right now."
+        detail = "The service cannot answer right now. Try again in a moment."
         await problems.send_response(problems.problem_response(503, "unavailable", detail, headers=headers), send)

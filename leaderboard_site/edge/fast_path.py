@@ -1,4 +1,4 @@
-"""The short way to the board: the usual GET is answered before Django makes a request of it."""
+"""The fast path to the board: a plain GET is answered before Django makes a request of it."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ QUERY = re.compile(rb"(?:limit=(\d{1,3}))?(?:^|&|$)(?:offset=(\d{1,9}))?")
 
 
 class BoardFastPath:
-    """Answers what `LeaderboardView` would, byte for byte, for a fifth of the cost; hands on whatever is not plain.
+    """Answers as `LeaderboardView` does, byte for byte, at a fifth of the cost; passes other requests to `app`.
 
-    Not plain are errors, other methods, other ways to write the same parameters, and pages of other origins, whose answers
-    want CORS headers.
+    These are errors, other methods, other spellings of the same parameters, and requests from pages of other origins,
+    whose responses need CORS headers.
     """
 
     def __init__(self, app: Application) -> None:
@@ -53,7 +53,7 @@ class BoardFastPath:
 
 
 async def limits_of(scope: Scope) -> dict[str, str]:
-    """The headers of READ_RATE_LIMIT; raises `RateLimited`, which the view will find too and then say."""
+    """Returns the headers of READ_RATE_LIMIT. Raises `RateLimited`; the view then finds the same and answers 429."""
     if settings.READ_RATE_LIMIT is None:
         return {}
     client = scope["client"]
@@ -61,7 +61,7 @@ async def limits_of(scope: Scope) -> dict[str, str]:
 
 
 def page_asked(scope: Scope) -> tuple[int, int] | None:
-    """Limit and offset of a GET, if they are written plainly."""
+    """Returns limit and offset of a plain GET, else `None`."""
     if scope["method"] != "GET":
         return None
     found = QUERY.fullmatch(scope["query_string"])

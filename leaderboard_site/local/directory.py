@@ -1,4 +1,4 @@
-"""The folder that holds the local stores: whose it is, who may do what in it at one time, and the secrets it keeps."""
+"""The folder of the local stores: its owner, its locks, and the secrets it keeps."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from pathlib import Path
 
 from . import programs
 
-# A Unix socket's address holds 108 bytes on Linux and 104 on macOS.
-LONGEST_ADDRESS = 100
+# The path of a Unix socket may have 108 bytes on Linux and 104 on macOS.
+MAX_SOCKET_PATH = 100  # bytes
 
 
 class StoreError(Exception):
-    """A local store cannot be had. The text says what to do about it."""
+    """A local store cannot be used. The text says what to do about it."""
 
 
 class DataDirectory:
-    """DATA_DIR. It is made if it is not there; raises `StoreError` if this user cannot use it."""
+    """DATA_DIR, created if missing. Raises `StoreError` if this user cannot use it."""
 
     def __init__(self, path: Path) -> None:
         self.path = Path(os.path.abspath(path))
@@ -34,27 +34,25 @@ class DataDirectory:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.uid, self.gid = (info := self.path.stat()).st_uid, info.st_gid
         except OSError as error:
-            raise StoreError(
-                f"Cannot make {self.path}: {error.strerror}. Choose another place with DATA_DIR."
-            ) from error
+            raise StoreError(f"Cannot create {self.path}: {error.strerror}. Set DATA_DIR to another folder.") from error
         if os.geteuid() not in (0, self.uid):
             raise StoreError(
-                f"{self.path} belongs to {_name_of(self.uid)}, and this is {_name_of(os.geteuid())}: the data in it cannot be "
-                "used. Run as its owner, or choose another place with DATA_DIR."
+                f"{self.path} belongs to {_name_of(self.uid)}, and you are {_name_of(os.geteuid())}. "
+                "Run as its owner, or set DATA_DIR to another folder."
             )
 
     def __str__(self) -> str:
-        """As a person at the terminal would write it."""
+        """The path, relative to the current folder if it is below it."""
         here = Path.cwd()
         return str(self.path.relative_to(here) if self.path.is_relative_to(here) else self.path)
 
     def hand_over(self, path: Path) -> None:
-        """Give what root made in another user's folder to that user, who will want to run here again."""
+        """Gives what root made in another user's folder to that user, so that the user can run here again."""
         if os.geteuid() == 0:
             os.chown(path, self.uid, self.gid)
 
     def open(self, name: str) -> int:
-        """A descriptor of the file `name`, made if need be. Programs started from here do not inherit it."""
+        """Returns a descriptor of the file `name`, created if missing. Programs started from here do not inherit it."""
         path = self.path / name
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         self.hand_over(path)
@@ -62,7 +60,7 @@ class DataDirectory:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """While in here, nobody else starts, joins or leaves the stores."""
+        """Holds the lock of the folder: no other process can start, join or leave the stores."""
         descriptor = self.open("start.lock")
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -71,7 +69,7 @@ class DataDirectory:
             os.close(descriptor)
 
     def secret(self, name: str) -> str:
-        """A random text that stays the same from start to start, so that tokens and logins outlive one."""
+        """A random text, the same at every start, so that tokens and logins survive a restart."""
         path = self.path / "secrets.json"
         with self.alone():
             known: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
@@ -86,7 +84,7 @@ class DataDirectory:
             return known[name]
 
     def unprivileged(self) -> tuple[int, int]:
-        """User and group of a program that refuses to be root: ourselves, or the folder's owner, or `nobody`."""
+        """User and group for a program that refuses to be root: the current user, the folder's owner, or `nobody`."""
         if os.geteuid() != 0:
             return os.geteuid(), os.getegid()
         if self.uid != 0:
@@ -95,10 +93,11 @@ class DataDirectory:
         return nobody.pw_uid, nobody.pw_gid
 
     def unprivileged_prefix(self) -> list[str]:
-        """What to write before a command so that it runs as `unprivileged`. Raises `StoreError` where that is impossible.
+        """The prefix of a command that runs as `unprivileged`. Raises `StoreError` if that is impossible.
 
-        The clone may lie below a folder only root may enter, such as /root, so the capability to pass it is kept;
-        `no_setuid_fixup` because access(2), which initdb asks, looks only at what survives the change of user.
+        The repository may lie below a folder that only root may enter, such as /root, so the prefix keeps the
+        capability to pass it. It needs `no_setuid_fixup` because initdb calls access(2), which checks only the
+        capabilities that survive the change of user.
         """
         if os.geteuid() != 0:
             return []
@@ -107,22 +106,22 @@ class DataDirectory:
         prefix += ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
         if shutil.which("setpriv") is None or programs.run([*prefix, "true"]).returncode:
             raise StoreError(
-                "PostgreSQL does not run as root, and `setpriv` (util-linux) cannot make it another user's here. "
+                "PostgreSQL does not run as root, and `setpriv` (util-linux) cannot run it as another user here. "
                 "Run as an ordinary user, or set DATABASE_URL."
             )
         return prefix
 
     def socket_directory(self, wanted: Path, socket: str) -> Path:
-        """`wanted`, or a short private folder if the address of `socket` in it would be too long or hold a comma.
+        """Returns `wanted`, or a short private folder if the path of `socket` in it is too long or has a comma.
 
-        To PostgreSQL's clients a comma parts one host from the next.
+        PostgreSQL's clients read a comma as the separator between two hosts.
         """
-        if len(os.fsencode(wanted / socket)) <= LONGEST_ADDRESS and "," not in str(wanted):
+        if len(os.fsencode(wanted / socket)) <= MAX_SOCKET_PATH and "," not in str(wanted):
             return wanted
         return Path(tempfile.gettempdir()) / f"leaderboard-{hashlib.sha256(os.fsencode(self.path)).hexdigest()[:16]}"
 
     def make_socket_directory(self, path: Path) -> None:
-        """Make `path` private, or see that it is: in /tmp anybody could have taken the name before us."""
+        """Creates `path` as a private folder, or checks that it is one: another user may own the name in /tmp."""
         uid, gid = self.unprivileged()
         if not os.path.lexists(path):
             path.mkdir(mode=0o700)
@@ -130,11 +129,11 @@ class DataDirectory:
                 os.chown(path, uid, gid)
         if not self._is_private(path):
             raise StoreError(
-                f"{path} is not a private folder of {_name_of(uid)}. Remove it, or choose a shorter DATA_DIR."
+                f"{path} is not a private folder of {_name_of(uid)}. Remove it, or set a shorter DATA_DIR."
             )
 
     def remove_socket_directory(self, path: Path) -> None:
-        """Remove what `make_socket_directory` made, and nothing that somebody else did."""
+        """Removes what `make_socket_directory` made, and nothing that another user made."""
         if os.path.lexists(path) and self._is_private(path):
             shutil.rmtree(path, ignore_errors=True)
 

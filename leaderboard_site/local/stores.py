@@ -1,8 +1,8 @@
-"""One process's share in the local stores. Who joins first starts them, who leaves last stops them.
+"""The share of one process in the local stores. The first process to join starts them, the last to leave stops them.
 
-The shares are counted by the kernel: each process holds a shared flock on `users.lock`, and whoever can turn its own into
-an exclusive one is alone. A killed process loses its flock with its life, so no count is ever wrong; stores that
-outlived their users are joined by the next one.
+The kernel counts the shares: each process holds a shared flock on `users.lock`, and a process that can turn its own
+into an exclusive one is the last. A killed process loses its flock when it ends, so the count is never wrong. Stores
+that outlive their users are joined by the next process.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ class Stores:
         self.directory = directory
         self.postgresql = PostgreSQL(directory)
         self.redis = Redis(directory)
-        self.urls: dict[str, str] = {}  # by the name of the setting; only of the stores that were asked for
+        self.urls: dict[str, str] = {}  # by the name of the setting; only for the stores that `join` asked for
         self._say = say
         self._share: int | None = None
         self._process = os.getpid()
 
     def join(self, *, postgresql: bool = True, redis: bool = True) -> None:
-        """Start what does not run yet; it stays up at least until `leave`, which the interpreter's exit calls too."""
+        """Starts the stores that do not run. They run at least until `leave`, which interpreter exit calls too."""
         with self.directory.alone():
             self._share = self.directory.open("users.lock")
             fcntl.flock(self._share, fcntl.LOCK_SH)
@@ -45,8 +45,8 @@ class Stores:
         atexit.register(self.leave)
 
     def leave(self) -> None:
-        """Give the share back; the last to do so stops the stores. Calling it again does nothing."""
-        # A fork has its parent's share in its memory, but the share is not its to give.
+        """Gives the share back. The last process to do so stops the stores. A second call does nothing."""
+        # A fork has a copy of its parent's share in memory, but only the parent may give it back.
         if self._share is None or self._process != os.getpid():
             return
         with self.directory.alone():
@@ -61,7 +61,7 @@ class Stores:
             self.redis.stop()
             self.postgresql.stop()
         except BlockingIOError:
-            pass  # somebody else still uses them
+            pass  # another process still uses them
         except StoreError as error:
             self._say(str(error))
         finally:

@@ -2,5 +2,5 @@ from __future__ import annotations
 
 import sys
 
-# structlog imports twisted where it finds it, for a module that nobody here uses. `None` says that there is no such module.
+# structlog imports twisted if it is installed, for a module that is not used here. `None` makes that import fail.
 sys.modules.setdefault("structlog.twisted", None)  # type: ignore[arg-type]

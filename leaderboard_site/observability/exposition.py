@@ -1,4 +1,4 @@
-"""/metrics, for whoever has METRICS_TOKEN: what every process of this server has counted, in Prometheus's text format."""
+"""/metrics, for clients with METRICS_TOKEN: the metrics of all processes of this server, in Prometheus text format."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from scores.api import problems
 
 PATH = "/metrics"
 
-# Not an Info, which several processes cannot have. Each says it for itself, so that an update that is under way shows.
+# Not an Info, which does not work with several processes. Each process sets its own, so that a partial update shows.
 build_info = Gauge(
     "leaderboard_build_info",
     "1 for each version of the service, and of Python, that a process runs.",
@@ -31,7 +31,7 @@ build_info.labels(VERSION, platform.python_version()).set(1)
 
 
 async def exposition(scope: Scope, receive: Receive, send: Send) -> None:
-    """404 while there is no METRICS_TOKEN, 401 without it. Outside of Django, as health is: any Host may ask."""
+    """404 if METRICS_TOKEN is not set, 401 for a request without it. Outside Django, like health: any Host may ask."""
     if not settings.METRICS_TOKEN:
         return await problems.send_response(
             problems.problem_response(404, "not_found", "There is nothing at this address."), send
@@ -42,7 +42,7 @@ async def exposition(scope: Scope, receive: Receive, send: Send) -> None:
         return await problems.send_response(
             problems.problem_response(401, "not_authenticated", detail, headers=headers), send
         )
-    text = await asyncio.to_thread(render)  # reads a file per process and kind
+    text = await asyncio.to_thread(render)  # reads a file per process and type of metric
     await problems.send_response(HttpResponse(text, content_type=CONTENT_TYPE_PLAIN_0_0_4), send)
 
 
@@ -53,22 +53,22 @@ def _has_token(scope: Scope) -> bool:
 
 def render() -> bytes:
     folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-    if folder is None:  # a server of another make, with one process
+    if folder is None:  # another server than ours, with one process
         return generate_latest(REGISTRY)
     for file in Path(folder).glob("gauge_live*_*.db"):
         if not is_alive(process := int(file.stem.rpartition("_")[2])):
-            mark_process_dead(process, folder)  # type: ignore[no-untyped-call]  # published half typed
+            mark_process_dead(process, folder)  # type: ignore[no-untyped-call]  # the package is partly typed
     registry = CollectorRegistry()
-    MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]  # published half typed
+    MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]  # the package is partly typed
     return generate_latest(registry)
 
 
 def is_alive(process: int) -> bool:
-    """A worker that was killed cannot say so, and the supervisor, which is uvicorn's, has nobody to tell."""
+    """A killed worker cannot report its end, and the supervisor is uvicorn's, which has no hook for it."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True  # it is somebody else's now, but the number is in use
+        return True  # the process belongs to another user, but the number is in use
     return True

@@ -1,4 +1,4 @@
-"""How a line in the log looks: JSON for machines, or for people. Never with the variables of a traceback, which may hold a token."""
+"""The format of log lines: JSON, or text for people. Never with the variables of a traceback: they may hold a token."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ EVERY_LINE: list[Processor] = [
 
 
 def formatter(form: str) -> dict[str, Any]:
-    """For LOGGING: `json`, or `console` (in colours, if standard error is a terminal)."""
+    """A formatter for LOGGING: `json`, or `console` (in colours if standard error is a terminal)."""
     ending: list[Processor]
     if form == "json":
         ending = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False)]
     else:
-        # structlog's own choice shows each frame's variables where rich is installed, which it is here.
+        # structlog's default shows the variables of each frame if rich is installed, which it is here.
         ending = [ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain_traceback, pad_event_to=0)]
     return {
         "()": ProcessorFormatter,
-        "foreign_pre_chain": EVERY_LINE,  # the code logs by `logging`, as its libraries do
+        "foreign_pre_chain": EVERY_LINE,  # the code logs through `logging`, as its libraries do
         "processors": [ProcessorFormatter.remove_processors_meta, *ending],
     }

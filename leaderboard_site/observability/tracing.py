@@ -1,4 +1,4 @@
-"""One request, told apart from all others: its id comes in or is made, goes out, and stands in what is logged meanwhile."""
+"""The id of a request: taken from the client or made here, sent back, and added to every log line of the request."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from prometheus_client import Counter
 from leaderboard_site.asgi_types import Application, Receive, Scope, Send
 
 HEADER = b"x-request-id"
-GOOD_ID = re.compile(rb"[A-Za-z0-9._~-]{1,64}")  # what no log, shell or page takes for anything else
-REQUEST = "leaderboard.request"  # where in the scope Django's request is, once there is one
+GOOD_ID = re.compile(rb"[A-Za-z0-9._~-]{1,64}")  # characters that are special to no log, shell or page
+REQUEST = "leaderboard.request"  # the key in the scope of Django's request, once there is one
 
-server_errors = Counter("leaderboard_server_errors", "Answers of 500 and above, by status.", ["status"])
+server_errors = Counter("leaderboard_server_errors", "Responses with a status of 500 and above, by status.", ["status"])
 
 _current: ContextVar[Scope | None] = ContextVar("current request", default=None)
 _ours = secrets.token_hex(4)  # of this process
@@ -27,9 +27,9 @@ _numbers = count(1)
 
 
 class Tracing:
-    """Gives every request that reaches `app` an id, its own if it brings a good one, and counts answers of 500 and above.
+    """Gives every request to `app` an id, the client's own if it is valid, and counts responses of 500 and above.
 
-    Around everything and not in a middleware of Django's: half of the answers never see one.
+    It wraps the whole application and is no Django middleware: half of the responses never pass through one.
     """
 
     def __init__(self, app: Application) -> None:
@@ -37,7 +37,7 @@ class Tracing:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = scope["request_id"] = _id_in(scope["headers"]) or b"%s-%x" % (_ours.encode(), next(_numbers))
-        _current.set(scope)  # for the task that uvicorn makes for each request, and the threads it waits for
+        _current.set(scope)  # for the task that uvicorn makes for each request, and for the threads it awaits
 
         async def send_with_id(message: Mapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
@@ -57,7 +57,7 @@ def _id_in(headers: list[tuple[bytes, bytes]]) -> bytes | None:
 
 
 class TracingMiddleware:
-    """Lets what Django's own handler serves be told by its user too."""
+    """Puts Django's request into the scope, so that log lines of Django's own handler have the user id too."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -69,7 +69,7 @@ class TracingMiddleware:
 
 
 def add_request(logger: logging.Logger, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """A processor of structlog's: who asked, of what is logged while somebody is answered."""
+    """A structlog processor: adds the request's id, method, path and user to a line that is logged during a request."""
     scope = _current.get()
     if scope is not None:
         event["request_id"] = scope["request_id"].decode()
@@ -80,7 +80,7 @@ def add_request(logger: logging.Logger, method: str, event: MutableMapping[str, 
 
 
 def _user_of(request: Any) -> str | None:
-    """Who it is if that is known; finding out would be a query, and this is about a line in a log."""
+    """The user, if already known: to find out would take a query, too much for a log line."""
     known = vars(request) if request is not None else {}
     if principal := known.get("_cached_user"):  # of a session
         return str(principal.get_username()) or None

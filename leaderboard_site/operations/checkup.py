@@ -1,4 +1,4 @@
-"""/healthz/deep, for administrators: asks every store, now, and says how long each took."""
+"""/healthz/deep, for administrators: asks every store and reports how long each took to answer."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FAILURES = (DatabaseError, RedisError, CopyUnusable, OSError)
 
 
 class IsStaff(BasePermission):
-    """A session of the admin's, or an access token of a user who may enter the admin."""
+    """Admits a session of the admin, or an access token of a user who may enter the admin."""
 
     def has_permission(self, request: Request, view: APIView) -> bool:
         user: Any = request.user
@@ -44,9 +44,9 @@ class IsStaff(BasePermission):
 
 
 class CheckupView(APIView):
-    """200 if every store answers and the copy is whole, else 503; each part says what it found, and in how many ms."""
+    """200 if every store answers and the copy is whole, else 503; each part says what it found, in how many ms."""
 
-    schema = None  # an address of operators, not of the API
+    schema = None  # an address for operators, not part of the API
 
     authentication_classes = (TokenAuthentication, SessionAuthentication)
     permission_classes = (IsStaff,)
@@ -70,12 +70,12 @@ class CheckupView(APIView):
 
 
 def examined(part: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    begun = time.perf_counter()
+    started = time.perf_counter()
     try:
         found = {"status": "ok"} | part()
     except FAILURES as error:
         found = {"status": "ill", "error": type(error).__name__}
-    return found | {"ms": round((time.perf_counter() - begun) * 1000, 1)}
+    return found | {"ms": round((time.perf_counter() - started) * 1000, 1)}
 
 
 def database() -> dict[str, Any]:
@@ -84,14 +84,14 @@ def database() -> dict[str, Any]:
 
 
 def redis() -> dict[str, Any]:
-    # By the client itself: the breaker's opinion is told beside it.
+    # Through the bare client: an open breaker would not ask Redis, and its state is reported separately.
     client().ping()
     return {"breaker": "open" if breaker.is_open else "closed"}
 
 
 def group() -> dict[str, Any]:
     layer: Any = get_channel_layer()
-    async_to_sync(layer.group_send)("checkup", {"type": "checkup"})  # a group that nobody is in
+    async_to_sync(layer.group_send)("checkup", {"type": "checkup"})  # a group without members
     return {}
 
 

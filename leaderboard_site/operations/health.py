@@ -1,4 +1,4 @@
-"""Answers for whoever restarts or routes around this process. Outside of Django: any Host may ask, and often."""
+"""Liveness and readiness, for supervisors and load balancers. Outside Django: any Host may ask, and often."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ DATABASE_MAY_BE_AWAY_S = 5.0
 
 
 async def health(scope: Scope, receive: Receive, send: Send) -> None:
-    """`/healthz/live`: the process answers with its version. `/healthz/ready`: it can serve, or 503 and why not."""
+    """`/healthz/live`: 200 and the version. `/healthz/ready`: 200 if this process can serve, else 503 and why not."""
     name = scope["path"].removeprefix(PREFIX)
-    if name == "live":  # touches nothing: a process that only waits for a store must not be restarted
-        status, said = 200, {"status": "ok", "version": VERSION}
+    if name == "live":  # asks no store: a process that only waits for one must not be restarted
+        status, content = 200, {"status": "ok", "version": VERSION}
     elif name == "ready":
         status, word = await readiness()
-        said = {"status": word}
+        content = {"status": word}
     else:
-        status, said = 404, {"status": "unknown"}
-    body = json.dumps(said).encode()
+        status, content = 404, {"status": "unknown"}
+    body = json.dumps(content).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})

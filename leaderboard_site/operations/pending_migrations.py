@@ -12,14 +12,14 @@ PATIENCE_S = 1.0
 
 
 class Migrations:
-    """Asks until it is current; from then on it stays so, for migrations are not taken back under a running server."""
+    """Asks the database until it has all migrations, then never again: they are not reverted under a running server."""
 
     def __init__(self) -> None:
         self._applied = False
         self._asking: asyncio.Task[bool | None] | None = None
 
     async def are_applied(self) -> bool | None:
-        """`None` if the database does not say within `PATIENCE_S`. However many ask, one thread does."""
+        """Returns `None` if the database does not answer within `PATIENCE_S`. All callers share one asking thread."""
         if self._applied:
             return True
         if self._asking is None or self._asking.done():
@@ -31,7 +31,7 @@ class Migrations:
 
 
 def has_none_pending() -> bool | None:
-    """For a thread of its own. `None` if the database does not answer."""
+    """Returns `None` if the database does not answer. It blocks and closes its connection: call it in a thread."""
     try:
         return not missing()
     except DatabaseError:
@@ -41,7 +41,7 @@ def has_none_pending() -> bool | None:
 
 
 def missing() -> list[str]:
-    """The migrations that are to be applied, by their names. Raises what the database raises."""
+    """The names of the migrations that are not applied yet. Raises what the database raises."""
     executor = MigrationExecutor(connection)
     plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
     return [f"{migration.app_label}.{migration.name}" for migration, _ in plan]

@@ -1,7 +1,7 @@
-"""The server processes: each tells once a second how it is, so that one of them can show all of them to an admin.
+"""The server processes: each publishes its status once a second, so that one of them can show all of them to an admin.
 
-What they tell is in Redis for five seconds, through Django's cache. It is for people: nothing is decided by it, and while
-Redis is away each process knows of itself only.
+A status stays in Redis for five seconds, through Django's cache. It is for people only: no decision depends on it.
+While Redis is away, a process knows only its own status.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from scores.stores.redis import breaker
 
 logger = logging.getLogger(__name__)
 
-TELL_EVERY_S = 1.0
-BELIEVED_S = 5  # a process that told nothing for so long has ended
+PUBLISH_EVERY_S = 1.0
+BELIEVED_S = 5  # a process that published nothing for so long has ended
 KEYS = "process:*"
 
 
 class Process(NamedTuple):
-    """How a server process was a moment ago. What it counted, it counted since it started."""
+    """The status of a server process, at most a second old. Counts are since its start."""
 
     host: str
     pid: int
     started_at: float  # POSIX seconds
     sockets: int
-    redis_away: bool  # its breaker is open: it reads from the database, and probes Redis
+    redis_away: bool  # its breaker is open: it reads from the database and probes Redis
     database_age_s: float  # since the database last answered it
-    compared: int  # members, by its scrub
-    repaired: int
-    rounds: int  # of the scrub around the whole board
+    compared: int  # members that its scrub compared
+    repaired: int  # members that its scrub repaired
+    rounds: int  # times its scrub went through the whole board
 
     @property
     def name(self) -> str:
@@ -47,7 +47,7 @@ class Process(NamedTuple):
 
 
 class ProcessReporter:
-    """One thread per process that tells how the process is."""
+    """A thread that publishes the status of its process every `PUBLISH_EVERY_S`."""
 
     def __init__(self) -> None:
         self._started_at = time.time()
@@ -68,7 +68,7 @@ class ProcessReporter:
             self._thread = None
 
     def here(self) -> Process:
-        """This process, now."""
+        """The status of this process, now."""
         scrub = tail.scrub
         return Process(
             host=socket.gethostname(),
@@ -85,29 +85,29 @@ class ProcessReporter:
     def _run(self) -> None:
         while not self._ended.is_set():
             try:
-                if not breaker.is_open:  # which has said so already
+                if not breaker.is_open:  # the breaker has logged the outage already
                     process = self.here()
                     cache.set(f"process:{process.name}", process, timeout=BELIEVED_S)
             except (RedisError, ConnectionInterrupted, OSError) as error:
-                logger.debug("Could not tell how this process is: %s", error)
+                logger.debug("Could not publish the status of this process: %s", error)
             except Exception:
-                logger.exception("The process reporter failed and goes on")
-            self._ended.wait(TELL_EVERY_S)
+                logger.exception("The process reporter failed and continues")
+            self._ended.wait(PUBLISH_EVERY_S)
 
 
 def everyone() -> tuple[list[Process], bool]:
-    """The processes that told how they are, this one as it is now, and whether the others could be asked."""
+    """Returns all known processes, this one as it is now, and whether Redis could be asked for the others."""
     mine = reporter.here()
     others: dict[str, Any] = {}
     asked = not breaker.is_open
     if asked:
         try:
-            # A walk over the keys: there are a handful, since the whole board is one of them.
+            # A scan of all keys is cheap: Redis holds a handful, because the whole board is one of them.
             others = cache.get_many(list(cache.iter_keys(KEYS)))  # type: ignore[attr-defined]  # django-redis's own
         except (RedisError, ConnectionInterrupted, OSError):
             asked = False
-    # Of another version, during an update, one may tell other things.
-    understood = (Process(*told) for told in others.values() if len(told) == len(Process._fields))
+    # During an update, a process of another version may publish other fields.
+    understood = (Process(*status) for status in others.values() if len(status) == len(Process._fields))
     processes = {process.name: process for process in understood}
     return sorted((processes | {mine.name: mine}).values()), asked
 

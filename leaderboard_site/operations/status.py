@@ -1,4 +1,4 @@
-"""The admin's page about the service itself: how far the log and the copy are, who serves, and a button to rebuild."""
+"""The status page of the admin: how far the log and the copy are, which processes serve, and a button to rebuild."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from . import processes
 
 logger = logging.getLogger(__name__)
 
-NEWEST = 5  # rebuilds that somebody asked for here
+NEWEST = 5  # rebuilds requested on this page
 
 
 class CopyStatus(NamedTuple):
-    """The copy in Redis beside the log. Without a state it is missing, or Redis is away."""
+    """The copy in Redis beside the log. Without a state, the copy is missing or Redis is away."""
 
     state: State | None
     head: Head
@@ -54,7 +54,7 @@ class CopyStatus(NamedTuple):
 @admin.site.admin_view
 @permission_required("scores.view_leaderboard", raise_exception=True)
 def status(request: HttpRequest) -> HttpResponse:
-    """What is known at this moment. What is of a single process stands in the row of that process."""
+    """Shows the service as it is now. Figures of a single process are in the row of that process."""
     copy, rebuilt = copy_and_last_rebuild()
     known, all_asked = processes.everyone()
     under_way = log.rebuild_under_way()
@@ -73,7 +73,7 @@ def status(request: HttpRequest) -> HttpResponse:
         "here": processes.reporter.here().name,
         "may_rebuild": request.user.has_perm("scores.rebuild_leaderboard"),
     }
-    # While something is going on, the page looks again by itself.
+    # While a rebuild is under way, the page reloads itself.
     headers = {"Cache-Control": "no-store"} | ({"Refresh": "2"} if under_way else {})
     return TemplateResponse(request, "admin/status.html", context, headers=headers)
 
@@ -82,19 +82,19 @@ def status(request: HttpRequest) -> HttpResponse:
 @admin.site.admin_view
 @permission_required("scores.rebuild_leaderboard", raise_exception=True)
 def rebuild(request: HttpRequest) -> HttpResponse:
-    """Begin a rebuild, unless one is under way. How it ended is told by the admin's log, on the page of the status."""
+    """Starts a rebuild, unless one is under way. The admin's log, shown on the status page, says how it ended."""
     if log.rebuild_under_way():
-        messages.warning(request, "A rebuild is under way already.")
+        messages.warning(request, "A rebuild is already under way.")
     else:
         user = request.user
         work = threading.Thread(target=rebuild_for, args=(user.pk, user.get_username()), name="rebuild", daemon=True)
         work.start()
-        messages.info(request, "The rebuild has begun. Readers see the old copy until the new one takes its place.")
+        messages.info(request, "The rebuild has started. Readers see the old copy until the new one replaces it.")
     return redirect("status")
 
 
 def rebuild_for(user_pk: Any, username: str) -> None:
-    """Rebuild, in a thread of its own: a million members take longer than a request should."""
+    """Rebuilds the copy. For a thread: a million members take longer than a request should."""
     started = time.monotonic()
     try:
         with log.try_rebuild_lock() as acquired:
@@ -104,7 +104,7 @@ def rebuild_for(user_pk: Any, username: str) -> None:
                 took_s = time.monotonic() - started
                 outcome = f"Rebuilt {head.members} members at event {head.seq} in {took_s:.2f} s"
             else:
-                outcome = "Rebuilt nothing: another process is at it"
+                outcome = "Rebuilt nothing: another process is rebuilding"
     except (CopyUnusable, DatabaseError) as error:
         outcome = f"Could not rebuild: {str(error).strip()}"
         logger.warning("%s asked for a rebuild, which failed: %s", username, error)
@@ -119,13 +119,13 @@ def rebuild_for(user_pk: Any, username: str) -> None:
             change_message=outcome,
         )
     except DatabaseError as error:
-        logger.warning("The admin's log has no entry for: %s, by %s (%s)", outcome, username, str(error).strip())
+        logger.warning("Could not write to the admin's log: %s, by %s (%s)", outcome, username, str(error).strip())
     finally:
         connection.close()
 
 
 def copy_and_last_rebuild() -> tuple[CopyStatus, Rebuilt | None]:
-    """The copy, the log, and the last rebuild. The copy is looked at first: the log only grows."""
+    """The copy, the log, and the last rebuild. The copy is read first: the log only grows, and must not seem behind."""
     try:
         state, rebuilt = leaderboard.state(), leaderboard.last_rebuild()
     except RedisAway:
@@ -134,7 +134,7 @@ def copy_and_last_rebuild() -> tuple[CopyStatus, Rebuilt | None]:
 
 
 def source() -> Source | None:
-    """Where a read of this moment comes from; `None` when no store answers."""
+    """The store that a read now comes from; `None` if no store answers."""
     try:
         (page,) = selectors.reader.answer_questions([PageQuestion(1, 0)])
     except NoStoreAnswers:

@@ -1,6 +1,6 @@
 """The page at `/`: the board as it is now, which its scripts then keep live through the socket.
 
-`?view=wall` is the same for a wall: the top 10 in large type, and nothing to press.
+`?view=wall` is the page for a large screen: the top 10 in large type, without controls.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from django.shortcuts import render
 from scores import selectors
 from scores.exceptions import Unavailable
 
-# Everything from here, nothing inline: a user id that slipped through as markup would still do nothing.
+# Only files of this site, nothing inline: a user id that got through as markup could still run nothing.
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-LONG = 10**10  # scores from here on need a wider column; live-leaderboard.js knows the same number
+LONG = 10**10  # scores from here on need a wider column; live-leaderboard.js has the same number
 
 
 async def board(request: HttpRequest) -> HttpResponse:
@@ -28,7 +28,7 @@ async def board(request: HttpRequest) -> HttpResponse:
     most = page.entries[0].score if page and page.entries else 0
     context = {
         "page": page,
-        # How long the line under a row is, in percent of the first one's.
+        # The length of the line under a row, in percent of the first row's.
         "lines": [(entry, f"{100 * entry.score / most if most else 0:.2f}") for entry in page.entries] if page else [],
         "long": most >= LONG,
         "wall": request.GET.get("view") == "wall",

@@ -1,4 +1,4 @@
-"""The API as a page, at `/api/docs/`, and as its OpenAPI schema, at `/api/schema/`. Every file of it is served from here."""
+"""The API as a page at `/api/docs/` and as an OpenAPI schema at `/api/schema/`. This site serves all their files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from django.views.decorators.http import require_safe
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.renderers import OpenApiJsonRenderer
 
-# Swagger UI draws its icons from data addresses, and sets no style but by script, which needs no leave.
+# Swagger UI draws its icons from data URLs and sets styles only by script, which `style-src` does not restrict.
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -26,13 +26,16 @@ def docs(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def openapi_schema(request: HttpRequest) -> HttpResponse:
-    """As docs/openapi.yaml, but with the limits of this server's settings."""
-    headers = {"Cache-Control": "max-age=300", "Access-Control-Allow-Origin": "*"}  # it is public, and tools fetch it
+    """Serves docs/openapi.yaml as JSON, with the limits of this server's settings."""
+    headers = {
+        "Cache-Control": "max-age=300",
+        "Access-Control-Allow-Origin": "*",
+    }  # public: tools on other sites fetch it
     return HttpResponse(generated(), content_type="application/vnd.oai.openapi+json", headers=headers)
 
 
 @cache
 def generated() -> bytes:
-    """The schema as JSON. Made once: settings do not change."""
+    """The schema as JSON, generated once: settings do not change."""
     document = SchemaGenerator().get_schema(request=None, public=True)
     return bytes(OpenApiJsonRenderer().render(document, renderer_context={}))

@@ -1,8 +1,8 @@
 """CPU affinity: the threads of a process that hold Python's lock in turn stay on one CPU.
 
-A second CPU is no use to them, since only one runs at a time. Left alone, the kernel wakes each on whichever CPU is idle, and
-at every turn of the lock what the one has touched must come from the other's cache: a fifth of an increment's cost. See
-docs/adr/0022.
+A second CPU is no use to them, because only one runs at a time. Without affinity, the kernel wakes each thread on an
+idle CPU, and whenever the lock changes hands, the data of the previous thread must come from another CPU's cache: a
+fifth of the cost of an increment. See docs/adr/0022.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from django.http.response import HttpResponseBase
 
 logger = logging.getLogger(__name__)
 
-# In Linux's abstract namespace: taken by whoever binds it, and free when its process has ended, however it did.
+# A socket in Linux's abstract namespace: the process that binds it has the CPU, and any end of the process frees it.
 SEAT = "\0leaderboard-cpu-{}"
 LOOK_EVERY_S = 5.0
-CROWDED = 0.25  # of the time, ready to run and not running
-IDLE = 0.5  # of the time, of a CPU that is worth moving to
+CROWDED = 0.25  # of the time, the main thread was ready but did not run: worth a move
+IDLE = 0.5  # of the time, a CPU was idle: worth moving to
 
-# Where the main thread may run by the will of whoever started us. Empty where there is no such thing (macOS).
+# The CPUs that this process may use, as its parent set them. Empty on systems without CPU affinity (macOS).
 allowed = frozenset(os.sched_getaffinity(0)) if sys.platform == "linux" else frozenset()
 
 
 def apply(*, wanted: bool) -> str:
-    """Keep this process to one CPU where CPU_AFFINITY and the machine allow it; the answer says what is in force and why."""
+    """Keeps this process to one CPU if CPU_AFFINITY and the machine allow it. Returns what is in force and why."""
     if not wanted:
         return "off, by CPU_AFFINITY"
     if len(allowed) < 2:
@@ -63,40 +63,40 @@ class Seat:
         self._ended = threading.Event()
 
     def take(self) -> None:
-        """Keep the calling thread, and those that it starts from now on, on a CPU that is free; if one is."""
+        """Keeps the calling thread, and the threads that it starts from now on, on a free CPU, if there is one."""
         self._main = threading.get_native_id()
         if self._move_to(random.sample(sorted(allowed), len(allowed))):
             self._ended.clear()
             threading.Thread(target=self._watch, name="seat", daemon=True).start()
 
     def leave(self) -> None:
-        """Let other processes have the CPU."""
+        """Frees the CPU for other processes of this service."""
         self._ended.set()
         if self._claim is not None:
             self._claim.close()
             self._claim = None
 
     def _watch(self) -> None:
-        """Somebody else may work on this CPU as well, another container of this service say, and the kernel cannot move us."""
+        """Moves this process when its CPU is busy with other work (another container's): the kernel cannot move it."""
         try:
             before = _times(self._main)
-            # Not all of them in the same moment: they would change places.
+            # At random times: processes that moved at the same moment would swap places.
             while not self._ended.wait(LOOK_EVERY_S * random.uniform(0.8, 1.2)):  # noqa: S311  no secret
                 now = _times(self._main)
                 if self._move_to(better_cpus(before, now)):
-                    logger.info("Moved to CPU %s, which had time", self.cpu)
+                    logger.info("Moved to CPU %s, which was idle", self.cpu)
                 before = now
         except OSError as error:
-            logger.info("Stays on CPU %s, since nobody says how busy it is: %s", self.cpu, error)
+            logger.info("Stays on CPU %s: cannot read how busy the CPUs are: %s", self.cpu, error)
 
     def _move_to(self, cpus: list[int]) -> bool:
-        """Move to the first of `cpus` that nobody has."""
+        """Moves to the first of `cpus` that is free. Returns whether there was one."""
         for cpu in cpus:
             claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             try:
                 claim.bind(SEAT.format(cpu))
                 self._keep_on(cpu)
-            except OSError:  # taken, or not to be had
+            except OSError:  # another process has it, or the kernel refuses it
                 claim.close()
                 continue
             if self._claim is not None:
@@ -112,11 +112,11 @@ class Seat:
                 if self.cpu is None or os.sched_getaffinity(thread) == {self.cpu}:
                     os.sched_setaffinity(thread, {cpu})
             except ProcessLookupError:
-                pass  # has ended meanwhile
+                pass  # the thread has ended
 
 
 def better_cpus(before: Times, now: Times) -> list[int]:
-    """The CPUs that had time while this process had to wait for its own, the idlest first."""
+    """The CPUs that were idle while this process waited for its own, the idlest first."""
     took = now.clock - before.clock
     if now.waited - before.waited < CROWDED * took:
         return []
@@ -125,7 +125,7 @@ def better_cpus(before: Times, now: Times) -> list[int]:
 
 
 def _times(thread: int) -> Times:
-    """By proc(5): `schedstat` in nanoseconds, and `stat` in clock ticks, of which the fourth and fifth are idle ones."""
+    """From proc(5): `schedstat` is in nanoseconds, `stat` in clock ticks; numbers four and five are idle time."""
     _, waited_ns, _ = Path(f"/proc/self/task/{thread}/schedstat").read_text().split()
     lines = [
         line.split() for line in Path("/proc/stat").read_text().splitlines() if line[:3] == "cpu" and line[3] != " "
@@ -136,13 +136,13 @@ def _times(thread: int) -> Times:
 
 
 def roam() -> None:
-    """Let the calling thread run anywhere."""
+    """Lets the calling thread run on every CPU of `allowed`."""
     if allowed:
         os.sched_setaffinity(0, allowed)
 
 
 def roaming(get_response: Callable[[HttpRequest], HttpResponseBase]) -> Callable[[HttpRequest], HttpResponseBase]:
-    """Middleware: sync views have threads of their own, and much of what those do (hashing a password) wants no lock."""
+    """Middleware: sync views have separate threads, whose longest work (hashing a password) does not hold the lock."""
 
     def middleware(request: HttpRequest) -> HttpResponseBase:
         roam()

@@ -1,4 +1,4 @@
-"""What runs beside the requests of a server process: the tail, the hub, the herald and the lanes; started once, ended in order."""
+"""What runs beside the requests of a server process, such as the tail and the hub: started once, ended in order."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 def start() -> None:
-    """Start what is not running. Cheap to call again, which servers without a lifespan (daphne) rely on."""
+    """Starts what is not running. Cheap to call for each request, as a server without a lifespan (daphne) needs it."""
     if not hub.running:
         calm_garbage_collection()
         logger.info("CPU affinity: %s", affinity.apply(wanted=settings.CPU_AFFINITY))
@@ -36,10 +36,10 @@ def start() -> None:
 
 
 def calm_garbage_collection() -> None:
-    """Leave out what was imported, which lives as long as the process, and look less often at what came after.
+    """Excludes imported objects, which live as long as the process, and collects later objects less often.
 
-    With Python's own thresholds a full collection of Django's 300,000 objects stops every request for 50 to 100 ms, and
-    many come while thousands of sockets open: each is a few hundred objects that stay.
+    With Python's default thresholds, a full collection of Django's 300,000 objects stops all requests for 50 to 100 ms.
+    Many collections happen while thousands of sockets open, because each socket keeps a few hundred objects.
     """
     gc.collect()
     gc.freeze()
@@ -47,7 +47,7 @@ def calm_garbage_collection() -> None:
 
 
 async def stop() -> None:
-    """Work off the waiting increments, then end everything else. No request may be running any more."""
+    """Commits the waiting increments, then ends everything else. No request may be running any more."""
     await asyncio.to_thread(writer.batcher.close)
     await hub.stop()
     await asyncio.to_thread(refusals.batcher.close)
@@ -70,6 +70,6 @@ async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
             await send({"type": "lifespan.startup.complete"})
         elif message["type"] == "lifespan.shutdown":
             await stop()
-            logger.info("Process %d has ended in order", os.getpid())
+            logger.info("Process %d has ended cleanly", os.getpid())
             await send({"type": "lifespan.shutdown.complete"})
             return

@@ -1,6 +1,7 @@
-"""The production server: uvicorn, and every option of it that matters here. `python -m leaderboard_site.server`
+"""The production server: uvicorn, with all its options that matter here. `python -m leaderboard_site.server`
 
-All configuration is in the environment; what is missing or wrong is told in one go. Nothing local is imported from here.
+All configuration is in the environment; all missing or wrong variables are reported at once. This module imports
+nothing from `local`.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def main() -> None:
 
 
 def set_up() -> None:
-    """Load settings and apps, or end with status 1 and the list of what is wrong with the environment."""
+    """Loads settings and apps, or exits with status 1 and a list of all mistakes in the environment."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "leaderboard_site.settings")
     make_room_for_metrics()
     try:
@@ -42,9 +43,9 @@ def set_up() -> None:
 
 
 def make_room_for_metrics() -> None:
-    """A folder in which the processes keep their counts, for any of them to add up; if somebody may ask for them.
+    """If METRICS_TOKEN is set, creates the folder where the processes keep their metrics, so that each can add them up.
 
-    Before the settings are read: prometheus_client looks for it once, when it is imported, and the workers inherit it.
+    It runs before the settings are read: prometheus_client looks for the folder once, on import. Workers inherit it.
     """
     if not Reader().text("METRICS_TOKEN", "") or "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         return
@@ -53,19 +54,19 @@ def make_room_for_metrics() -> None:
 
 
 def refuse_taken_port(host: str, port: int) -> None:
-    """End with status 1 if nobody could listen there, before anything is started for it."""
+    """Exits with status 1 if the port is taken or not allowed, before anything else is started."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
-            sys.exit(f"Cannot listen on {host} port {port}: {error.strerror}. Choose another with PORT or HOST.")
+            sys.exit(f"Cannot listen on {host} port {port}: {error.strerror}. Set PORT or HOST to another.")
 
 
 def serve(listening: Callable[[], None] = lambda: None) -> None:
-    """Serve until SIGTERM or SIGINT, then let what is under way end. Calls `listening` once connections are taken."""
+    """Serves until SIGTERM or SIGINT, then lets running requests end. Calls `listening` once it accepts connections."""
     allow_many_sockets()
-    # uvicorn raises the signal that ended it once more when all is done. An orderly end is status 0, without a traceback.
+    # After its shutdown, uvicorn raises the signal that ended it again. A clean end is status 0, without a traceback.
     signal.signal(signal.SIGTERM, _exit)
     options = config()
     try:
@@ -81,42 +82,42 @@ def serve(listening: Callable[[], None] = lambda: None) -> None:
 
 def config() -> uvicorn.Config:
     return uvicorn.Config(
-        "leaderboard_site.asgi:application",  # a name, since each worker process imports it anew
+        "leaderboard_site.asgi:application",  # a name, because each worker process imports it
         host=settings.HOST,
         port=settings.PORT,
         workers=settings.WORKERS,
         backlog=4096,
         loop="uvloop",
         http="leaderboard_site.server.protocol:HttpProtocol",
-        # Deflate would cost each socket 34 KiB, and each frame more than sending it; nobody has a long frame to send us.
+        # Deflate would cost 34 KiB per socket, and more per frame than sending it; no client has long frames to send.
         ws="leaderboard_site.server.protocol:SocketProtocol",
         ws_per_message_deflate=False,
         ws_max_size=1024,
         ws_ping_interval=12,
-        ws_ping_timeout=12,  # together with what is above it: whoever reads nothing is closed within 30 s
+        ws_ping_timeout=12,  # with the interval above: a client that reads nothing is closed within 30 s
         lifespan="on",
-        timeout_keep_alive=75,  # longer than the 60 s of the usual proxy, which must be the one to hang up
+        timeout_keep_alive=75,  # longer than the usual 60 s of proxies: the proxy must be the one that closes
         timeout_graceful_shutdown=20,
-        # With nobody trusted, what a client writes about its own address and scheme is not even read.
+        # Without trusted proxies, headers in which a client states its own address and scheme are not even read.
         proxy_headers=bool(settings.TRUSTED_PROXIES),
         forwarded_allow_ips=settings.TRUSTED_PROXIES,
         server_header=False,
-        access_log=False,  # the proxy has one, and a line per request costs more than some requests
+        access_log=False,  # the proxy has one, and a log line costs more than some requests
         log_config=None,  # settings.LOGGING
     )
 
 
 def allow_many_sockets() -> None:
-    """Raise the limit on open files to what this user may have: the usual 1,024 would be the limit on sockets."""
+    """Raises the limit on open files to this user's maximum: the usual 1,024 would limit the sockets."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     except (ValueError, OSError):
-        pass  # macOS says "unlimited" and means 10,240
+        pass  # macOS reports "unlimited" but allows 10,240
 
 
 class Server(uvicorn.Server):
-    """Tells when it listens, which uvicorn only logs."""
+    """Calls `listening` once it accepts connections, which uvicorn only logs."""
 
     def __init__(self, config: uvicorn.Config, listening: Callable[[], None]) -> None:
         super().__init__(config)

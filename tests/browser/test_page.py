@@ -152,11 +152,11 @@ def test_an_empty_board_says_so(server: Server, open_page: OpenPage) -> None:
     page = open_page(f"{server.url}/")
 
     wait_for_state(page, "live")
-    expect(page.get_by_text("Nobody has scored yet.")).to_be_visible()
+    expect(page.get_by_text("No scores yet.")).to_be_visible()
     put(ann=1)
 
     wait_for_players(page, "ann")
-    expect(page.get_by_text("Nobody has scored yet.")).to_be_hidden()
+    expect(page.get_by_text("No scores yet.")).to_be_hidden()
 
 
 # Safe
@@ -214,7 +214,7 @@ def test_from_sign_up_to_the_first_score(server: Server, open_page: OpenPage) ->
     mine = page.locator("tbody tr.me")
     expect(mine.locator("bdi")).to_have_text("ann")
     expect(mine.locator(".score span")).to_have_text("10")
-    expect(page.get_by_text("+10, that makes 10")).to_be_visible()
+    expect(page.get_by_text("+10: your score is 10")).to_be_visible()
 
 
 def test_a_mistake_is_explained_and_can_be_mended(server: Server, open_page: OpenPage) -> None:
@@ -288,13 +288,13 @@ def test_my_row_is_pinned_while_it_is_outside_the_top(server: Server, open_page:
 
 def test_simulated_players_come_and_score(server: Server, open_page: OpenPage) -> None:
     page = open_page(f"{server.url}/")
-    switch = page.get_by_role("switch", name="Bring some players")
+    switch = page.get_by_role("switch", name="Add simulated players")
 
     switch.check()
     expect(page.locator("tbody tr[data-user]").nth(1)).to_be_visible()
     switch.uncheck()
 
-    expect(page.get_by_text("Simulated ones, who score for a minute.")).to_be_visible()
+    expect(page.get_by_text("They score for one minute.")).to_be_visible()
     assert {name for _, name, _ in players(page)} <= {"Amara", "Ines", "Kofi", "Leila", "Linnea", "Mateo"}
 
 

@@ -13,7 +13,7 @@ from websockets.sync.client import connect
 
 from realtime import frames
 from realtime.hub import TOP
-from realtime.routing import nobody, websocket_urlpatterns
+from realtime.routing import denied, websocket_urlpatterns
 from scores import services
 from scores.models import MAX_TOTAL
 from scores.user_id import MAX_LENGTH
@@ -37,7 +37,7 @@ def references(value: Any) -> list[str]:
 
 
 def test_each_address_of_the_sockets_is_a_channel() -> None:
-    patterns = [pattern for pattern in websocket_urlpatterns if pattern.callback is not nobody]
+    patterns = [pattern for pattern in websocket_urlpatterns if pattern.callback is not denied]
 
     taken_by = [[bool(re.match(str(p.pattern), address.removeprefix("/"))) for p in patterns] for address in ADDRESSES]
 

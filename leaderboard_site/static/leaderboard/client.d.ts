@@ -4,37 +4,37 @@ export interface Entry {
   score: number;
 }
 
-/** The whole top 10, best first, right after event `seq` of `epoch`. */
+/** The whole top 10, best first, as of event `seq` of `epoch`. */
 export interface Update {
   type: "leaderboard_update";
   leaderboard: Entry[];
-  /** Which log `seq` counts in: of two epochs, nothing can be said about before and after. */
+  /** The log that `seq` counts in. The seqs of two epochs cannot be compared. */
   epoch: string;
   seq: number;
-  /** Whole seconds for which nobody could say whether there are newer events; absent while somebody can. */
+  /** Whole seconds since the service could last look for newer events; absent while it can. */
   age?: number;
 }
 
-/** What can be said about the board that was shown last. */
+/** The state of the board that was shown last. */
 export interface State {
   /**
-   * - `connecting`: there is none yet
-   * - `live`: each change comes at once
-   * - `polling`: sockets are blocked; it is asked for every five seconds
-   * - `stale`: connected, but there may be newer events that nobody here can know of
-   * - `reconnecting`: the connection is lost, and looked for
-   * - `paused`: nobody looks at the page
+   * - `connecting`: there is no board yet
+   * - `live`: each change arrives at once
+   * - `polling`: sockets are blocked; the client requests the board every five seconds
+   * - `stale`: connected, but the service cannot look for newer events
+   * - `reconnecting`: the connection is lost, and the client tries to restore it
+   * - `paused`: the page is hidden
    * - `closed`: by `close()`
    */
   state: "connecting" | "live" | "polling" | "stale" | "reconnecting" | "paused" | "closed";
-  /** When it was last known to be the newest; undefined while it is, and when there is none. */
+  /** When the board was last known to be current; undefined while it is, and while there is no board. */
   since: Date | undefined;
 }
 
 export interface Options {
-  /** Where to ask while sockets are blocked; by default `/api/v1/leaderboard` on the socket's host. */
+  /** The URL to poll while sockets are blocked; by default `/api/v1/leaderboard` on the socket's host. */
   api?: string | URL;
-  /** Whether to hang up while the page is hidden; by default true. */
+  /** Whether to disconnect while the page is hidden; by default true. */
   pause?: boolean;
 }
 

@@ -1,5 +1,5 @@
 /**
- * The top 10 of a leaderboard, kept up to date: through its socket, or by asking every few seconds where sockets are
+ * The top 10 of a leaderboard, kept up to date through its socket, or by polling every few seconds where sockets are
  * blocked. It has no dependencies and runs in browsers. Types are in client.d.ts.
  *
  * @typedef {import("./client.d.ts").Entry} Entry
@@ -10,17 +10,17 @@
 
 const FIRST_WAIT_MS = 1_000;
 const LONGEST_WAIT_MS = 30_000;
-const LIVED_MS = 5_000; // a connection that lasted this long was a good one: the next failure starts from the first wait
-const QUIET_MS = 30_000; // the server repeats its frame every 25 s; from here on nobody can call the board live
-const SILENT_MS = 60_000; // two of them missed: the line is dead
+const LIVED_MS = 5_000; // after a connection that lasted this long, the waits start again from the first
+const QUIET_MS = 30_000; // the server repeats its frame every 25 s; without one for this long, the board is stale
+const SILENT_MS = 60_000; // two of them are missing: the connection is dead
 const POLL_AFTER = 3; // failures in a row
 const POLL_MS = 5_000;
-const STALE_S = 2; // what the server calls stale in its frames
-const HIDDEN_MS = 5_000; // a look at another tab costs no new connection
+const STALE_S = 2; // from this age on, the server calls a board stale in its frames
+const HIDDEN_MS = 5_000; // a short visit to another tab costs no new connection
 
 /**
- * How long to wait after so many failures in a row. Full jitter: a thousand pages that lost one server must not come
- * back as one wave.
+ * How long to wait after this many failures in a row. Full jitter: a thousand pages that lost one server must not come
+ * back at the same time.
  *
  * @param {number} failures from 1
  * @param {() => number} random
@@ -30,7 +30,7 @@ export function waitMs(failures, random = Math.random) {
 }
 
 /**
- * Whether `update` is known to be older than what is shown. Of another epoch nothing is known.
+ * Whether `update` is known to be older than `shown`. Updates of two epochs cannot be compared.
  *
  * @param {Update} update
  * @param {Update | undefined} shown
@@ -53,7 +53,7 @@ export function ranked(entries) {
 }
 
 /**
- * What an answer of `GET /api/v1/leaderboard` says, in the shape of a frame. The epoch is the beginning of its ETag.
+ * Converts a response of `GET /api/v1/leaderboard` to the shape of a frame. The epoch is the first part of its ETag.
  *
  * @param {{leaderboard: (Entry & {rank: number})[], seq: number}} body
  * @param {string} etag
@@ -66,8 +66,8 @@ export function updateOf({ leaderboard, seq }, etag) {
 }
 
 /**
- * Dispatches `update` (its detail an {@link Update}) when there is a board that is not older than the one before, and
- * `state` (its detail a {@link State}) when what can be said about it changes. Goes on for ever, until `close()`.
+ * Dispatches `update` (its detail is an {@link Update}) for each board that is not older than the one before, and
+ * `state` (its detail is a {@link State}) when the state of the board changes. Keeps trying until `close()`.
  */
 export class LeaderboardClient extends EventTarget {
   #url;
@@ -78,24 +78,24 @@ export class LeaderboardClient extends EventTarget {
   #failures = 0;
   #paused = false;
   #closed = false;
-  /** @type {"socket" | "polling" | undefined} what the board comes through right now */
+  /** @type {"socket" | "polling" | undefined} what brings the board right now */
   #line;
   #stale = false;
-  /** @type {number | undefined} when the board was last known to be the newest one */
+  /** @type {number | undefined} when the board was last known to be current, in ms since 1970 */
   #knownAt;
   /** @type {Update | undefined} */
   #newest;
   /** @type {State} */
   #state = { state: "connecting", since: undefined };
   #etag = "";
-  /** @type {AbortController | undefined} there while it polls */
+  /** @type {AbortController | undefined} set while the client polls */
   #polling;
   /** @type {Record<string, ReturnType<typeof setTimeout>>} */
   #timers = {};
   #listening = new AbortController();
 
   /**
-   * @param {string | URL} url of the socket: "wss://scores.example.org/ws/leaderboard/". In a page it may be relative.
+   * @param {string | URL} url of the socket: "wss://scores.example.org/ws/leaderboard/"; in a page it may be relative
    * @param {Options} options
    */
   constructor(url, { api, pause = true } = {}) {
@@ -110,17 +110,17 @@ export class LeaderboardClient extends EventTarget {
     this.#open();
   }
 
-  /** The last `update`, if there was one. */
+  /** The newest update, if there was one. */
   get newest() {
     return this.#newest;
   }
 
-  /** The last `state`. */
+  /** The current state. */
   get state() {
     return this.#state;
   }
 
-  /** Ends it for good. */
+  /** Disconnects for good. */
   close() {
     this.#closed = true;
     this.#listening.abort();
@@ -152,7 +152,7 @@ export class LeaderboardClient extends EventTarget {
     this.#take("socket", update, update.age);
   }
 
-  /** The socket is gone, or as good as gone: try again later, and ask meanwhile if this goes on. */
+  /** The socket is closed or dead: connect again later, and poll until then after several failures. */
   #lose() {
     if (this.#closed || this.#paused || !this.#socket) return;
     const lived = performance.now() - this.#openedAt > LIVED_MS;
@@ -174,7 +174,7 @@ export class LeaderboardClient extends EventTarget {
     const socket = this.#socket;
     this.#socket = undefined;
     if (!socket) return;
-    // A dead line can take minutes to say that it is closed.
+    // A dead connection can take minutes to report its close.
     socket.onopen = socket.onmessage = socket.onclose = null;
     socket.close();
     clearTimeout(this.#timers.quiet);
@@ -197,7 +197,7 @@ export class LeaderboardClient extends EventTarget {
       const age = Number(answer.headers.get("X-Leaderboard-Age"));
       const back = this.#line === undefined;
       if (update) this.#take("polling", update, age > STALE_S ? age : undefined);
-      if (back) this.#retry(); // who answers again may take sockets again
+      if (back) this.#retry(); // a server that answers again may accept sockets again
     } catch {
       if (this.#polling !== polling) return;
       if (this.#line === "polling") this.#line = undefined;
@@ -237,7 +237,7 @@ export class LeaderboardClient extends EventTarget {
     const fresh = state === "live" || state === "polling";
     const since = fresh || this.#knownAt === undefined ? undefined : new Date(this.#knownAt);
     const before = this.#state;
-    // An age is told in whole seconds, so the same moment comes out a little different each time.
+    // An age comes in whole seconds, so the same moment differs a little each time.
     if (state === before.state && Math.abs(Number(since ?? 0) - Number(before.since ?? 0)) < 2000) return;
     this.#state = { state, since };
     this.dispatchEvent(new CustomEvent("state", { detail: this.#state }));

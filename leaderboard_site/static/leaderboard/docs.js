@@ -1,4 +1,4 @@
-// The page of the API: Swagger UI on the schema of this server.
+// The API reference: Swagger UI with the schema of this server.
 
 const docs = document.getElementById("docs");
 const schema = docs?.dataset.schema;
@@ -10,5 +10,5 @@ SwaggerUIBundle({
   presets: [SwaggerUIBundle.presets.apis],
   layout: "BaseLayout",
   deepLinking: true,
-  validatorUrl: null, // the default asks a server elsewhere
+  validatorUrl: null, // the default sends the schema to another site
 });

@@ -1,9 +1,9 @@
 /**
- * `<live-leaderboard src="wss://scores.example.org/ws/leaderboard/">`: the top 10 as a table that moves.
+ * `<live-leaderboard src="wss://scores.example.org/ws/leaderboard/">`: the top 10 as a live table.
  *
- * It takes over a table that the server rendered into it, and makes one where there is none. Its styles are in
- * live-leaderboard.css, which the page links. Attributes: `src`, the socket; `api`, where to ask while sockets are
- * blocked; `me`, the user id whose row is marked. It dispatches the events of its client, `update` and `state`.
+ * It uses a table that the server rendered into it, or makes one. Its styles are in live-leaderboard.css, which the
+ * page links. Attributes: `src`, the URL of the socket; `api`, the URL to poll while sockets are blocked; `me`, the
+ * user id whose row is marked. It dispatches the events of its client, `update` and `state`.
  *
  * @typedef {import("./client.js").Entry} Entry
  * @typedef {import("./client.js").State} State
@@ -16,8 +16,8 @@ import { part } from "./parts.js";
 
 const GLIDE_MS = 450;
 const COUNT_MS = 600;
-const MARK_MS = 4_000; // for which a row shows how far it moved
-const TELL_EVERY_MS = 10_000; // the most a screen reader hears
+const MARK_MS = 4_000; // how long a row shows how far it moved
+const TELL_EVERY_MS = 10_000; // at least, between two sentences for screen readers
 const LONG = 1e10; // scores from here on need a wider column
 const EASE = "cubic-bezier(0.2, 0, 0, 1)";
 
@@ -75,12 +75,12 @@ export class LiveLeaderboard extends HTMLElement {
     } else this.#connect();
   }
 
-  /** The client that it shows. */
+  /** The client whose board is shown. */
   get client() {
     return this.#client;
   }
 
-  /** Where the player of `me` stands, `{rank, score}`; shown under the table while they are not among the top 10. */
+  /** Rank and score of the player `me`, `{rank, score}`; shown under the table while they are not in the top 10. */
   get standing() {
     return this.#standing;
   }
@@ -122,7 +122,7 @@ export class LiveLeaderboard extends HTMLElement {
     const foot = table.createTFoot();
     const mine = new Line(filled(foot.insertRow()));
     mine.row.className = "me";
-    // What has changed, in a sentence: as a live region the table would read out every frame.
+    // A sentence about what has changed: as a live region, the table would read out every frame.
     const news = document.createElement("p");
     news.className = "hidden";
     news.setAttribute("role", "status");
@@ -158,7 +158,7 @@ export class LiveLeaderboard extends HTMLElement {
     const { foot, mine } = this.#parts;
     const { row } = mine;
     foot.hidden = me === null;
-    row.classList.toggle("unneeded", me !== null && this.#lines.has(me)); // keeps its place: nothing below it jumps
+    row.classList.toggle("unneeded", me !== null && this.#lines.has(me)); // keeps its space: nothing below it jumps
     if (me === null) return;
     label(row, me);
     const top = this.#client?.newest?.leaderboard[0]?.score;
@@ -166,7 +166,7 @@ export class LiveLeaderboard extends HTMLElement {
     mine.show({ rank: this.#standing?.rank, score, share: top ? Math.min(1, score / top) : 0, quiet: true });
   }
 
-  // What can be said about it
+  // The state
 
   /** @param {State} state */
   #tell({ state, since }) {
@@ -189,7 +189,7 @@ export class LiveLeaderboard extends HTMLElement {
   }
 
   /**
-   * Who leads, if that has changed and nothing was said for a while.
+   * Says who leads, if that has changed and `TELL_EVERY_MS` has passed since the last sentence.
    *
    * @param {Entry[]} entries best first
    */
@@ -198,7 +198,7 @@ export class LiveLeaderboard extends HTMLElement {
     const said = `${leader.userId} leads`;
     if (this.#told.startsWith(said) || performance.now() - this.#toldAt < TELL_EVERY_MS) return;
     if (this.#toldAt === -Infinity) {
-      // The table itself is there to be read; what is new begins after it.
+      // A screen reader can read the table itself; only later changes are news.
       this.#told = said;
       this.#toldAt = performance.now();
     } else this.#say(`${said} with ${numbers.format(leader.score)}.`);
@@ -218,15 +218,15 @@ export class LiveLeaderboard extends HTMLElement {
 /** @type {Partial<Record<State["state"], string>>} */
 const TITLES = {
   live: "Each change is shown at once",
-  polling: "The live connection is blocked, so the board is asked for every few seconds",
-  stale: "Connected, but nobody can say whether there are newer scores",
+  polling: "The live connection is blocked, so the page loads the board every few seconds",
+  stale: "Connected, but the service cannot look for newer scores right now",
   reconnecting: "The connection is lost; this is the last known board",
-  paused: "Nobody looked at this page; it reconnects now",
+  paused: "This page was hidden; it reconnects now",
 };
 
-/** One row, and what it shows at the moment. */
+/** One row, and what it shows now. */
 class Line {
-  /** @type {number | "new" | undefined} the rank at which it last stood still, while it shows how far it moved since */
+  /** @type {number | "new" | undefined} the rank before it moved, while it shows how far */
   markedFrom;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   marking;
@@ -248,10 +248,10 @@ class Line {
 
   /**
    * @param {object} what
-   * @param {number | undefined} what.rank undefined while the player has none
+   * @param {number | undefined} what.rank undefined while the player has no score
    * @param {number} what.score
    * @param {number} what.share of the highest score, 0 to 1
-   * @param {boolean} what.quiet without a movement
+   * @param {boolean} what.quiet without animation
    */
   show({ rank, score, share, quiet }) {
     if (!quiet && rank !== undefined) this.#mark(rank);
@@ -264,7 +264,7 @@ class Line {
   }
 
   /**
-   * How far it has moved since it last stood still.
+   * Shows how far the row has moved since it last stood still.
    *
    * @param {number} rank
    */
@@ -292,7 +292,7 @@ class Line {
   }
 
   /**
-   * From the number that is shown, be it on its way, to the new one.
+   * Counts from the number that is shown now, even in mid-animation, to the new one.
    *
    * @param {number} score
    * @param {boolean} quiet
@@ -311,15 +311,15 @@ class Line {
     step(quiet || still.matches || document.hidden ? Infinity : started);
   }
 
-  /** Where it belongs in the table, and where it is drawn: on its way the two differ. */
+  /** Where the row is in the layout, and where it is drawn: during a glide the two differ. */
   position() {
     return { belongs: this.row.offsetTop, drawn: this.row.getBoundingClientRect().top };
   }
 
   /**
-   * First, last, invert, play: it is in its new place already, and is drawn on the way there.
+   * First, last, invert, play: the row is in its new place already, and is drawn on the way there.
    *
-   * @param {{belongs: number, drawn: number} | undefined} before its position, if it had one
+   * @param {{belongs: number, drawn: number} | undefined} before its position before the change, if it had one
    */
   glide(before) {
     const { row } = this;
@@ -327,7 +327,7 @@ class Line {
       row.animate({ opacity: [0, 1] }, { duration: GLIDE_MS, easing: EASE });
       return;
     }
-    // With twenty frames a second, one that began anew with each would never arrive.
+    // With twenty frames a second, a glide that each frame restarted would never end.
     if (before.belongs === row.offsetTop) return;
     this.gliding?.cancel();
     const by = before.drawn - row.getBoundingClientRect().top;
@@ -338,7 +338,7 @@ class Line {
 }
 
 /**
- * Put the rows into the table in this order, touching only those that are elsewhere.
+ * Puts the rows into the table in this order, and touches only rows in another place.
  *
  * @param {HTMLTableSectionElement} body
  * @param {HTMLTableRowElement[]} rows
@@ -365,7 +365,7 @@ function filled(row) {
 }
 
 /**
- * As text, and isolated: a user id may hold markup, and marks that turn its neighbours around.
+ * Shows a user id as text, isolated: it may contain markup, or control characters that reorder the text around it.
  *
  * @param {HTMLTableRowElement} row
  * @param {string} userId
@@ -380,7 +380,7 @@ function emptyRow() {
   row.className = "empty";
   const cell = row.insertCell();
   cell.colSpan = 4;
-  cell.textContent = "Nobody has scored yet.";
+  cell.textContent = "No scores yet.";
   return row;
 }
 

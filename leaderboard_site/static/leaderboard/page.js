@@ -1,11 +1,11 @@
-/** The page at `/`: the element, who plays, and in local runs something to play with. */
+/** The page at `/`: the live board, the account of the player, and in local runs a play area. */
 
 import { LiveLeaderboard } from "./live-leaderboard.js";
 import { part } from "./parts.js";
 import { Problem, Session } from "./session.js";
 
 const STANDING_EVERY_MS = 2_000;
-const STANDING_LOOK_MS = 15_000; // what others do below the top 10 makes no frame
+const STANDING_LOOK_MS = 15_000; // changes below the top 10 cause no frame
 const PLAY_MS = 60_000;
 
 const board = part(document, "live-leaderboard", LiveLeaderboard);
@@ -24,10 +24,10 @@ if (dialog) {
   if (play) playArea(play, askToSignUp);
 }
 
-// Who plays
+// The account
 
 /**
- * Answers with what opens the dialog for a newcomer, and goes on with its argument when they are in.
+ * Returns a function that opens the dialog to sign up, and calls its argument once the player is signed in.
  *
  * @param {HTMLDialogElement} dialog
  * @returns {(afterwards: () => void) => void}
@@ -94,11 +94,11 @@ function account(dialog) {
 /** @param {unknown} error */
 function explain(error) {
   if (!(error instanceof Problem)) return "The service cannot be reached. Please try again.";
-  if (error.code === "no_active_account") return "There is no such name with this password.";
+  if (error.code === "no_active_account") return "Wrong name or password.";
   return Object.values(error.errors).flat().join(" ") || error.message;
 }
 
-/** Keeps the row under the table true: asks after each frame and now and then, and only while the row is needed. */
+/** Keeps the row under the table current: asks after each frame and every 15 s, and only while the row is needed. */
 function standing() {
   let asking = false;
   let askedAt = -Infinity;
@@ -113,7 +113,7 @@ function standing() {
       const found = await session.standing();
       if (session.userId === me) board.standing = found;
     } catch {
-      // The state above the table says that the service is away; the row is from the same time as the table.
+      // The state above the table says that the service is away; the row is as old as the table.
     } finally {
       asking = false;
     }
@@ -139,7 +139,7 @@ function playArea(play, askToSignUp) {
     said.value = `+${points} …`;
     try {
       const total = await session.increment(points);
-      said.value = `+${points}, that makes ${total.toLocaleString("en")}`;
+      said.value = `+${points}: your score is ${total.toLocaleString("en")}`;
       session.dispatchEvent(new Event("score"));
     } catch (error) {
       said.value = explain(error);
@@ -169,10 +169,10 @@ function playArea(play, askToSignUp) {
   toggle.addEventListener("change", async () => {
     if (!toggle.checked) return leave();
     const { SimulatedPlayers } = await import("./play.js");
-    if (!toggle.checked) return; // changed their mind while it was loading
+    if (!toggle.checked) return; // switched off while it was loading
     players?.leave();
     players = new SimulatedPlayers(location.origin);
     leaving = setTimeout(leave, PLAY_MS);
-    hint.textContent = "They come one by one, and leave after a minute.";
+    hint.textContent = "They join one by one and leave after a minute.";
   });
 }

@@ -1,8 +1,8 @@
-/** The elements that a module's template promises: each is looked for by its selector and comes with its type. */
+/** Finds the elements that a module expects in its template, by selector and with their type. */
 
 /**
- * The first element below `root` that `selector` finds. Throws an error that names the selector where there is none, or
- * one of another kind: template and module do not belong together then.
+ * Returns the first element below `root` that matches `selector`. Throws an error that names the selector if there is
+ * none, or one of another kind: then the template does not fit the module.
  *
  * @template {Element} Kind
  * @param {ParentNode} root
@@ -12,6 +12,6 @@
  */
 export function part(root, selector, kind) {
   const found = root.querySelector(selector);
-  if (!(found instanceof kind)) throw new Error(`There is no ${kind.name} at "${selector}"`);
+  if (!(found instanceof kind)) throw new Error(`There is no ${kind.name} that matches "${selector}"`);
   return found;
 }

@@ -1,11 +1,11 @@
-/** Simulated players, who use the API as real ones do: so that there is something to see on a new board. */
+/** Simulated players, who use the API as real players do, so that a new board has something to show. */
 
 import { Problem, Session } from "./session.js";
 
 const NAMES = ["Amara", "Ines", "Kofi", "Leila", "Linnea", "Mateo", "Mina", "Oskar", "Ravi", "Tomasz", "Yuki", "Zoë"];
-const PASSWORD = "nobody is at the keyboard"; // no secret: whoever can open this page may play them
+const PASSWORD = "nobody is at the keyboard"; // no secret: everyone who can open this page may play as them
 
-/** Twelve players who come one by one and score until `leave`. */
+/** Twelve players who join one by one and score until `leave`. */
 export class SimulatedPlayers {
   #leaving = new AbortController();
 
@@ -34,7 +34,7 @@ export class SimulatedPlayers {
 }
 
 /**
- * Whether `name` could be signed up, or in: somebody else may have it, or the service be away.
+ * Whether `name` could be signed up or in: another person may have the name, or the service may be away.
  *
  * @param {Session} session
  * @param {string} name
@@ -52,7 +52,7 @@ async function enter(session, name) {
 }
 
 /**
- * Each at a pace and with a luck of their own, so that they overtake each other.
+ * Each player has their own pace and luck, so that they overtake each other.
  *
  * @param {Session} session
  * @param {AbortSignal} signal
@@ -69,7 +69,7 @@ async function play(session, signal) {
 /**
  * @param {number} ms
  * @param {AbortSignal} signal
- * @returns {Promise<void>} when the time is over, or the signal comes
+ * @returns {Promise<void>} resolves after `ms`, or when the signal aborts
  */
 function pause(ms, signal) {
   return new Promise((resolve) => {

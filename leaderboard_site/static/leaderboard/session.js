@@ -1,17 +1,17 @@
-/** A player of the API: signs up, in and out, keeps the tokens, and scores so that no retry counts twice. */
+/** A player who uses the API: signs up, in and out, keeps the tokens, and scores so that no retry counts twice. */
 
 const TRIES = 5;
 const FIRST_WAIT_MS = 250;
 
 /** @typedef {{access: string, refresh: string}} Tokens */
 
-/** An answer of the API that is not a success: RFC 9457 problem details. */
+/** An error response of the API: RFC 9457 problem details. */
 export class Problem extends Error {
   /**
    * @param {number} status
    * @param {{code?: string, detail?: string, errors?: Record<string, string[]>}} body
    */
-  constructor(status, { code = "unknown", detail = "The service did not answer as expected.", errors = {} } = {}) {
+  constructor(status, { code = "unknown", detail = "The service sent an unexpected answer.", errors = {} } = {}) {
     super(detail);
     this.status = status;
     this.code = code;
@@ -19,12 +19,12 @@ export class Problem extends Error {
   }
 }
 
-/** Dispatches `change` when the player does. */
+/** Dispatches `change` when the player signs in or out. */
 export class Session extends EventTarget {
   #base;
   #storage;
   #key;
-  /** Whether there cannot be a score: they just signed up. */
+  /** Whether the player has just signed up and cannot have a score yet. */
   isNew = false;
   /** @type {Tokens | undefined} */
   #tokens;
@@ -32,9 +32,9 @@ export class Session extends EventTarget {
   #refreshing;
 
   /**
-   * @param {string | URL} base of the service, such as "https://scores.example.org"
-   * @param {Storage} [storage] where the tokens outlive a reload; without one they live in memory only
-   * @param {string} [key] their place in it
+   * @param {string | URL} base URL of the service, such as "https://scores.example.org"
+   * @param {Storage} [storage] keeps the tokens across reloads; without it they stay in memory only
+   * @param {string} [key] of the tokens in the storage
    */
   constructor(base, storage, key = "leaderboard.session") {
     super();
@@ -45,7 +45,7 @@ export class Session extends EventTarget {
     if (kept) this.#tokens = JSON.parse(kept);
   }
 
-  /** The user id, as the board has it; undefined when nobody is signed in. */
+  /** The user id, as the board shows it; undefined while signed out. */
   get userId() {
     return this.#tokens && claims(this.#tokens.access).user_id;
   }
@@ -70,7 +70,7 @@ export class Session extends EventTarget {
     this.#keep(tokens);
   }
 
-  /** Forgets the tokens, and uses the refresh token up if the service can be reached. */
+  /** Forgets the tokens, and revokes the refresh token if the service can be reached. */
   async signOut() {
     const tokens = this.#tokens;
     this.#keep(undefined);
@@ -78,7 +78,7 @@ export class Session extends EventTarget {
   }
 
   /**
-   * Adds points and answers with the new total. It is counted once, however often it has to be sent.
+   * Adds points and returns the new total. The points count once, however many retries it takes.
    *
    * @param {number} points
    * @returns {Promise<number>}
@@ -120,7 +120,7 @@ export class Session extends EventTarget {
       return await this.#call(method, path, body, { ...headers, ...this.#authorization() });
     } catch (error) {
       if (!(error instanceof Problem) || error.status !== 401 || !this.#tokens) throw error;
-      await this.#refresh(); // their clock is the one that counts
+      await this.#refresh(); // the clock of the service decides, not this one
       return await this.#call(method, path, body, { ...headers, ...this.#authorization() });
     }
   }
@@ -130,7 +130,7 @@ export class Session extends EventTarget {
     return this.#tokens ? { Authorization: `Bearer ${this.#tokens.access}` } : {};
   }
 
-  /** One at a time: a refresh token is good for one use, and a second one would sign the player out. */
+  /** One refresh at a time: a refresh token works once, and a second use would sign the player out. */
   #refresh() {
     this.#refreshing ??= this.#renew().finally(() => (this.#refreshing = undefined));
     return this.#refreshing;
@@ -161,7 +161,7 @@ export class Session extends EventTarget {
    * @param {string} path
    * @param {object} [body]
    * @param {Record<string, string>} headers
-   * @returns {Promise<any>} whatever the address answers; docs/protocol.md says what
+   * @returns {Promise<any>} the body of the response, as docs/protocol.md describes it
    */
   async #call(method, path, body, headers = {}) {
     const answer = await fetch(new URL(path, this.#base), {
@@ -178,7 +178,7 @@ export class Session extends EventTarget {
 }
 
 /**
- * What a token says. It is not verified: that is the service's part.
+ * Returns the claims of a token. They are not verified: the service does that.
  *
  * @param {string} token
  * @returns {{user_id: string, exp: number}}
@@ -188,7 +188,7 @@ function claims(token) {
   return JSON.parse(new TextDecoder().decode(Uint8Array.from(atob(base64), (sign) => sign.charCodeAt(0))));
 }
 
-/** Like `crypto.randomUUID`, which plain HTTP does not have. */
+/** Like `crypto.randomUUID`, which does not exist on a page served over plain HTTP. */
 function randomKey() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

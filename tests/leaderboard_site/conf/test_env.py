@@ -99,7 +99,7 @@ def test_a_rate_is_a_number_in_a_time(value: str, monkeypatch: pytest.MonkeyPatc
 
     read.rate("RATE", "1/second")
 
-    assert read.problems == [f"RATE={value!r}: expected such as 60/minute, 10/5 seconds, or off."]
+    assert read.problems == [f"RATE={value!r}: expected a rate such as 60/minute or 10/5 seconds, or off."]
 
 
 @pytest.mark.parametrize(

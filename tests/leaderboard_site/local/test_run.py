@@ -121,7 +121,7 @@ def test_the_line_to_paste_scores_every_time(running: Run) -> None:
 
 
 def test_the_line_to_register_answers_with_a_token(running: Run) -> None:
-    (line,) = re.findall(r"^  (curl .*/register .*)$", running.told.split("All in one line")[0], re.MULTILINE)
+    (line,) = re.findall(r"^  (curl .*/register .*)$", running.told.split("In one line")[0], re.MULTILINE)
     line = line.replace('"ada"', '"grace"')
 
     answer = json.loads(subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True).stdout)

@@ -69,7 +69,7 @@ def test_the_first_start_makes_a_database_and_the_second_joins_it(join: Join) ->
     assert query(stores, "SELECT current_database(), upper('é')") == ("leaderboard", "É")
     join(said=second)
 
-    assert "making a database" in first[0]
+    assert "creating a database" in first[0]
     assert second == []
 
 

@@ -107,11 +107,11 @@ def test_without_redis_the_page_says_so(admin: Client, redis: Redis) -> None:
 
     assert "Redis does not answer." in seen
     assert "Reads come from the database." in seen
-    assert "This is one process of maybe several" in seen
+    assert "There may be more processes" in seen
 
 
 def test_the_page_tells_of_the_last_rebuild(admin: Client) -> None:
-    assert "This Redis knows of no rebuild." in page(admin)
+    assert "This Redis has no record of a rebuild." in page(admin)
 
     services.correct(user_id="ann", total=20, actor="test", reason="start")
     leaderboard.rebuild(why="<b>me</b>")
@@ -146,12 +146,12 @@ def content_type() -> int:
 
 
 def test_open_sockets_are_counted(server: Server, browser: httpx.Client) -> None:
-    assert "Together 0" in eventually(browser, "(this page)")
+    assert "All processes 0" in eventually(browser, "(this page)")
 
     with connect(server.ws_url), connect(server.ws_url):
-        eventually(browser, "Together 2")
+        eventually(browser, "All processes 2")
 
-    eventually(browser, "Together 0")
+    eventually(browser, "All processes 0")
 
 
 def test_every_process_is_listed_until_it_has_been_silent(server: Server, browser: httpx.Client, redis: Redis) -> None:
@@ -199,7 +199,7 @@ def test_one_rebuild_at_a_time(admin: Client) -> None:
         answer = admin.post(f"{STATUS}rebuild/", follow=True)
 
         seen = text_of(answer.content.decode())
-        assert "A rebuild is under way already." in seen
+        assert "A rebuild is already under way." in seen
         assert "A rebuild is under way." in seen
         assert answer["Refresh"] == "2"
     finally:
