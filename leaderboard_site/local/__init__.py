@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from .directory import DataDirectory, StoreError
@@ -48,16 +48,17 @@ def tell(line: str) -> None:
     sys.stderr.write(f"{line}\n")
 
 
-def fill_in(say: Callable[[str], None] = tell) -> Stores | None:
+def fill_in(say: Callable[[str], None] = tell, postgresql: Mapping[str, str] | None = None) -> Stores | None:
     """Start or join the missing stores and put their URLs, and what else a local run lacks, into the environment.
 
-    The stores stop when the last process that uses them ends. Answers `None`, having touched nothing, if both URLs are
-    given; raises `StoreError`, whose text is meant for the terminal, if a store cannot be started.
+    The stores stop when the last process that uses them ends. `postgresql` are settings for a PostgreSQL that is started
+    here, such as `{"fsync": "off"}`. Answers `None`, having touched nothing, if both URLs are given; raises `StoreError`,
+    whose text is meant for the terminal, if a store cannot be started.
     """
     if not is_local():
         return None
     directory = DataDirectory(data_dir())
-    stores = Stores(directory, say)
+    stores = Stores(directory, say, postgresql)
     stores.join(postgresql=not given("DATABASE_URL"), redis=not given("REDIS_URL"))
     for name, url in stores.urls.items():
         os.environ[name] = url
