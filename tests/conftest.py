@@ -40,13 +40,6 @@ from .realtime import silence
 TokenFor = Callable[..., str]
 
 
-# On a machine that is busy with something else, a tenth of a second is not much.
-MORE_PATIENT = 5
-for cache in settings.CACHES.values():
-    for name in ("SOCKET_TIMEOUT", "SOCKET_CONNECT_TIMEOUT"):
-        cache["OPTIONS"][name] *= MORE_PATIENT
-
-
 @pytest.fixture(scope="session")
 def _stores(django_db_blocker: Any) -> Iterator[None]:
     """A migrated database. Not by pytest-django's marks: they give each test a transaction, and the server has its own."""

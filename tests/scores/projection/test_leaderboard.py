@@ -21,8 +21,8 @@ from scores.log.writer import writer
 from scores.projection.leaderboard import Entry, PageQuestion, Question, StandingQuestion, leaderboard
 from scores.stores.batcher import Batcher
 from scores.stores.redis import breaker, client
-from tests.conftest import MORE_PATIENT
 from tests.scores.conftest import copy_is_true, hooks_lost
+from tests.settings import MORE_PATIENT
 
 Totals = dict[str, int | None]
 

@@ -14,7 +14,7 @@ from redis import Redis
 from scores.exceptions import RedisAway
 from scores.projection.leaderboard import leaderboard
 from scores.stores.redis import BULK, client
-from tests.conftest import MORE_PATIENT
+from tests.settings import MORE_PATIENT
 
 
 @contextmanager
