@@ -127,7 +127,7 @@ def server(_server: Server, board: None) -> Iterator[Server]:
 def wait_until_noticed(server: Server) -> None:
     """Return when the API and the sockets of `server` show the log that the database has now."""
     origin = log.head().origin
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         answer = httpx.get(f"{server.url}/api/v1/leaderboard", verify=False)
         if answer.headers.get("X-Leaderboard-Source") == "redis" and origin in answer.headers["ETag"]:
@@ -136,7 +136,7 @@ def wait_until_noticed(server: Server) -> None:
     else:
         raise AssertionError(f"the server did not notice the empty board: {answer.text}\n{server.log.read_text()}")
     with connect(server.ws_url) as socket:
-        while json.loads(socket.recv(timeout=10))["epoch"] != origin:
+        while json.loads(socket.recv(timeout=30))["epoch"] != origin:
             pass
 
 

@@ -207,7 +207,7 @@ def _strict(_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 @pytest.fixture
 def strict(_strict: Server, quest: Action) -> Iterator[httpx.Client]:
     """A client of a server with ACTIONS_ONLY."""
-    with httpx.Client(base_url=f"{_strict.url}/api/v1", verify=False, timeout=10) as client:
+    with httpx.Client(base_url=f"{_strict.url}/api/v1", verify=False, timeout=30) as client:
         yield client
 
 

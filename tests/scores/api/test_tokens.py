@@ -362,7 +362,7 @@ def _pair_server(pair: tuple[str, str], _server: Server, tmp_path_factory: pytes
 @pytest.fixture
 def pair_api(_pair_server: Server, board: None) -> Iterator[httpx.Client]:
     """A client of a server that signs with a key pair."""
-    with httpx.Client(base_url=f"{_pair_server.url}/api/v1", verify=False, timeout=10) as client:
+    with httpx.Client(base_url=f"{_pair_server.url}/api/v1", verify=False, timeout=30) as client:
         yield client
 
 
