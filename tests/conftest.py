@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -32,12 +33,21 @@ from scores.log import rank_index, refusals
 from scores.log.head import log
 from scores.log.writer import writer
 from scores.stores.redis import breaker
-from tests.realtime.silence import Minute
 from tools.servers import Server
 
 from .realtime import silence
 
 TokenFor = Callable[..., str]
+SILENT = "a_minute_of_silence"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of the random order, what takes long to the front and what has to wait to the end, or processes would run dry."""
+    items.sort(key=lambda item: (SILENT in fixtures_of(item), item.get_closest_marker("slow") is None))
+
+
+def fixtures_of(item: pytest.Item) -> Sequence[str]:
+    return getattr(item, "fixturenames", ())
 
 
 @pytest.fixture(scope="session")
@@ -141,19 +151,26 @@ def wait_until_noticed(server: Server) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _minute(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Future[Minute] | None]:
-    """Begun with the first test, so that the one who asks for it need not wait for all of it."""
+def _minute(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Begun with the first test, so that the one who asks for it, which comes last, need not wait for all of it."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    folder = tmp_path_factory.getbasetemp()
+    folder = (folder.parent if worker else folder) / "silence"  # one for all processes
+    if worker not in (None, "gw0") or not any(SILENT in fixtures_of(item) for item in request.session.items):
+        yield folder
+        return
     ended = threading.Event()
-    asked = any("a_minute_of_silence" in getattr(item, "fixturenames", ()) for item in request.session.items)
-    yield silence.begin(tmp_path_factory.mktemp("silence"), ended) if asked else None
-    ended.set()
+    minute = silence.begin(folder, ended)
+    yield folder
+    session = request.session
+    if session.shouldfail or session.shouldstop or session.exitstatus == pytest.ExitCode.INTERRUPTED:
+        ended.set()
+    minute.join()
 
 
 @pytest.fixture
-def a_minute_of_silence(_minute: Future[Minute]) -> Future[Minute]:
-    """What an open socket saw in a minute without a change."""
+def a_minute_of_silence(_minute: Path) -> Path:
+    """Where it is told what an open socket saw in a minute without a change."""
     return _minute
 
 

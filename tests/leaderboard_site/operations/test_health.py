@@ -14,6 +14,8 @@ from django.db import connection
 from tests.conftest import TokenFor
 from tools.servers import Server
 
+pytestmark = [pytest.mark.xdist_group("health"), pytest.mark.slow]
+
 
 @pytest.fixture(scope="module")
 def alone(_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:

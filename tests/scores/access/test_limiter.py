@@ -21,6 +21,8 @@ from scores.access.limiter import Hit, Window
 from tests.conftest import TokenFor
 from tools.servers import Server
 
+pytestmark = [pytest.mark.xdist_group("limiter"), pytest.mark.slow]
+
 PER_MINUTE = RateLimitItemPerMinute(20)
 LIMITS = {
     "RATE_LIMIT": "20/minute",

@@ -15,6 +15,8 @@ from tests.polling import until
 from tools.chaos.load import token
 from tools.chaos.world import Service, service
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def hurt(tmp_path: Path) -> Iterator[Service]:
