@@ -29,10 +29,11 @@ help:  ## list the targets
 run: .venv/.run $(stores)  ## start everything on this machine (PORT=8000, DATA_DIR=.data)
 	@$(in_venv) leaderboard_site.local.run
 
-# All of them by two processes, each with stores of its own; some of them, as asked, by one. Development mode goes by
-# the environment, since the two are children; tests/stores.py keeps it from the servers, which are grandchildren.
+# All of them by three processes, each with stores of its own: on two CPUs one of them waits for an outage most of the time.
+# Some of them, as asked, by one. Development mode goes by the environment, since the three are children; tests/stores.py
+# keeps it from the servers, which are grandchildren.
 test: .venv/.dev .venv/.stores  ## run the tests (ARGS="-k hub -x")
-	@PYTHONDEVMODE=1 $(python) -m pytest --asyncio-debug $(or $(ARGS),-n 2 --dist loadfile)
+	@PYTHONDEVMODE=1 $(python) -m pytest --asyncio-debug $(or $(ARGS),-n 3 --dist loadgroup)
 
 serve: .venv/.run  ## serve in production; the environment is the configuration
 	@exec $(in_venv) leaderboard_site.server

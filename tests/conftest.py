@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -33,19 +34,21 @@ from scores.log import rank_index, refusals
 from scores.log.head import log
 from scores.log.writer import writer
 from scores.stores.redis import breaker
-from tests.realtime.silence import Minute
 from tools.servers import Server
 
 from .realtime import silence
 
 TokenFor = Callable[..., str]
+SILENT = "a_minute_of_silence"
 
 
-# On a machine that is busy with something else, a tenth of a second is not much.
-MORE_PATIENT = 5
-for cache in settings.CACHES.values():
-    for name in ("SOCKET_TIMEOUT", "SOCKET_CONNECT_TIMEOUT"):
-        cache["OPTIONS"][name] *= MORE_PATIENT
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of the random order, what takes long to the front and what has to wait to the end, or processes would run dry."""
+    items.sort(key=lambda item: (SILENT in fixtures_of(item), item.get_closest_marker("slow") is None))
+
+
+def fixtures_of(item: pytest.Item) -> Sequence[str]:
+    return getattr(item, "fixturenames", ())
 
 
 @pytest.fixture(scope="session")
@@ -137,7 +140,7 @@ def server(_server: Server, board: None) -> Iterator[Server]:
 def wait_until_noticed(server: Server) -> None:
     """Return when the API and the sockets of `server` show the log that the database has now."""
     origin = log.head().origin
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         answer = httpx.get(f"{server.url}/api/v1/leaderboard", verify=False)
         if answer.headers.get("X-Leaderboard-Source") == "redis" and origin in answer.headers["ETag"]:
@@ -146,24 +149,31 @@ def wait_until_noticed(server: Server) -> None:
     else:
         raise AssertionError(f"the server did not notice the empty board: {answer.text}\n{server.log.read_text()}")
     with connect(server.ws_url) as socket:
-        while json.loads(socket.recv(timeout=10))["epoch"] != origin:
+        while json.loads(socket.recv(timeout=30))["epoch"] != origin:
             pass
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _minute(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Future[Minute] | None]:
-    """Begun with the first test, so that the one who asks for it need not wait for all of it."""
+def _minute(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Begun with the first test, so that the one who asks for it, which comes last, need not wait for all of it."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    folder = tmp_path_factory.getbasetemp()
+    folder = (folder.parent if worker else folder) / "silence"  # one for all processes
+    if worker not in (None, "gw0") or not any(SILENT in fixtures_of(item) for item in request.session.items):
+        yield folder
+        return
     ended = threading.Event()
-    asked = any("a_minute_of_silence" in getattr(item, "fixturenames", ()) for item in request.session.items)
-    yield silence.begin(tmp_path_factory.mktemp("silence"), ended) if asked else None
-    ended.set()
+    minute = silence.begin(folder, ended)
+    yield folder
+    session = request.session
+    if session.shouldfail or session.shouldstop or session.exitstatus == pytest.ExitCode.INTERRUPTED:
+        ended.set()
+    minute.join()
 
 
 @pytest.fixture
-def a_minute_of_silence(_minute: Future[Minute]) -> Future[Minute]:
-    """What an open socket saw in a minute without a change."""
+def a_minute_of_silence(_minute: Path) -> Path:
+    """Where it is told what an open socket saw in a minute without a change."""
     return _minute
 
 

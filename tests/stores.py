@@ -19,7 +19,12 @@ for name in ("DATABASE_URL", "DATABASE_URL_FILE", "REDIS_URL", "REDIS_URL_FILE")
 # Beside those of a `make run` that may be going on; and each of the processes that share the tests has its own.
 os.environ["DATA_DIR"] = f".data/test{os.environ.get('PYTEST_XDIST_WORKER', '').removeprefix('gw')}"
 os.environ["LOG_LEVEL"] = "WARNING"
-local.fill_in()
+# A server of the tests and the tests take turns; on a CPU that it may not leave it would wait behind the others.
+os.environ["CPU_AFFINITY"] = "off"
+# No test cuts the power, and only then does it matter what the disk has: after a kill -9 all is in the system's memory.
+# A commit is still answered after it was written (`synchronous_commit`), which those tests look for. A power cut during
+# the tests may leave .data/test* unusable; it can be deleted at any time.
+local.fill_in(postgresql={"fsync": "off", "full_page_writes": "off"})
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

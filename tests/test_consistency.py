@@ -22,6 +22,8 @@ from tools.servers import Server
 
 from .conftest import TokenFor
 
+pytestmark = pytest.mark.slow
+
 CLIENTS = 32
 INCREMENTS = 20_000
 USERS = 40  # fewer than twice the clients: most users are written by two clients at once, and one by all of them

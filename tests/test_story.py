@@ -16,7 +16,7 @@ from .conftest import TokenFor
 
 
 async def frame(socket: ClientConnection) -> dict[str, Any]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         return dict(json.loads(await socket.recv()))
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from .directory import DataDirectory, StoreError
@@ -49,16 +49,17 @@ def _say(line: str) -> None:
     sys.stderr.write(f"{line}\n")
 
 
-def fill_in(say: Callable[[str], None] = _say) -> Stores | None:
+def fill_in(say: Callable[[str], None] = _say, postgresql: Mapping[str, str] | None = None) -> Stores | None:
     """Starts or joins the missing stores, and puts their URLs and other missing local settings into the environment.
 
-    The stores stop when the last process that uses them ends. Returns `None` and changes nothing if both URLs are set.
-    Raises `StoreError`, whose text is for the terminal, if a store cannot be started.
+    The stores stop when the last process that uses them ends. `postgresql` are settings for a PostgreSQL that is started
+    here, such as `{"fsync": "off"}`. Returns `None` and changes nothing if both URLs are set. Raises `StoreError`, whose
+    text is for the terminal, if a store cannot be started.
     """
     if not is_local():
         return None
     directory = DataDirectory(data_dir())
-    stores = Stores(directory, say)
+    stores = Stores(directory, say, postgresql)
     stores.join(postgresql=not given("DATABASE_URL"), redis=not given("REDIS_URL"))
     for name, url in stores.urls.items():
         os.environ[name] = url

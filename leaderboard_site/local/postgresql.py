@@ -7,7 +7,7 @@ import shlex
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from subprocess import CompletedProcess
 from urllib.parse import quote
@@ -25,8 +25,10 @@ START_TRIES_S = 15
 
 
 class PostgreSQL:
-    def __init__(self, directory: DataDirectory) -> None:
+    def __init__(self, directory: DataDirectory, settings: Mapping[str, str] | None = None) -> None:
+        """`settings` are parameters of postgresql.conf; they hold if it is this process that starts the server."""
         self.directory = directory
+        self._settings = dict(settings or {})
         self.home = directory.path / "postgres"
         self.log = self.home / "server.log"
         self._pid_file = self.home / "postmaster.pid"
@@ -95,7 +97,7 @@ class PostgreSQL:
 
     def _start_server(self) -> None:
         self.directory.make_socket_directory(self.sockets)
-        options = {
+        options = self._settings | {
             "listen_addresses": "",
             "port": str(PORT),
             "unix_socket_directories": f'"{self.sockets}"',

@@ -10,7 +10,7 @@ from __future__ import annotations
 import atexit
 import fcntl
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from .directory import DataDirectory, StoreError
 from .postgresql import PostgreSQL
@@ -18,9 +18,12 @@ from .redis import Redis
 
 
 class Stores:
-    def __init__(self, directory: DataDirectory, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, directory: DataDirectory, say: Callable[[str], None], postgresql: Mapping[str, str] | None = None
+    ) -> None:
+        """`postgresql` are settings for it, as `PostgreSQL` takes them."""
         self.directory = directory
-        self.postgresql = PostgreSQL(directory)
+        self.postgresql = PostgreSQL(directory, postgresql)
         self.redis = Redis(directory)
         self.urls: dict[str, str] = {}  # by the name of the setting; only for the stores that `join` asked for
         self._say = say

@@ -22,9 +22,9 @@ from websockets.sync.client import connect
 from scores import services
 from scores.projection.leaderboard import leaderboard
 from tests.conftest import database_url
+from tests.polling import until
 from tests.scores.admin.test_admin import USERS, logged_in
 from tests.scores.admin.test_moderation import member_of
-from tests.scores.conftest import until
 from tools.servers import ROOT, Server
 
 IMAGES = ROOT / "docs" / "images"
@@ -123,7 +123,7 @@ def photograph(page: Page, url: str) -> None:
 
     page.goto(f"{url}/admin/status/")
     page.click("text=Rebuild the copy")
-    until(lambda: page.goto(f"{url}/admin/status/") and "Rebuilt 12 members" in page.content(), 20)
+    until(lambda: page.goto(f"{url}/admin/status/") and "Rebuilt 12 members" in page.content())
     save("admin-status")
 
     page.goto(f"{url}/api/docs/")

@@ -15,6 +15,8 @@ from websockets.sync.server import ServerConnection
 from .conftest import OpenPage
 from .site import STATIC, Site
 
+pytestmark = [pytest.mark.xdist_group("client"), pytest.mark.slow]
+
 IMPORT = "const client = await import('/client.js');"
 FOLLOW = f"""async (url) => {{
     {IMPORT}

@@ -13,6 +13,8 @@ from tools.servers import Server
 
 from .conftest import OpenPage, players, wait_for_players, wait_for_state
 
+pytestmark = [pytest.mark.xdist_group("page"), pytest.mark.slow]
+
 PASSWORD = "a nanosecond of wire"
 
 

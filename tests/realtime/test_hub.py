@@ -19,7 +19,7 @@ from tools.servers import ROOT, Server
 
 
 async def next_frame(socket: ClientConnection) -> dict[str, Any]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         return dict(json.loads(await socket.recv()))
 
 
@@ -34,7 +34,7 @@ async def test_it_stops_however_soon_after_its_start(after_s: float) -> None:
     hub.start()
     await asyncio.sleep(after_s)
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await hub.stop()
 
     assert not hub.running

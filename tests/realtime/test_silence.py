@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
+from pathlib import Path
 
-from .silence import Minute
+from . import silence
 
 
 def test_an_idle_socket_lives_through_a_minute_and_hears_of_the_next_change(
-    a_minute_of_silence: Future[Minute],
+    a_minute_of_silence: Path,
 ) -> None:
-    first, frames, then = a_minute_of_silence.result(120)
+    first, frames, then = silence.seen(a_minute_of_silence)
 
     # The heartbeat is the state, every 25 s.
     assert frames == [first, first]

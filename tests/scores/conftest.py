@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import time
+import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -25,7 +27,7 @@ Post = Callable[..., httpx.Response]
 @pytest.fixture
 def api(server: Server) -> Iterator[httpx.Client]:
     """A client whose addresses start after /api/v1."""
-    with httpx.Client(base_url=f"{server.url}/api/v1", verify=False, timeout=10) as client:
+    with httpx.Client(base_url=f"{server.url}/api/v1", verify=False, timeout=30) as client:
         yield client
 
 
@@ -49,14 +51,6 @@ def copy(redis: Redis) -> Redis:
     return redis
 
 
-def until(condition: Callable[[], object], timeout_s: float = 5.0) -> None:
-    """Wait for `condition`, or fail."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.005)
-
-
 def copy_is_true(redis: Redis) -> bool:
     """Whether Redis holds what the database holds, member by member, and knows how far in the log that is."""
     if redis.type("leaderboard") not in (b"zset", b"none") or redis.type("leaderboard:state") != b"hash":
@@ -78,6 +72,21 @@ def hooks_lost() -> Iterator[None]:
         yield
     finally:
         scores_committed.connect(move_leaderboard, dispatch_uid="move_leaderboard")
+
+
+@contextmanager
+def stopped(redis: Redis, *, for_s: float = 60.0) -> Iterator[None]:
+    """It answers nothing until the end of the block, or for so long if that is shorter."""
+    info: Any = redis.info("server")
+    pid: int = info["process_id"]
+    waking = threading.Timer(for_s, os.kill, (pid, signal.SIGCONT))
+    os.kill(pid, signal.SIGSTOP)  # whose effect is immediate: it runs no line more
+    waking.start()
+    try:
+        yield
+    finally:
+        waking.cancel()
+        os.kill(pid, signal.SIGCONT)
 
 
 def nothing_was_written() -> bool:

@@ -74,6 +74,7 @@ def environment(postgresql: PostgreSQL, redis_port: int, **more: str) -> dict[st
     """What a server on these stores needs."""
     key = secrets.token_urlsafe(48)
     return {
+        "DJANGO_SETTINGS_MODULE": "leaderboard_site.settings",  # also where the tests, which have others, start it
         "DATABASE_URL": postgresql.url,
         "REDIS_URL": f"redis://127.0.0.1:{redis_port}/0",
         "SECRET_KEY": key,

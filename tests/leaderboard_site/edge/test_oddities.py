@@ -51,7 +51,7 @@ def test_an_odd_request_is_no_mistake_of_ours(name: str, server: Server, token_f
         f"Authorization: Bearer {token_for('ann')}".encode(),
     ]
 
-    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as line:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as line:
         line.sendall(b"\r\n".join([b"POST /api/v1/scores/increment HTTP/1.1", *usual, *headers, b"", body]))
         with line.makefile("rb") as answers:
             status = int(answers.readline().split()[1])

@@ -20,6 +20,8 @@ import pytest
 from leaderboard_site.local import DataDirectory, Stores
 from tools.servers import ROOT, free_port
 
+pytestmark = [pytest.mark.xdist_group("run"), pytest.mark.slow]
+
 RUN = (sys.executable, "-m", "leaderboard_site.local.run")
 
 

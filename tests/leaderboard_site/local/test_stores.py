@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from django.db import connection
 
 from leaderboard_site import local
 from leaderboard_site.local import DataDirectory, StoreError, Stores
@@ -27,6 +28,10 @@ local.fill_in(lambda line: None)
 print(open(os.environ["DATA_DIR"] + "/postgres/postmaster.pid").readline().strip(), flush=True)
 sys.stdin.read()
 """
+
+DURABILITY = (
+    "SELECT current_setting('fsync'), current_setting('full_page_writes'), current_setting('synchronous_commit')"
+)
 
 
 @pytest.fixture
@@ -71,6 +76,15 @@ def test_the_first_start_makes_a_database_and_the_second_joins_it(join: Join) ->
 
     assert "creating a database" in first[0]
     assert second == []
+
+
+def test_commits_wait_for_the_disk_but_in_the_tests_own_postgresql(join: Join, board: None) -> None:
+    stores = join()
+
+    assert query(stores, DURABILITY) == ("on", "on", "on")
+    with connection.cursor() as ours:
+        ours.execute(DURABILITY)
+        assert ours.fetchone() == ("off", "off", "on")
 
 
 def test_who_leaves_last_stops_the_stores(join: Join) -> None:

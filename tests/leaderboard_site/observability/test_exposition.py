@@ -18,6 +18,8 @@ from websockets.sync.client import connect
 from tests.conftest import TokenFor
 from tools.servers import Server
 
+pytestmark = pytest.mark.xdist_group("exposition")
+
 TOKEN = "a token of some length"
 
 
@@ -41,7 +43,7 @@ def watched(_watched: Server, board: None) -> Server:
 
 
 def ask(server: Server, token: str = TOKEN) -> httpx.Response:
-    return httpx.get(f"{server.url}/metrics", headers={"Authorization": f"Bearer {token}"})
+    return httpx.get(f"{server.url}/metrics", headers={"Authorization": f"Bearer {token}"}, verify=False)
 
 
 def told(server: Server) -> dict[str, float]:
@@ -60,7 +62,7 @@ def workers_of(server: Server) -> list[int]:
 
 def test_nobody_may_ask_without_the_token(watched: Server) -> None:
     assert ask(watched, "another token").status_code == 401
-    assert httpx.get(f"{watched.url}/metrics").status_code == 401
+    assert httpx.get(f"{watched.url}/metrics", verify=False).status_code == 401
 
 
 def test_nobody_may_ask_where_there_is_no_token(server: Server) -> None:
@@ -72,10 +74,10 @@ def test_increments_are_counted_by_what_became_of_them(watched: Server, token_fo
     before = told(watched)
     headers = {"Authorization": f"Bearer {token_for('ann')}"}
     for _ in range(10):
-        httpx.post(f"{watched.url}/api/v1/scores/increment", json={"points": 1}, headers=headers)
+        httpx.post(f"{watched.url}/api/v1/scores/increment", json={"points": 1}, headers=headers, verify=False)
     for points in (1, 1, 2):
         keyed = headers | {"Idempotency-Key": "a"}
-        httpx.post(f"{watched.url}/api/v1/scores/increment", json={"points": points}, headers=keyed)
+        httpx.post(f"{watched.url}/api/v1/scores/increment", json={"points": points}, headers=keyed, verify=False)
 
     after = told(watched)
 
@@ -95,9 +97,9 @@ def test_sockets_and_frames_of_all_workers_are_counted(watched: Server, token_fo
         sockets.enter_context(connect(watched.ws_url))
     headers = {"Authorization": f"Bearer {token_for('bea')}"}
 
-    httpx.post(f"{watched.url}/api/v1/scores/increment", json={"points": 1}, headers=headers)
+    httpx.post(f"{watched.url}/api/v1/scores/increment", json={"points": 1}, headers=headers, verify=False)
 
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 30
     while (after := told(watched))["leaderboard_sockets"] != 6 or after["leaderboard_sockets_cap"] != 40_000:
         assert time.monotonic() < deadline
     assert after["leaderboard_frames_sent_total"] > before["leaderboard_frames_sent_total"]
@@ -109,7 +111,7 @@ def test_a_killed_worker_has_no_sockets(watched: Server) -> None:
     sockets = ExitStack()
     for _ in range(20):
         sockets.enter_context(connect(watched.ws_url))
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 30
     while told(watched)["leaderboard_sockets"] < 20:
         assert time.monotonic() < deadline
 
@@ -128,8 +130,8 @@ def test_a_killed_worker_has_no_sockets(watched: Server) -> None:
 
 def test_reads_and_stores_are_told(watched: Server) -> None:
     before = told(watched)
-    answers = [httpx.get(f"{watched.url}/api/v1/leaderboard") for _ in range(4)]
-    httpx.get(f"{watched.url}/api/v1/leaderboard", headers={"If-None-Match": "*"})
+    answers = [httpx.get(f"{watched.url}/api/v1/leaderboard", verify=False) for _ in range(4)]
+    httpx.get(f"{watched.url}/api/v1/leaderboard", headers={"If-None-Match": "*"}, verify=False)
 
     after = told(watched)
 

@@ -22,9 +22,10 @@ from websockets.sync.client import connect
 from leaderboard_site.operations.processes import BELIEVED_S, ProcessReporter, everyone
 from scores import services
 from scores.projection.leaderboard import leaderboard
+from tests.polling import until
 from tests.scores.admin.test_admin import logged_in
 from tests.scores.admin.test_moderation import member_of
-from tests.scores.conftest import until
+from tests.scores.conftest import stopped
 from tools.servers import Server
 
 STATUS = "/admin/status/"
@@ -62,7 +63,7 @@ def eventually(browser: httpx.Client, *said: str) -> str:
         seen = text_of(browser.get(STATUS).text)
         return all(part in seen for part in said)
 
-    until(says, 10)
+    until(says)
     return seen
 
 
@@ -102,8 +103,8 @@ def test_without_redis_the_page_says_so(admin: Client, redis: Redis) -> None:
     services.correct(user_id="ann", total=20, actor="test", reason="start")
     leaderboard.rebuild()
 
-    redis.client_pause(2_500)
-    seen = page(admin)
+    with stopped(redis):
+        seen = page(admin)
 
     assert "Redis does not answer." in seen
     assert "Reads come from the database." in seen

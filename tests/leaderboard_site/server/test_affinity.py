@@ -27,7 +27,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
     """Runs a function in a thread, which may be kept on a CPU; seats are others than those of running servers."""
     monkeypatch.setattr(affinity, "SEAT", SEAT + "-of-test")
     with ThreadPoolExecutor(1) as thread:
-        yield lambda function, *args: thread.submit(function, *args).result(10)
+        yield lambda function, *args: thread.submit(function, *args).result(30)
 
 
 @pytest.fixture

@@ -21,10 +21,10 @@ def test_a_score_reaches_a_socket_through_daphne(server: Server, token_for: Toke
     daphne = Server(log=tmp_path / "log", env=env, command=RUNSERVER).start()
 
     with connect(daphne.ws_url) as socket:
-        assert json.loads(socket.recv(10))["leaderboard"] == []
+        assert json.loads(socket.recv(30))["leaderboard"] == []
         headers = {"Authorization": f"Bearer {token_for('ann')}"}
         answer = httpx.post(f"{daphne.url}/api/v1/scores/increment", json={"points": 7}, headers=headers)
-        frame = json.loads(socket.recv(10))
+        frame = json.loads(socket.recv(30))
 
     assert answer.json() == {"success": True, "newScore": 7}
     assert answer.headers["Server"] == "daphne"

@@ -27,6 +27,8 @@ from scores.access.sliding_window import Hit, ProcessCounters, Window, count_in_
 from tests.conftest import TokenFor
 from tools.servers import Server
 
+pytestmark = [pytest.mark.xdist_group("limiter"), pytest.mark.slow]
+
 PER_MINUTE = RateLimitItemPerMinute(20)
 LIMITS = {
     "RATE_LIMIT": "20/minute",
@@ -108,7 +110,7 @@ def test_requests_for_tokens_are_limited_together(limited: Server) -> None:
     wrong = {"username": "ann", "password": "wrong", "refresh": "wrong"}
 
     answers = [
-        httpx.post(f"{limited.url}/api/v1/auth/{kind}", json=wrong, timeout=30)
+        httpx.post(f"{limited.url}/api/v1/auth/{kind}", json=wrong, timeout=30, verify=False)
         for kind in ("token", "refresh", "logout", "register", "token", "token", "refresh", "logout", "register")
     ]
 
@@ -118,7 +120,7 @@ def test_requests_for_tokens_are_limited_together(limited: Server) -> None:
 def test_a_forged_address_changes_nothing(limited: Server) -> None:
     forged = [{"X-Forwarded-For": f"192.0.2.{n}", "X-Real-IP": f"192.0.2.{n}"} for n in range(30)]
 
-    answers = [httpx.get(f"{limited.url}/api/v1/leaderboard", headers=headers) for headers in forged]
+    answers = [httpx.get(f"{limited.url}/api/v1/leaderboard", headers=headers, verify=False) for headers in forged]
 
     assert statuses(answers)[429] == 5
 
@@ -135,7 +137,7 @@ def test_a_refusal_says_why_and_for_how_long(limited: Server) -> None:
 
 
 def test_an_answer_says_how_much_is_left(limited: Server) -> None:
-    answers = [httpx.get(f"{limited.url}/api/v1/leaderboard") for _ in range(3)]
+    answers = [httpx.get(f"{limited.url}/api/v1/leaderboard", verify=False) for _ in range(3)]
 
     assert [answer.headers["RateLimit"].partition(";t=")[0] for answer in answers] == [
         f'"reads";r={left}' for left in (24, 23, 22)
@@ -143,7 +145,7 @@ def test_an_answer_says_how_much_is_left(limited: Server) -> None:
 
 
 def test_without_limits_no_header_speaks_of_them(server: Server) -> None:
-    assert "RateLimit" not in httpx.get(f"{server.url}/api/v1/leaderboard").headers
+    assert "RateLimit" not in httpx.get(f"{server.url}/api/v1/leaderboard", verify=False).headers
 
 
 def test_while_redis_is_away_a_process_counts_for_itself(alone: Server, token_for: TokenFor) -> None:
@@ -151,7 +153,7 @@ def test_while_redis_is_away_a_process_counts_for_itself(alone: Server, token_fo
 
     increments = at_once(alone, "POST", "/api/v1/scores/increment", times=60, json=body, headers=headers)
     wrong = {"username": "ann", "password": "wrong"}
-    sign_ins = [httpx.post(f"{alone.url}/api/v1/auth/token", json=wrong, timeout=10) for _ in range(11)]
+    sign_ins = [httpx.post(f"{alone.url}/api/v1/auth/token", json=wrong, timeout=30, verify=False) for _ in range(11)]
 
     assert statuses(increments) == {200: 20, 429: 40}
     assert statuses(sign_ins) == {401: 5, 429: 6}

@@ -329,7 +329,7 @@ def test_a_block_reaches_an_open_socket_at_once(server: Server, token_for: Token
                 headers={"Authorization": f"Bearer {token_for(user_id)}"},
             ).raise_for_status()
         with connect(server.ws_url) as socket:
-            while len(frame := json.loads(socket.recv(timeout=10))["leaderboard"]) < 2:
+            while len(frame := json.loads(socket.recv(timeout=30))["leaderboard"]) < 2:
                 pass
             assert [entry["userId"] for entry in frame] == ["eve", "ann"]
 
@@ -340,4 +340,4 @@ def test_a_block_reaches_an_open_socket_at_once(server: Server, token_for: Token
             )
 
             assert answer.status_code == 302
-            assert json.loads(socket.recv(timeout=10))["leaderboard"] == [{"userId": "ann", "score": 20}]
+            assert json.loads(socket.recv(timeout=30))["leaderboard"] == [{"userId": "ann", "score": 20}]

@@ -18,6 +18,8 @@ from tests.conftest import TokenFor
 from tests.scores.conftest import nothing_was_written
 from tools.servers import Server
 
+pytestmark = pytest.mark.xdist_group("actions")
+
 Take = Callable[..., httpx.Response]
 QUEST = "quest_complete"
 
@@ -207,7 +209,7 @@ def _strict(_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 @pytest.fixture
 def strict(_strict: Server, quest: Action) -> Iterator[httpx.Client]:
     """A client of a server with ACTIONS_ONLY."""
-    with httpx.Client(base_url=f"{_strict.url}/api/v1", verify=False, timeout=10) as client:
+    with httpx.Client(base_url=f"{_strict.url}/api/v1", verify=False, timeout=30) as client:
         yield client
 
 

@@ -103,7 +103,7 @@ def test_a_token_that_was_good_a_moment_ago_expires(api: httpx.Client) -> None:
     headers = {"Authorization": f"Bearer {signed(claims(exp=math.ceil(time.time() + 0.3)))}"}
     assert api.post("/scores/increment", json={"points": 1}, headers=headers).status_code == 200
 
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while (answer := api.post("/scores/increment", json={"points": 1}, headers=headers)).status_code == 200:
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -293,7 +293,7 @@ def test_a_body_over_16_kib_is_a_413(chunked: bool, post: Post) -> None:
 
 @pytest.mark.uvicorn("reads a body before it asks the application")
 def test_a_huge_body_is_refused_before_it_is_sent(server: Server) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
     connection.putrequest("POST", "/api/v1/scores/increment")
     connection.putheader("Content-Length", str(60_000_000))
     connection.endheaders()
@@ -536,7 +536,7 @@ NAMES = [
 @pytest.mark.parametrize("user_id", NAMES)
 def test_a_user_id_is_the_same_everywhere(user_id: str, server: Server, api: httpx.Client, increment: Post) -> None:
     with connect(server.ws_url) as socket:
-        socket.recv(timeout=5)
+        socket.recv(timeout=30)
 
         scored = increment(user_id, 10)
 
@@ -544,5 +544,5 @@ def test_a_user_id_is_the_same_everywhere(user_id: str, server: Server, api: htt
         standing = api.get(f"/users/{quote(user_id, safe='')}")
         assert (standing.status_code, standing.json()["userId"], standing.json()["rank"]) == (200, user_id, 1)
         assert [e["userId"] for e in api.get("/leaderboard").json()["leaderboard"]] == [user_id]
-        frame = json.loads(socket.recv(timeout=5))
+        frame = json.loads(socket.recv(timeout=30))
         assert frame["leaderboard"] == [{"userId": user_id, "score": 10}]

@@ -20,7 +20,8 @@ from scores.projection.leaderboard import PageQuestion, Question, StandingQuesti
 from scores.selectors import Page, Source, Standing
 from scores.user_id import is_user_id
 from tests.conftest import TokenFor, empty_board
-from tests.scores.conftest import Post, until
+from tests.polling import until
+from tests.scores.conftest import Post, stopped
 
 Scores = dict[str, int]
 
@@ -145,8 +146,8 @@ def test_the_database_stands_in_for_a_redis_that_is_silent(api: httpx.Client, in
     increment("ann", 10)
     before = api.get("/leaderboard")
 
-    redis.client_pause(300)
-    answer = api.get("/leaderboard")
+    with stopped(redis):
+        answer = api.get("/leaderboard")
 
     assert (answer.status_code, answer.content) == (200, before.content)
     assert answer.headers["X-Leaderboard-Source"] == "database"

@@ -15,7 +15,7 @@ from scores.log.ledger import Change, Kind
 from scores.log.rank_index import EMPTY, TOP, RankIndex, RankIndexer
 from scores.log.writer import writer
 from scores.projection.leaderboard import Entry, PageQuestion, Question, StandingQuestion
-from tests.scores.conftest import until
+from tests.polling import until
 
 USERS = [f"user{n}" for n in range(60)]
 QUESTIONS: list[Question] = [

@@ -19,7 +19,7 @@ from scores.log.ledger import Change, Kind, Recorded
 from scores.log.writer import TRANSACTION_TIMEOUT_SINCE, writer
 from scores.models import UserScore
 from tests.conftest import database_url
-from tests.scores.conftest import until
+from tests.polling import until
 from tools.servers import ROOT
 
 # Deciding many changes is what makes the time between the lock and the writes long enough to be hit.
@@ -51,7 +51,7 @@ def make_worker(board: None) -> Iterator[Callable[..., subprocess.Popen[bytes]]]
         }
         command = [sys.executable, "-c", WORKER, str(transaction_timeout_since)]
         workers.append(subprocess.Popen(command, cwd=ROOT, env=env))
-        until(lambda: log.head().seq > 0, timeout_s=60)
+        until(lambda: log.head().seq > 0)
         return workers[-1]
 
     yield make

@@ -20,7 +20,8 @@ from scores.log.writer import writer
 from scores.models import MAX_TOTAL, Block, Leaderboard, ScoreEvent, UserScore
 from scores.projection.leaderboard import leaderboard
 from scores.stores.batcher import Batcher
-from tests.scores.conftest import copy_is_true, nothing_was_written, until
+from tests.polling import until
+from tests.scores.conftest import copy_is_true, nothing_was_written
 
 
 def add(user_id: str, points: int, key: str | None = None) -> Change:
@@ -267,7 +268,7 @@ def test_a_connection_that_is_killed_within_a_write_is_replaced(
         until(killed_who_waits)
 
         with pytest.raises(OutcomeUnknown):
-            answer.result(5)
+            answer.result(30)
 
     assert nothing_was_written()
     assert batcher.submit_and_wait(add("ann", 1)) == Recorded(1, 1)

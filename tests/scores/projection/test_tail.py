@@ -18,7 +18,8 @@ from scores.models import Leaderboard, ScoreEvent, UserScore
 from scores.projection.leaderboard import leaderboard
 from scores.projection.tail import Tail
 from scores.stores.redis import breaker
-from tests.scores.conftest import copy_is_true, hooks_lost, until
+from tests.polling import until
+from tests.scores.conftest import copy_is_true, hooks_lost
 
 Heard = list[tuple[str, int]]
 
@@ -121,7 +122,7 @@ def test_a_running_tail_mends_it_by_itself(mishap: str, tail: Tail, heard: Heard
 
     MISHAPS[mishap](redis)
 
-    until(lambda: copy_is_true(redis) and heard and heard[-1] == head(), timeout_s=2)
+    until(lambda: copy_is_true(redis) and heard and heard[-1] == head())
 
 
 def test_a_size_that_the_log_denies_is_damage_though_the_copy_agrees_with_itself(
@@ -156,7 +157,7 @@ def test_two_tails_that_find_the_same_do_no_harm(tail: Tail, redis: Redis) -> No
     try:
         for mishap in ("everything lost", "an old copy", "member added", "a write untold"):
             MISHAPS[mishap](redis)
-            until(lambda: copy_is_true(redis), timeout_s=3)
+            until(lambda: copy_is_true(redis))
     finally:
         other.stop()
 
@@ -199,7 +200,7 @@ def test_its_origin_is_fresh_whether_it_runs_or_not(tail: Tail) -> None:
     tail.start()
     Leaderboard.objects.all().delete()
 
-    until(lambda: tail.origin() == log.head().origin, timeout_s=2)
+    until(lambda: tail.origin() == log.head().origin)
 
     tail.stop()
     Leaderboard.objects.all().delete()
@@ -220,7 +221,7 @@ def test_it_can_be_started_and_stopped_again_and_again(tail: Tail, redis: Redis)
         tail.start()
         redis.flushall()
         tail.wake()
-        until(lambda: copy_is_true(redis), timeout_s=2)
+        until(lambda: copy_is_true(redis))
         tail.stop()
         tail.stop()
 
@@ -245,7 +246,7 @@ def test_a_connection_that_was_killed_is_replaced(tail: Tail, redis: Redis) -> N
 
     redis.flushall()
 
-    until(lambda: copy_is_true(redis), timeout_s=2)
+    until(lambda: copy_is_true(redis))
 
 
 def killed_of_those_opened(since: datetime) -> bool:

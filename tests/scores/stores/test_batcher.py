@@ -11,7 +11,7 @@ import pytest
 
 from scores.exceptions import OutcomeUnknown, Overloaded
 from scores.stores.batcher import Batcher
-from tests.scores.conftest import until
+from tests.polling import until
 
 MakeBatcher = Callable[..., "Batcher[int, int]"]
 
@@ -29,7 +29,7 @@ class Desk:
 
     def work(self, items: Sequence[int]) -> list[int | Exception]:
         self.pieces.append(list(items))
-        assert self.open.wait(10)
+        assert self.open.wait(30)
         if BROKEN in items:
             raise OSError("the store is gone")
         return [item * 2 if item >= 0 else LookupError(str(item)) for item in items]
@@ -208,8 +208,8 @@ def test_closing_works_off_what_waits(desk: Desk, make_batcher: MakeBatcher) -> 
         until(lambda: batcher._waiting.qsize() == 4)  # the end has taken its place in the queue
         desk.open.set()
 
-        assert [answer.result(5) for answer in answers] == [0, 2, 4, 6]
-        closing.result(5)
+        assert [answer.result(30) for answer in answers] == [0, 2, 4, 6]
+        closing.result(30)
 
 
 def test_it_works_again_after_closing(desk: Desk, make_batcher: MakeBatcher) -> None:

@@ -6,7 +6,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 from scores.stores.breaker import Breaker
-from tests.scores.conftest import until
+from tests.polling import until
 
 
 def test_while_all_is_well_everybody_may_ask() -> None:

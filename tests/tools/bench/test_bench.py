@@ -7,7 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tools.servers import ROOT
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_small_one_measures_and_leaves_the_document_alone(tmp_path: Path) -> None:

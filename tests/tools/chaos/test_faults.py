@@ -10,6 +10,8 @@ from tools.chaos.cycle import Line, run
 from tools.chaos.faults import FAULTS, Fault
 from tools.chaos.world import World, world
 
+pytestmark = [pytest.mark.xdist_group("faults"), pytest.mark.slow]
+
 
 @pytest.fixture(scope="module")
 def hurt(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
