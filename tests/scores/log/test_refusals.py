@@ -140,7 +140,7 @@ def test_a_reader_is_let_in_while_nobody_can_say_and_waits_for_it_once(
         began.append(time.monotonic())
 
     waited = [after - before for before, after in pairwise(began)]
-    assert sorted(waited)[5] < refusals.batcher._patience_s  # most of them did not
+    assert sorted(waited)[5] < refusals.batcher._timeout_s  # most of them did not
 
 
 def test_the_look_up_reads_no_account(board: None) -> None:
