@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -43,8 +44,17 @@ SILENT = "a_minute_of_silence"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of the random order, what takes long to the front and what has to wait to the end, or processes would run dry."""
-    items.sort(key=lambda item: (SILENT in fixtures_of(item), item.get_closest_marker("slow") is None))
+    """Sorts the random order: slow tests first and the one that waits last, or a process has nothing to do at the end.
+
+    In each module tests that write nothing come first, since they share a board.
+    """
+    modules = {item.path: number for number, item in enumerate(items)}
+
+    def place(item: pytest.Item) -> tuple[bool, bool, int, bool]:
+        is_slow, writes_nothing = (item.get_closest_marker(name) is not None for name in ("slow", "writes_nothing"))
+        return SILENT in fixtures_of(item), not is_slow, modules[item.path], not writes_nothing
+
+    items.sort(key=place)
 
 
 def fixtures_of(item: pytest.Item) -> Sequence[str]:
@@ -73,12 +83,44 @@ def database_url(name: str = "", **parameters: str) -> str:
     return f"postgresql://postgres@/{name or database['NAME']}?{query}"
 
 
+@dataclass
+class EmptyBoard:
+    """What happened to the board since it was emptied."""
+
+    is_untouched: bool = False  # only tests that write nothing had it
+    is_noticed: bool = False  # by the server that all tests share
+
+
+@pytest.fixture(scope="session")
+def _empty(_stores: None) -> EmptyBoard:
+    return EmptyBoard()
+
+
 @pytest.fixture
-def board(_stores: None) -> Iterator[None]:
-    """An empty board. Every test that touches a store asks for it."""
-    empty_board()
+def board(request: pytest.FixtureRequest, _empty: EmptyBoard) -> Iterator[None]:
+    """An empty board. Every test that touches a store asks for it.
+
+    Tests with the mark `writes_nothing` share one, and after each of them it is still empty.
+    """
+    writes_nothing = request.node.get_closest_marker("writes_nothing") is not None
+    if not (writes_nothing and _empty.is_untouched):
+        empty_board()
+        _empty.is_noticed = False
+    _empty.is_untouched = False
     yield
+    if writes_nothing:
+        assert tables_with_rows() == []
+        _empty.is_untouched = True
     connection.close()
+
+
+def tables_with_rows() -> list[str]:
+    """Which tables of scores and users are not as `empty_board` leaves them."""
+    tables = ("blocks", "score_events", "user_scores", "actions", "auth_user", OutstandingToken._meta.db_table)
+    of_each = [f"(SELECT '{table}' FROM {table} LIMIT 1)" for table in tables]
+    with connection.cursor() as cursor:
+        cursor.execute(" UNION ALL ".join([*of_each, "SELECT 'leaderboards' FROM leaderboards WHERE seq > 0"]))
+        return [table for (table,) in cursor.fetchall()]
 
 
 def empty_board() -> None:
@@ -123,7 +165,7 @@ def _server(_stores: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 @pytest.fixture
-def server(_server: Server, board: None) -> Iterator[Server]:
+def server(_server: Server, board: None, _empty: EmptyBoard) -> Iterator[Server]:
     """A running server with an empty board, which its API and its sockets have noticed.
 
     It stands still while a test runs that does not ask for it: it would mend the copy that the test broke, and tell
@@ -131,7 +173,9 @@ def server(_server: Server, board: None) -> Iterator[Server]:
     """
     _server.resume()
     try:
-        wait_until_noticed(_server)
+        if not _empty.is_noticed:
+            wait_until_noticed(_server)
+            _empty.is_noticed = True
         yield _server
     finally:
         _server.pause()

@@ -41,6 +41,7 @@ def here(command: list[str]) -> list[str]:
 
 
 @pytest.mark.uvicorn("is not what the image starts")
+@pytest.mark.writes_nothing
 def test_the_image_starts_the_server_that_the_tests_start(server: Server) -> None:
     (command,) = instructions("CMD")
 
@@ -48,6 +49,7 @@ def test_the_image_starts_the_server_that_the_tests_start(server: Server) -> Non
 
 
 @pytest.mark.uvicorn("is not what the image starts")
+@pytest.mark.writes_nothing
 def test_the_image_listens_where_its_environment_says(server: Server, tmp_path: Path) -> None:
     (text,) = instructions("ENV")
     env = dict(pair.split("=", 1) for pair in shlex.split(text) if not pair.startswith("PATH="))
@@ -60,6 +62,7 @@ def test_the_image_listens_where_its_environment_says(server: Server, tmp_path: 
     assert contained.stop(getattr(signal, instructions("STOPSIGNAL")[0])) == 0
 
 
+@pytest.mark.writes_nothing
 def test_the_health_check_tells_a_living_server_from_none(server: Server) -> None:
     (text,) = instructions("HEALTHCHECK")
     command = here(json.loads(text.partition("CMD ")[2]))
@@ -71,6 +74,7 @@ def test_the_health_check_tells_a_living_server_from_none(server: Server) -> Non
     assert dead.returncode == 1
 
 
+@pytest.mark.writes_nothing
 def test_the_migration_of_compose_runs(server: Server) -> None:
     migrated = subprocess.run(here(SERVICES["migrate"]["command"]), cwd=ROOT, env=server.env, check=False)
 

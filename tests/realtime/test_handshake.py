@@ -12,6 +12,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from realtime.origins import is_allowed
 from tools.servers import Server
 
+pytestmark = pytest.mark.writes_nothing
+
 
 @pytest.mark.parametrize("path", ["/ws/leaderboard/", "/ws/leaderboard", "/"])
 async def test_the_board_is_at(path: str, server: Server) -> None:

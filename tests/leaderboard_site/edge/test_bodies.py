@@ -15,6 +15,8 @@ import pytest
 
 from tools.servers import Server
 
+pytestmark = pytest.mark.writes_nothing
+
 CHUNK = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
 INCREMENT = "/api/v1/scores/increment"
 SIGN_IN = "/api/v1/auth/token"

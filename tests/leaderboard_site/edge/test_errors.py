@@ -19,6 +19,7 @@ def code(answer: httpx.Response) -> str:
 
 
 @pytest.mark.parametrize("path", ["/token", "/refresh", "/nothing", ""])
+@pytest.mark.writes_nothing
 def test_a_host_that_is_not_ours_is_a_problem(path: str, server: Server) -> None:
     answer = httpx.post(f"{server.url}{AUTH}{path}", json=ACCOUNT, headers={"Host": "evil.example.org"}, verify=False)
 
@@ -26,12 +27,14 @@ def test_a_host_that_is_not_ours_is_a_problem(path: str, server: Server) -> None
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE"])
+@pytest.mark.writes_nothing
 def test_an_address_that_is_none_is_a_problem_for_every_method(method: str, server: Server) -> None:
     answer = httpx.request(method, f"{server.url}{AUTH}/nothing", verify=False)
 
     assert (answer.status_code, code(answer)) == (404, "not_found")
 
 
+@pytest.mark.writes_nothing
 def test_another_method_is_a_problem(server: Server) -> None:
     answer = httpx.get(f"{server.url}{AUTH}/token", verify=False)
 
@@ -50,6 +53,7 @@ def test_a_mistake_of_ours_is_a_problem_and_says_nothing_of_itself(server: Serve
     assert "auth_user" not in answer.text
 
 
+@pytest.mark.writes_nothing
 def test_outside_of_the_api_it_is_a_page(server: Server) -> None:
     answer = httpx.get(f"{server.url}/admin/", headers={"Host": "evil.example.org"}, verify=False)
 

@@ -37,6 +37,7 @@ def lines_of(server: Server) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("path", ["/healthz/live", "/api/v1/leaderboard", "/api/v1/auth/token", "/nothing", "/metrics"])
+@pytest.mark.writes_nothing
 def test_every_answer_carries_the_id_that_came_with_the_request(path: str, server: Server) -> None:
     answer = httpx.get(server.url + path, headers={"X-Request-ID": "deploy-17.a_b~c"}, verify=False)
 
@@ -44,6 +45,7 @@ def test_every_answer_carries_the_id_that_came_with_the_request(path: str, serve
 
 
 @pytest.mark.parametrize("bad", ["", "x" * 65, "a b", 'a"b', "a;b", "é".encode()])
+@pytest.mark.writes_nothing
 def test_an_id_that_could_mean_something_else_is_replaced(bad: Any, server: Server) -> None:
     answers = [httpx.get(f"{server.url}/healthz/live", headers={"X-Request-ID": bad}, verify=False) for _ in range(2)]
 

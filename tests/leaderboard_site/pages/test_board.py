@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import httpx
+import pytest
 
 from scores import services
 from tools.servers import ROOT, Server
@@ -29,6 +30,7 @@ def test_it_shows_the_board_as_it_is(server: Server) -> None:
     ]
 
 
+@pytest.mark.writes_nothing
 def test_everything_it_asks_for_is_served_from_here(server: Server) -> None:
     answer = httpx.get(f"{server.url}/", verify=False)
 
@@ -39,12 +41,14 @@ def test_everything_it_asks_for_is_served_from_here(server: Server) -> None:
         assert (part.status_code, part.content) == (200, file.read_bytes())
 
 
+@pytest.mark.writes_nothing
 def test_nothing_of_it_is_inline(server: Server) -> None:
     page = httpx.get(f"{server.url}/", verify=False).text
 
     assert not re.search(r"<style|<script(?![^>]* src=)|\sstyle=|\son\w+=", page)
 
 
+@pytest.mark.writes_nothing
 def test_players_sign_up_and_play_where_that_is_allowed(server: Server) -> None:
     page = httpx.get(f"{server.url}/", verify=False).text
 
@@ -52,6 +56,7 @@ def test_players_sign_up_and_play_where_that_is_allowed(server: Server) -> None:
     assert 'class="play ' in page
 
 
+@pytest.mark.writes_nothing
 def test_the_wall_has_nothing_to_press(server: Server) -> None:
     page = httpx.get(f"{server.url}/?view=wall", verify=False).text
 
@@ -59,6 +64,7 @@ def test_the_wall_has_nothing_to_press(server: Server) -> None:
     assert "<button" not in page
 
 
+@pytest.mark.writes_nothing
 def test_in_production_nobody_signs_up_or_plays_unless_it_is_said(server: Server, tmp_path: Path) -> None:
     env = {"DATABASE_URL": server.env["DATABASE_URL"], "PLAY_AREA": "", "REGISTRATION": ""}
     production = Server(log=tmp_path / "log", env=env).start()

@@ -13,6 +13,8 @@ import pytest
 
 from tools.servers import ROOT, Server
 
+pytestmark = pytest.mark.writes_nothing
+
 KEY = "k" * 48
 GOOD = {
     "SECRET_KEY": KEY,

@@ -12,7 +12,7 @@ from django.core.management import CommandError, call_command
 from scores import services
 from scores.models import ScoreEvent, UserScore
 from tests.conftest import TokenFor
-from tests.scores.conftest import Post, nothing_was_written
+from tests.scores.conftest import Post
 
 SCOPE = "scores:write:any"
 
@@ -51,14 +51,15 @@ def test_a_game_server_scores_for_its_players(score_for: Post, increment: Post) 
 @pytest.mark.parametrize(
     "scope", [None, "", "scores:write", "SCORES:WRITE:ANY", f"x{SCOPE}", f"{SCOPE},", f"\t{SCOPE}"]
 )
+@pytest.mark.writes_nothing
 def test_without_the_scope_nobody_scores_for_others(scope: object, score_for: Post) -> None:
     answer = score_for("ann", 10, scope=scope)
 
     assert (answer.status_code, code(answer)) == (403, "insufficient_scope")
     assert 'error="insufficient_scope", scope="scores:write:any"' in answer.headers["WWW-Authenticate"]
-    assert nothing_was_written()
 
 
+@pytest.mark.writes_nothing
 def test_nor_for_themselves_at_that_address(score_for: Post) -> None:
     assert score_for("ann", 10, by="ann", scope=None).status_code == 403
 
@@ -68,12 +69,14 @@ def test_the_scope_may_be_one_of_many(score_for: Post) -> None:
 
 
 @pytest.mark.parametrize("scope", [7, True, [SCOPE], {SCOPE: True}], ids=repr)
+@pytest.mark.writes_nothing
 def test_a_scope_that_is_no_text_makes_no_token(scope: object, score_for: Post) -> None:
     answer = score_for("ann", 10, scope=scope)
 
     assert (answer.status_code, code(answer)) == (401, "token_invalid")
 
 
+@pytest.mark.writes_nothing
 def test_without_a_token_it_is_a_401(api: httpx.Client) -> None:
     answer = api.post("/users/ann/scores/increment", json={"points": 10})
 
@@ -87,18 +90,19 @@ def test_whoever_can_have_a_score_can_be_scored_for(user_id: str, score_for: Pos
 
 
 @pytest.mark.parametrize("user_id", ["x" * 256, "a\0", "a\x85", "e\u0301"], ids=["256", "NUL", "control", "not NFC"])
+@pytest.mark.writes_nothing
 def test_what_is_no_user_id_is_refused(user_id: str, score_for: Post) -> None:
     answer = score_for(user_id, 10)
 
     assert (answer.status_code, code(answer)) == (400, "user_id_invalid")
-    assert nothing_was_written()
 
 
+@pytest.mark.writes_nothing
 def test_nobody_has_no_address(score_for: Post) -> None:
     assert score_for("", 10).status_code in (404, 405)
-    assert nothing_was_written()
 
 
+@pytest.mark.writes_nothing
 def test_a_wrong_body_is_refused_as_from_a_player(score_for: Post) -> None:
     answer = score_for("ann", "10")
 

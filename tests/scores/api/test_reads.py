@@ -76,6 +76,7 @@ def test_a_page_says_ranks_ids_and_scores_and_what_it_is_of(api: httpx.Client, i
     assert answer.headers["X-Leaderboard-Seq"] == "2"
 
 
+@pytest.mark.writes_nothing
 def test_an_empty_board_is_a_page_too(api: httpx.Client) -> None:
     assert api.get("/leaderboard").json() == {"leaderboard": [], "total": 0, "seq": 0}
 
@@ -118,6 +119,7 @@ def test_a_rank_is_the_same_on_every_page(api: httpx.Client, increment: Post) ->
         ("offset=9999999999", "offset_invalid"),
     ],
 )
+@pytest.mark.writes_nothing
 def test_a_wrong_page_is_a_400_that_names_the_parameter(query: str, code: str, api: httpx.Client) -> None:
     answer = api.get(f"/leaderboard?{query}")
 
@@ -127,6 +129,7 @@ def test_a_wrong_page_is_a_400_that_names_the_parameter(query: str, code: str, a
     assert list(answer.json()["errors"]) == [code.partition("_")[0]]
 
 
+@pytest.mark.writes_nothing
 def test_an_empty_parameter_is_none(api: httpx.Client) -> None:
     """A form with an empty field sends it so."""
     assert api.get("/leaderboard?limit=&offset=").status_code == 200
@@ -138,6 +141,7 @@ def test_the_farthest_page_is_empty(api: httpx.Client, increment: Post) -> None:
     assert users(api.get("/leaderboard?offset=999999999")) == []
 
 
+@pytest.mark.writes_nothing
 def test_a_stale_token_does_not_hide_the_board(api: httpx.Client) -> None:
     assert api.get("/leaderboard", headers={"Authorization": "Bearer garbage"}).status_code == 200
 
@@ -181,6 +185,7 @@ def test_who_has_the_page_is_told_so(sent: str, api: httpx.Client, increment: Po
     assert answer.headers["Cache-Control"] == "no-cache"
 
 
+@pytest.mark.writes_nothing
 def test_an_answer_without_a_body_has_no_length(api: httpx.Client) -> None:
     """RFC 9110, section 8.6: none in a 204; in a 304 the length would be that of the page."""
     not_modified = api.get("/leaderboard", headers={"If-None-Match": "*"})
@@ -213,6 +218,7 @@ def test_the_short_way_answers_what_the_view_does(query: str, has_it: bool, api:
 
 
 @pytest.mark.parametrize("sent", ['"other"', "other", "", '"*"'])
+@pytest.mark.writes_nothing
 def test_who_has_another_page_gets_this_one(sent: str, api: httpx.Client) -> None:
     assert api.get("/leaderboard", headers={"If-None-Match": sent}).status_code == 200
 
@@ -227,6 +233,7 @@ def test_a_change_changes_the_tag(api: httpx.Client, increment: Post) -> None:
     assert answer.headers["ETag"] != before
 
 
+@pytest.mark.writes_nothing
 def test_each_page_has_a_tag_of_its_own(api: httpx.Client) -> None:
     pages = ["", "?limit=5", "?limit=5&offset=1", "?limit=51&offset=0"]
 
@@ -249,6 +256,7 @@ def test_head_is_get_without_the_body(api: httpx.Client, increment: Post) -> Non
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "TRACE"])
+@pytest.mark.writes_nothing
 def test_the_board_is_only_read(method: str, api: httpx.Client) -> None:
     answer = api.request(method, "/leaderboard")
 
@@ -279,6 +287,7 @@ def test_me_is_the_user_of_the_token(api: httpx.Client, increment: Post, token_f
     assert answer.json() == {"userId": "ann lee", "score": 9, "rank": 1, "total": 1, "seq": 1}
 
 
+@pytest.mark.writes_nothing
 def test_nobody_is_not_me(api: httpx.Client) -> None:
     answer = api.get("/me")
 
@@ -309,6 +318,7 @@ def test_a_user_without_a_score_is_a_404_as_of_an_event(
         pytest.param("x" * 8_000, id="8,000 letters"),
     ],
 )
+@pytest.mark.writes_nothing
 def test_what_cannot_be_an_id_has_no_score(user_id: str, api: httpx.Client) -> None:
     answer = api.get(f"/users/{user_id}")
 

@@ -99,21 +99,21 @@ def test_of_two_who_want_a_name_at_once_one_gets_it(api: httpx.Client) -> None:
         pytest.param(12, "username_invalid", id="number"),
     ],
 )
+@pytest.mark.writes_nothing
 def test_a_bad_name_is_refused(username: object, expected: str, api: httpx.Client) -> None:
     body = json.dumps({"username": username, "password": PASSWORD})  # httpx's own does not write half characters
 
     answer = api.post("/auth/register", content=body, headers={"Content-Type": "application/json"})
 
     assert (answer.status_code, code(answer)) == (400, expected)
-    assert not User.objects.exists()
 
 
 @pytest.mark.parametrize("password", ["short 1", "password", "annabelle"], ids=["short", "common", "like the name"])
+@pytest.mark.writes_nothing
 def test_a_weak_password_is_refused(password: str, api: httpx.Client) -> None:
     answer = api.post("/auth/register", json={"username": "annabell", "password": password})
 
     assert (answer.status_code, code(answer)) == (400, "password_too_weak")
-    assert not User.objects.exists()
 
 
 @pytest.mark.parametrize(
@@ -126,6 +126,7 @@ def test_a_weak_password_is_refused(password: str, api: httpx.Client) -> None:
         ("logout", {"refresh": 12}, "refresh_invalid"),
     ],
 )
+@pytest.mark.writes_nothing
 def test_a_number_is_no_text(address: str, body: object, expected: str, api: httpx.Client) -> None:
     answer = api.post(f"/auth/{address}", json=body)
 
@@ -140,6 +141,7 @@ def test_a_name_becomes_a_user_id_in_normal_form(api: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("body", [b"[]", b"{}", b"null", b'{"username": "a", "username": "b"}', b"{"])
+@pytest.mark.writes_nothing
 def test_a_wrong_body_is_a_problem(body: bytes, api: httpx.Client) -> None:
     answer = api.post("/auth/register", content=body, headers={"Content-Type": "application/json"})
 
@@ -147,6 +149,7 @@ def test_a_wrong_body_is_a_problem(body: bytes, api: httpx.Client) -> None:
     assert code(answer)
 
 
+@pytest.mark.writes_nothing
 def test_closed_registration_says_so(server: Server, tmp_path: Path) -> None:
     env = {"DATABASE_URL": server.env["DATABASE_URL"], "REGISTRATION": "closed"}
     closed = Server(log=tmp_path / "log", env=env).start()
@@ -155,7 +158,6 @@ def test_closed_registration_says_so(server: Server, tmp_path: Path) -> None:
     answer = httpx.post(f"{closed.url}/api/v1/auth/register", json=body, verify=False)
 
     assert (answer.status_code, code(answer)) == (403, "registration_closed")
-    assert not User.objects.exists()
     closed.stop()
 
 
@@ -289,6 +291,7 @@ def test_an_expired_refresh_token_is_told_apart(ann: User, api: httpx.Client) ->
 
 @pytest.mark.parametrize("body", [{}, {"refresh": ""}, {"refresh": None}, {"refresh": {}}, []], ids=repr)
 @pytest.mark.parametrize("path", ["/auth/refresh", "/auth/logout"])
+@pytest.mark.writes_nothing
 def test_a_body_without_a_refresh_token_is_a_400(path: str, body: object, api: httpx.Client) -> None:
     answer = api.post(path, json=body)
 
