@@ -130,9 +130,16 @@ class Log:
             return bool(under_way)
 
     def locked_head(self) -> Head:
-        """The end of the log, locked until the transaction ends. Waits at most 1 s for the lock."""
+        """The end of the log, locked until the transaction ends. Waits at most 1 s for the lock.
+
+        If this process stops while it holds the lock, the server ends the transaction after 1 s: writers must not wait
+        for a process that compares the copy.
+        """
         with self.connection.cursor() as cursor:
-            cursor.execute("SELECT set_config('lock_timeout', '1000', true)")
+            cursor.execute(
+                "SELECT set_config('lock_timeout', '1000', true), "
+                "set_config('idle_in_transaction_session_timeout', '1000', true)"
+            )
             cursor.execute(f"{HEAD_SQL} FOR UPDATE OF b", [self.name])
             return Head(*cursor.fetchone())
 

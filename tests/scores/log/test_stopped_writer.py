@@ -1,4 +1,4 @@
-"""A worker that stops in the middle of a transaction: the others' increments go on without it."""
+"""A process that stops while it holds the log's head: the others' increments go on without it."""
 
 from __future__ import annotations
 
@@ -39,18 +39,30 @@ while True:
 """
 
 
+# The scrub takes the lock when it repairs members.
+SCRUB = """
+import os, signal, django
+django.setup()
+from django.db import transaction
+from scores.log.head import log
+with transaction.atomic():
+    log.locked_head()
+    os.kill(os.getpid(), signal.SIGSTOP)
+"""
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"DATABASE_URL": database_url(), "DJANGO_SETTINGS_MODULE": "leaderboard_site.settings"}
+
+
 @pytest.fixture
 def make_worker(board: None) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     """Makes a process that records one full batch after the other."""
     workers: list[subprocess.Popen[bytes]] = []
 
     def make(*, transaction_timeout_since: int) -> subprocess.Popen[bytes]:
-        env = os.environ | {
-            "DATABASE_URL": database_url(),
-            "DJANGO_SETTINGS_MODULE": "leaderboard_site.settings",
-        }
         command = [sys.executable, "-c", WORKER, str(transaction_timeout_since)]
-        workers.append(subprocess.Popen(command, cwd=ROOT, env=env))
+        workers.append(subprocess.Popen(command, cwd=ROOT, env=environment()))
         until(lambda: log.head().seq > 0)
         return workers[-1]
 
@@ -80,6 +92,17 @@ def test_a_worker_that_stops_anywhere_does_not_hold_up_the_others(
     stop_while_it_holds_the_lock(worker, rival, state="active")
 
     others_go_on_and_nothing_is_torn(worker)
+
+
+def test_a_scrub_that_stops_while_it_repairs_does_not_hold_up_the_writers(board: None) -> None:
+    log.head()
+    with subprocess.Popen([sys.executable, "-c", SCRUB], cwd=ROOT, env=environment()) as scrub:
+        try:
+            os.waitid(os.P_PID, scrub.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+
+            assert writer.record([Change(Kind.INCREMENT, "ann", 1)]) == [Recorded(1, 1)]
+        finally:
+            scrub.kill()
 
 
 def others_go_on_and_nothing_is_torn(worker: subprocess.Popen[bytes]) -> None:
