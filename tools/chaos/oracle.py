@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,6 +13,7 @@ from redis import Redis as RedisClient
 
 from .load import Load, Operation, Sight
 
+COPY_WITHIN_S = 10.0  # else the copy does not heal
 # Both halves of the copy at one moment.
 COPY = "return {redis.call('HGET', KEYS[2], 'seq'), redis.call('ZREVRANGE', KEYS[1], 0, -1, 'WITHSCORES')}"
 
@@ -101,6 +103,7 @@ class Oracle:
         told, load.told.operations = load.told.operations, []
         told = [load.retry(op) if op.outcome == "unknown" and op.key is not None else op for op in told]
         self.fold.read(database)
+        self._wait_for_the_copy(database)
         verdict.operations = len(told)
         verdict.lost, verdict.doubled = self._account(told, self.fold.take_events())
         reads, load.told.reads = load.told.reads, []
@@ -118,6 +121,12 @@ class Oracle:
         self._judged = [self._judged[1], self.fold.seq]
         self.fold.forget_before(self._judged[0])
         return verdict
+
+    def _wait_for_the_copy(self, database: psycopg.Connection[Any]) -> None:
+        """A retry is an event as well, and the tail may have to bring it to Redis: on a busy machine the hook gives up."""
+        until = time.monotonic() + COPY_WITHIN_S
+        while not self.copy_is_exact(database, at_least=self.fold.seq) and time.monotonic() < until:
+            time.sleep(0.01)
 
     def _account(self, told: list[Operation], events: list[Event]) -> tuple[int, int]:
         """How many acknowledged increments are not in the log, and how many events nobody can have asked for."""
