@@ -33,7 +33,7 @@ run: .venv/.run $(stores)  ## start everything on this machine (PORT=8000, DATA_
 # Some of them, as asked, by one. Development mode goes by the environment, since the three are children; tests/stores.py
 # keeps it from the servers, which are grandchildren.
 test: .venv/.dev .venv/.stores  ## run the tests (ARGS="-k hub -x")
-	@PYTHONDEVMODE=1 $(python) -m pytest --asyncio-debug $(or $(ARGS),-n 3 --dist loadgroup)
+	@PYTHONDEVMODE=1 $(python) -m pytest --asyncio-debug $(or $(ARGS),-n 3 --dist loadscope)
 
 serve: .venv/.run  ## serve in production; the environment is the configuration
 	@exec $(in_venv) leaderboard_site.server

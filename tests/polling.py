@@ -9,9 +9,9 @@ from collections.abc import Callable
 DEADLINE_S = 30.0
 
 
-def until(condition: Callable[[], object], timeout_s: float = DEADLINE_S) -> None:
-    """Wait for `condition`, or fail."""
-    deadline = time.monotonic() + timeout_s
+def until(condition: Callable[[], object], timeout_s: float | None = None) -> None:
+    """Wait for `condition`, or fail after `timeout_s` (DEADLINE_S)."""
+    deadline = time.monotonic() + (DEADLINE_S if timeout_s is None else timeout_s)
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.005)

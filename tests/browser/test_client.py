@@ -15,7 +15,7 @@ from websockets.sync.server import ServerConnection
 from .conftest import OpenPage
 from .site import STATIC, Site
 
-pytestmark = [pytest.mark.xdist_group("client"), pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 IMPORT = "const client = await import('/client.js');"
 FOLLOW = f"""async (url) => {{

@@ -17,7 +17,7 @@ from tools.servers import Server
 from .conftest import OpenPage, players, wait_for_state
 from .site import Site
 
-pytestmark = [pytest.mark.xdist_group("client"), pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 ELSEWHERE = "http://127.0.0.1"  # the same site by another name is another origin
 

@@ -21,7 +21,7 @@ from tools.stores import PostgreSQL, Redis
 
 from .conftest import OpenPage, players, wait_for_state
 
-pytestmark = [pytest.mark.xdist_group("client"), pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 
 @dataclass

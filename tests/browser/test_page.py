@@ -13,7 +13,7 @@ from tools.servers import Server
 
 from .conftest import OpenPage, players, wait_for_players, wait_for_state
 
-pytestmark = [pytest.mark.xdist_group("page"), pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 PASSWORD = "a nanosecond of wire"
 

@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from tests.polling import until
 from tools.servers import Server
 
-pytestmark = [pytest.mark.xdist_group("crowd"), pytest.mark.slow, pytest.mark.writes_nothing]
+pytestmark = [pytest.mark.slow, pytest.mark.writes_nothing]
 
 # Frames of one key, which is zeros. Sent as one: a client that takes seconds to say a thousand does not hear in time that
 # it has said too much.

@@ -20,7 +20,7 @@ import pytest
 from leaderboard_site.local import DataDirectory, Stores
 from tools.servers import ROOT, free_port
 
-pytestmark = [pytest.mark.xdist_group("run"), pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 RUN = (sys.executable, "-m", "leaderboard_site.local.run")
 

@@ -18,8 +18,6 @@ from websockets.sync.client import connect
 from tests.conftest import TokenFor
 from tools.servers import Server
 
-pytestmark = pytest.mark.xdist_group("exposition")
-
 TOKEN = "a token of some length"
 
 

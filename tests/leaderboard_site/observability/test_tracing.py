@@ -15,8 +15,6 @@ from leaderboard_site.observability import logs, tracing
 from tests.conftest import TokenFor
 from tools.servers import Server
 
-pytestmark = pytest.mark.xdist_group("tracing")
-
 
 @pytest.fixture(scope="module")
 def _logging(_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:

@@ -14,7 +14,7 @@ from django.db import connection
 from tests.conftest import TokenFor, database_url
 from tools.servers import Server
 
-pytestmark = [pytest.mark.xdist_group("health"), pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

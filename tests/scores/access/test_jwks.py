@@ -28,8 +28,6 @@ from tools.servers import Server
 
 from .forgery import signed
 
-pytestmark = pytest.mark.xdist_group("jwks")
-
 ISSUER, AUDIENCE = "https://id.example.org", "leaderboard"
 RSA = rsa.generate_private_key(65_537, 2048)
 KEYS: dict[str, tuple[Any, str]] = {

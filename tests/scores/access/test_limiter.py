@@ -27,7 +27,7 @@ from scores.access.sliding_window import Hit, ProcessCounters, Window, count_in_
 from tests.conftest import TokenFor
 from tools.servers import Server
 
-pytestmark = [pytest.mark.xdist_group("limiter"), pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 PER_MINUTE = RateLimitItemPerMinute(20)
 LIMITS = {

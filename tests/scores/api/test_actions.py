@@ -18,8 +18,6 @@ from tests.conftest import TokenFor
 from tests.scores.conftest import nothing_was_written
 from tools.servers import Server
 
-pytestmark = pytest.mark.xdist_group("actions")
-
 Take = Callable[..., httpx.Response]
 QUEST = "quest_complete"
 

@@ -15,6 +15,7 @@ from scores.log.ledger import Ledger
 from scores.projection import scripts, scrub
 from scores.projection.leaderboard import _Newest
 from scores.projection.tail import Tail
+from tests import polling
 from tests.scores.log import test_writer
 
 from . import test_foreign_hands, test_leaderboard, test_scrub, test_tail
@@ -92,6 +93,7 @@ def test_the_suite_sees_that_nothing_is_guarded_by(
     given = {name: request.getfixturevalue(name) for name in inspect.signature(witness).parameters}
 
     switch_off(monkeypatch)
+    monkeypatch.setattr(polling, "DEADLINE_S", 3.0)  # for what will not come
 
     with pytest.raises((AssertionError, pytest.fail.Exception)):
         witness(**given)

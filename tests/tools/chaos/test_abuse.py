@@ -9,7 +9,7 @@ import pytest
 from tools.chaos.abuse import ATTACKS, limited_service, suffer
 from tools.chaos.world import Service
 
-pytestmark = [pytest.mark.xdist_group("abuse"), pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 SOME = {"half handshakes": 300, "frames, 1,000 a second": 3000, "sockets of one address": 300}
 SOME |= {"bodies of 60 MB": 50, "endless bodies": 50}

@@ -14,7 +14,7 @@ from tools.chaos.load import token
 from tools.chaos.proxy import Mood
 from tools.chaos.world import Service, service
 
-pytestmark = [pytest.mark.xdist_group("away"), pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 Ways = dict[str, tuple[Callable[[Service], None], Callable[[Service], None]]]
 

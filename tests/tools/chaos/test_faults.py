@@ -10,7 +10,7 @@ from tools.chaos.cycle import Line, run
 from tools.chaos.faults import FAULTS, Fault
 from tools.chaos.world import World, world
 
-pytestmark = [pytest.mark.xdist_group("faults"), pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
