@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, cast
 from scores.board import LEADERBOARD, Board
 from scores.exceptions import Damaged, Gap, RedisAway
 from scores.log.head import Head, Log, log
-from scores.stores.redis import BULK, client, guarded, script
+from scores.stores.redis import BULK, client, guarded, run_script
 
 from . import scripts
 
@@ -124,7 +124,7 @@ class Copy:
         probe: bool = False,
     ) -> list[Any]:
         keys = [self.board.key, self.board.state_key, *([side_key] if side_key else [])]
-        command = partial(script(body), keys=keys, args=list(argv), client=client(alias))
+        command = partial(run_script, body, keys=keys, args=list(argv), alias=alias)
         return cast("list[Any]", guarded(command, probe=probe))
 
     def apply(
