@@ -35,9 +35,9 @@ class Board:
         """The group of the channel layer that tells the hubs of all processes about changes."""
         return self.name
 
-    def etag(self, epoch: str, seq: int, *page: int) -> str:
-        """The ETag of a page as of an event (RFC 9110, section 8.8.3), independent of the store that answers."""
-        return f'"{"-".join(map(str, (self.name, epoch, seq, *page)))}"'
+    def etag(self, epoch: str, seq: int, limit: int, offset: int) -> str:
+        """The tag of a page as of an event: RFC 9110, section 8.8.3. The store it was read from does not change it."""
+        return f'"{self.name}-{epoch}-{seq}-{limit}-{offset}"'
 
 
 LEADERBOARD = Board("leaderboard")

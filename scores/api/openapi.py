@@ -304,7 +304,7 @@ operation(
         OpenApiParameter(
             "If-None-Match", {"type": "string"}, OpenApiParameter.HEADER, description="The ETag of an earlier response."
         ),
-        header("ETag", "Made of epoch, seq, limit and offset.", {"type": "string"}, 200, 304),
+        header("ETag", "Made of board, epoch, seq, limit and offset.", {"type": "string"}, 200, 304),
         header("Cache-Control", "Revalidate before each use.", {"type": "string", "const": "no-cache"}, 200, 304),
         *freshness(200, 304),
         *limits(200, 304, 429),
