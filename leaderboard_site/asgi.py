@@ -14,7 +14,7 @@ from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 
 from leaderboard_site.edge.deadline import Deadline  # noqa: E402
 from leaderboard_site.edge.fast_path import BoardFastPath  # noqa: E402
-from leaderboard_site.edge.handlers import MAX_OF_A_FORM, BodyLimit, LeanHandler  # noqa: E402
+from leaderboard_site.edge.handlers import MAX_FORM_BYTES, BodyLimit, LeanHandler  # noqa: E402
 from leaderboard_site.edge.handshakes import HandshakeLimit  # noqa: E402
 from leaderboard_site.observability.tracing import Tracing  # noqa: E402
 from realtime.origins import OriginCheck  # noqa: E402
@@ -28,7 +28,9 @@ from .server import lifespan  # noqa: E402
 REFERENCE = ("/api/docs/", "/api/schema/")  # plain pages, which the lean handler does not serve
 scores_application = BoardFastPath(BodyLimit(LeanHandler()))
 tokens_application = BodyLimit(Deadline(django_application))
-pages_application = BodyLimit(django_application, most=MAX_OF_A_FORM)  # Django alone would spool any length to disk
+pages_application = BodyLimit(
+    django_application, max_bytes=MAX_FORM_BYTES
+)  # Django alone would spool any length to disk
 checkup_application = Deadline(pages_application)
 CHECKUP = "/healthz/deep"
 

@@ -18,8 +18,8 @@ class SocketLimits:
         """Counts a socket and returns `None`, or returns a short reason why there may be no more."""
         if settings.MAX_SOCKETS is not None and self.taken >= settings.MAX_SOCKETS:
             return "too many sockets"
-        most = settings.MAX_SOCKETS_PER_ADDRESS
-        if most is not None and self._by_key[rate_limit_key] >= most:
+        limit = settings.MAX_SOCKETS_PER_ADDRESS
+        if limit is not None and self._by_key[rate_limit_key] >= limit:
             return "too many sockets from your address"
         self._by_key[rate_limit_key] += 1
         self.taken += 1

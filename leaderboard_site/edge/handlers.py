@@ -28,7 +28,7 @@ from scores.api import problems
 logger = logging.getLogger(__name__)
 
 MAX_BYTES = 16 * 1024  # of a body for the API
-MAX_OF_A_FORM = 1024 * 1024  # in the admin, whose longest forms send a line per row
+MAX_FORM_BYTES = 1024 * 1024  # in the admin, whose longest forms send a line per row
 RECEIVE_S = 10.0  # for a whole body: a client that needs longer for 16 KiB only holds a connection
 
 
@@ -63,9 +63,7 @@ class LeanHandler(ASGIHandler):
             response = problems.problem_response(500, "internal_error", problems.INTERNAL_ERROR)
         response["X-Content-Type-Options"] = "nosniff"
         await problems.send_response(response, send)  # Django's own also handles cookies and streams
-        scope.pop(
-            REQUEST, None
-        )  # the request holds the scope: without this, each request leaves a reference cycle behind
+        scope.pop(REQUEST, None)  # the request holds the scope, and both would wait for the garbage collector
 
     async def _call_view(self, request: HttpRequest) -> HttpResponse:
         match = _match(request.path_info)
@@ -90,21 +88,21 @@ def is_ours(host: str) -> bool:
 class BodyLimit:
     """Reads the whole body before `app` sees the request; answers 413 if it is too large and 408 if it is too slow."""
 
-    def __init__(self, app: Application, *, most: int = MAX_BYTES) -> None:
+    def __init__(self, app: Application, *, max_bytes: int = MAX_BYTES) -> None:
         self.app = app
-        self.most = most
+        self.max_bytes = max_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         for name, length in scope["headers"]:
-            if name == b"content-length" and length.isdigit() and int(length) > self.most:
+            if name == b"content-length" and length.isdigit() and int(length) > self.max_bytes:
                 return await self._refuse_large(send)
         try:
-            body = await _read_in_time(receive, self.most)
+            body = await _read_in_time(receive, self.max_bytes)
         except TimeoutError:
             return await _refuse(send, 408, "body_too_slow", f"The body did not arrive within {RECEIVE_S:g} s.")
         if body is None:
             return None  # the client disconnected
-        if len(body) > self.most:
+        if len(body) > self.max_bytes:
             return await self._refuse_large(send)
         whole = {"type": "http.request", "body": body, "more_body": False}
         unread = True
@@ -119,10 +117,10 @@ class BodyLimit:
         return await self.app(scope, replay, send)
 
     async def _refuse_large(self, send: Send) -> None:
-        await _refuse(send, 413, "body_too_large", f"A body may have at most {self.most} bytes.")
+        await _refuse(send, 413, "body_too_large", f"A body may have at most {self.max_bytes} bytes.")
 
 
-async def _read_in_time(receive: Receive, most: int) -> bytes | None:
+async def _read_in_time(receive: Receive, max_bytes: int) -> bytes | None:
     """`_read`, or `TimeoutError` after `RECEIVE_S`. A bare timer: `asyncio.timeout` costs 4 % of an increment."""
     task = asyncio.current_task()
     assert task is not None  # a server runs each request in a task
@@ -135,7 +133,7 @@ async def _read_in_time(receive: Receive, most: int) -> bytes | None:
 
     timer = asyncio.get_running_loop().call_later(RECEIVE_S, give_up)
     try:
-        return await _read(receive, most)
+        return await _read(receive, max_bytes)
     except asyncio.CancelledError:
         if late and task.uncancel() == 0:
             raise TimeoutError from None
@@ -144,7 +142,7 @@ async def _read_in_time(receive: Receive, most: int) -> bytes | None:
         timer.cancel()
 
 
-async def _read(receive: Receive, most: int) -> bytes | None:
+async def _read(receive: Receive, max_bytes: int) -> bytes | None:
     """Returns the body, or as much of it as shows that it is too large; `None` if the client disconnected."""
     message = await receive()
     if message["type"] == "http.request" and not message.get("more_body", False):
@@ -152,7 +150,7 @@ async def _read(receive: Receive, most: int) -> bytes | None:
     body = bytearray()
     while message["type"] == "http.request":
         body += message.get("body", b"")
-        if not message.get("more_body", False) or len(body) > most:
+        if not message.get("more_body", False) or len(body) > max_bytes:
             return bytes(body)
         message = await receive()
     return None

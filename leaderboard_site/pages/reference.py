@@ -27,10 +27,8 @@ def docs(request: HttpRequest) -> HttpResponse:
 @require_safe
 def openapi_schema(request: HttpRequest) -> HttpResponse:
     """Serves docs/openapi.yaml as JSON, with the limits of this server's settings."""
-    headers = {
-        "Cache-Control": "max-age=300",
-        "Access-Control-Allow-Origin": "*",
-    }  # public: tools on other sites fetch it
+    # Public: tools on other sites fetch it.
+    headers = {"Cache-Control": "max-age=300", "Access-Control-Allow-Origin": "*"}
     return HttpResponse(generated(), content_type="application/vnd.oai.openapi+json", headers=headers)
 
 

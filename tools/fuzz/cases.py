@@ -1,4 +1,4 @@
-"""Increments, bent: bodies and headers that are nearly right, and some that are far from it."""
+"""Requests for increments that are wrong in random ways: most of them nearly right, some far from it."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class Case:
 
 
 def cases(random: Random, tokens: list[str]) -> Iterator[Case]:
-    """Without an end. The same generator makes the same cases."""
+    """Endless; the same generator makes the same cases."""
     while True:
         case = Case(random.choice(tokens))
         for bend in random.choices(BENDS, WEIGHTS, k=random.choice((1, 1, 1, 2, 3))):
