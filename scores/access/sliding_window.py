@@ -8,7 +8,6 @@ simultaneous hits cannot exceed the limit.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from typing import Any, NamedTuple
 from limits import RateLimitItem
 from redis.exceptions import NoScriptError
 
-from scores.stores.redis import client
+from scores.stores.redis import client, sha_of
 
 PREFIX = "leaderboard:limits"
 FORGET_EVERY_S = 60
@@ -51,7 +50,7 @@ if admitted then
 end
 return {admitted and 1 or 0, previous, previous_ttl, current, current_ttl}
 """
-SHA = hashlib.sha1(COUNT.encode(), usedforsecurity=False).hexdigest()  # the name of the script in Redis
+SHA = sha_of(COUNT)
 
 
 class Hit(NamedTuple):

@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+from django.conf import settings
 from redis import Redis
 
 from scores.log.head import log
@@ -49,6 +50,23 @@ def copy(redis: Redis) -> Redis:
     """A whole copy of the empty board."""
     leaderboard.rebuild()
     return redis
+
+
+@pytest.fixture
+def forgetful(redis: Redis) -> Iterator[None]:
+    """A Redis that forgets its scripts all the time."""
+    done = threading.Event()
+
+    def forget() -> None:
+        with Redis.from_url(settings.REDIS_URL) as other:
+            while not done.is_set():
+                other.script_flush()
+
+    thread = threading.Thread(target=forget)
+    thread.start()
+    yield
+    done.set()
+    thread.join()
 
 
 def copy_is_true(redis: Redis) -> bool:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -18,7 +17,6 @@ from hypothesis import strategies as st
 from limits import RateLimitItemPerMinute, RateLimitItemPerSecond
 from limits.storage import RedisStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
-from redis import Redis
 from redis.crc import key_slot
 
 from scores.access import limiter
@@ -180,22 +178,14 @@ def test_a_new_redis_is_told_the_script_again(redis: Any) -> None:
     assert verdict.remaining == 18
 
 
+@pytest.mark.usefixtures("forgetful")
 def test_while_redis_forgets_the_script_again_and_again_each_hit_counts_once(redis: Any) -> None:
     """Batches of more than the 16 KiB that Redis reads at once, so that some of one batch find the script and some do not."""
     ann = Hit("test", "ann", RateLimitItemPerMinute(1_000_000))
-    done = threading.Event()
 
-    def forget() -> None:
-        with Redis.from_url(settings.REDIS_URL) as other:
-            while not done.is_set():
-                other.script_flush()
-
-    with ThreadPoolExecutor(5) as threads:
-        threads.submit(forget)
-        batches = [threads.submit(count_in_redis, [ann] * 256) for _ in range(40)]
-        wait(batches)
-        done.set()
-    admitted = sum(counted.admitted for batch in batches for counted in batch.result())
+    with ThreadPoolExecutor(4) as threads:
+        batches = list(threads.map(count_in_redis, [[ann] * 256] * 40))
+    admitted = sum(counted.admitted for batch in batches for counted in batch)
 
     _, current = redis_keys(ann)
     assert admitted == 40 * 256 == int(redis.get(current))
