@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from typing import Any
 
@@ -16,7 +15,9 @@ import leaderboard_site.observability.exposition  # these four declare what is a
 import leaderboard_site.observability.tracing  # noqa: F401
 import realtime.metrics  # noqa: F401
 import scores.metrics  # noqa: F401
+from tests.programs import needs
 from tests.test_docs import rows, section
+from tools.programs import program
 from tools.servers import ROOT
 
 ALERTS = ROOT / "deploy" / "prometheus" / "alerts.yml"
@@ -56,9 +57,11 @@ def test_an_alert_asks_for_metrics_that_there_are(alert: dict[str, Any]) -> None
     assert alert["annotations"]["summary"]
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not on the PATH")
+@needs("promtool")
 def test_prometheus_takes_the_alerts() -> None:
-    checked = subprocess.run(["promtool", "check", "rules", str(ALERTS)], capture_output=True, text=True, check=False)
+    promtool = program("promtool")
+    assert promtool
+    checked = subprocess.run([promtool, "check", "rules", ALERTS], capture_output=True, text=True, check=False)
 
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
