@@ -17,6 +17,7 @@ from leaderboard_site.conf.database import database_of
 from leaderboard_site.conf.env import Reader
 from leaderboard_site.conf.keys import algorithm_of_pair, is_confidential
 from leaderboard_site.observability.logs import formatter
+from leaderboard_site.version import VERSION
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 RANDOM_HINT = 'Make one: python3 -c "import secrets; print(secrets.token_urlsafe(48))"'
@@ -25,6 +26,7 @@ read = Reader()
 
 # Core
 
+RELEASE = VERSION
 SECRET_KEY = read.secret("SECRET_KEY", least=32, hint=RANDOM_HINT)
 ALLOWED_HOSTS = read.names(
     "ALLOWED_HOSTS", hint="Host names this service answers to, e.g. ALLOWED_HOSTS=scores.example.org"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from django.conf import settings
+
 
 @dataclass(frozen=True)
 class Board:
@@ -36,8 +38,11 @@ class Board:
         return self.name
 
     def etag(self, epoch: str, seq: int, limit: int, offset: int) -> str:
-        """The tag of a page as of an event: RFC 9110, section 8.8.3. The store it was read from does not change it."""
-        return f'"{self.name}-{epoch}-{seq}-{limit}-{offset}"'
+        """The tag of a page as of an event: RFC 9110, section 8.8.3. The store it was read from does not change it.
+
+        The release does: after an upgrade, the body of the same page may have another form.
+        """
+        return f'"{self.name}-{epoch}-{seq}-{limit}-{offset}-{settings.RELEASE}"'
 
 
 LEADERBOARD = Board("leaderboard")

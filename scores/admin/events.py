@@ -18,10 +18,21 @@ from .readonly import NOTHING, ReadOnly
 
 @admin.register(ScoreEvent)
 class ScoreEventAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # generic in its stubs only
-    list_display = ["seq", "player", "kind", "action", "points", "total", "actor", "reason", "created_at"]
+    list_display = ["seq", "player", "kind_name", "action", "points", "total", "actor", "reason", "created_at"]
     list_filter = ["kind"]
     list_per_page = 50
-    fields = ["seq", "player", "kind", "action", "points", "total", "idempotency_key", "actor", "reason", "created_at"]
+    fields = [
+        "seq",
+        "player",
+        "kind_name",
+        "action",
+        "points",
+        "total",
+        "idempotency_key",
+        "actor",
+        "reason",
+        "created_at",
+    ]
     ordering = ["-seq"]
     sortable_by = ["seq"]
     search_fields = ["user"]  # shows the box; see `get_search_results`
@@ -37,6 +48,11 @@ class ScoreEventAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # 
     ) -> tuple[QuerySet[ScoreEvent], bool]:
         """The events of one user, by an index."""
         return (queryset.filter(user=search_term) if search_term else queryset), False
+
+    @admin.display(description="kind")
+    def kind_name(self, event: ScoreEvent) -> str:
+        """Also a kind that a later version wrote, which Django would show as nothing."""
+        return str(event.get_kind_display())
 
     @admin.display(description="user")
     def player(self, event: ScoreEvent) -> SafeString:

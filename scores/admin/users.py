@@ -51,7 +51,7 @@ class NewestEvents(BaseInlineFormSet):  # type: ignore[type-arg]  # generic in i
 
     def get_queryset(self) -> QuerySet[ScoreEvent]:
         if not hasattr(self, "_newest"):
-            self._newest = super().get_queryset()[:NEWEST_EVENTS]
+            self._newest = super().get_queryset().filter(kind__in=ScoreEvent.Kind.values)[:NEWEST_EVENTS]
         return self._newest
 
 
@@ -139,7 +139,8 @@ class UserScoreAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
 
     @admin.display
     def score_over_time(self, user: ShownScore) -> SafeString | None:
-        return chart(list(ScoreEvent.objects.filter(user=user.user_id).order_by("-seq")[:NEWEST]))
+        events = ScoreEvent.objects.filter(user=user.user_id, kind__in=ScoreEvent.Kind.values)
+        return chart(list(events.order_by("-seq")[:NEWEST]))
 
     # Permissions; each requires the permission to view users
 

@@ -2,39 +2,64 @@
 
 from __future__ import annotations
 
+import logging
+import math
+import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from django.db import DEFAULT_DB_ALIAS, connections, transaction
+from django.db import DEFAULT_DB_ALIAS, NotSupportedError, ProgrammingError, connections, transaction
 from django.db import Error as DatabaseError
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Exists, OuterRef, QuerySet
 
+from scores.exceptions import Damaged
 from scores.models import Block, ScoreEvent, UserScore
 
-# The identity of a log includes the database it lives in: a database restored from a backup, or a promoted standby,
-# continues on another timeline, and the copy in Redis may be ahead of it. Every role may call both functions.
-ORIGIN_SQL = """
-    left(b.epoch::text, 8)
-    || '-' || to_hex((SELECT system_identifier FROM pg_control_system()))
+logger = logging.getLogger(__name__)
+
+# Where the database is in its write-ahead log: a promoted standby, or a database restored from a backup, continues on
+# another timeline. Every role may call these functions, unless somebody took the right away or the provider has none.
+WAL_SQL = """
+    to_hex((SELECT system_identifier FROM pg_control_system()))
     || '-' || left(pg_walfile_name(pg_current_wal_lsn()), 8)
 """
-HEAD_SQL = f"SELECT {ORIGIN_SQL}, b.seq, b.members FROM leaderboards b WHERE b.name = %s"  # noqa: S608  constants
+MAY_SEE_WAL_SQL = """
+    SELECT bool_and(has_function_privilege(name, 'EXECUTE'))
+    FROM unnest(ARRAY['pg_control_system()', 'pg_walfile_name(pg_lsn)', 'pg_current_wal_lsn()']) AS name
+"""
+LOOK_AT_WAL_EVERY_S = 5.0  # while this role may not see it: all processes must agree on the origin soon after a GRANT
+# When an event was written, in microseconds. All events of one transaction have the same.
+MARK_SQL = "(extract(epoch FROM {}) * 1000000)::bigint"
+EVENT_MARK_SQL = f"(SELECT {MARK_SQL.format('e.created_at')} FROM score_events e WHERE e.seq = {{}})"  # noqa: S608
 
 
 class Head(NamedTuple):
-    """The end of the log. `origin` names the log, `seq` its newest event, `members` the users on the board."""
+    """The end of the log. `origin` names the log, `seq` its newest event, `members` the users on the board.
+
+    `mark` tells the event from every other one that could have its seq: 0 if there is none.
+    """
 
     origin: str
     seq: int
     members: int
+    mark: int
+
+
+# Later versions may write other kinds beside these. Whoever folds the log skips what it does not know.
+KNOWN_KINDS = list(ScoreEvent.Kind.values)
 
 
 class MemberTotal(NamedTuple):
-    """A user's total after an event; `None` when the event took them off the board."""
+    """A user's total after an event; `None` when the event took them off the board.
+
+    `counts` is false for an event of a kind that this version does not know: it changes no total.
+    """
 
     seq: int
+    mark: int
+    counts: bool
     user_id: str
     total: int | None
 
@@ -44,27 +69,122 @@ class Log:
 
     Everything that works on a log (`Writer`, `RankIndexer`, `Copy`, `Tail`) takes it as an argument, so that a process
     can have a second one. A seq means nothing without its log, and no transaction spans two logs.
+
+    A database that is put back to an earlier moment under a running service has the same name and numbers as the one
+    that was lost. So the log remembers the newest head that this process has seen, and looks for that event whenever it
+    reads the head again. If the event is gone, or is another one, the log gets a new epoch, and with it a new origin:
+    no answer and no frame mixes the two histories. See docs/adr/0024.
     """
 
     def __init__(self, name: str, *, alias: str = DEFAULT_DB_ALIAS) -> None:
         self.name = name
         self.alias = alias  # in DATABASES
+        self._seen: Head | None = None
+        self._wal_visible: bool | None = None  # None: not looked at yet
+        self._look_at_wal_at = 0.0  # monotonic seconds; not before
 
     @property
     def connection(self) -> BaseDatabaseWrapper:
         """The calling thread's connection to the log's database."""
         return connections[self.alias]
 
-    def head(self) -> Head:
-        """The current end of the log; starts the log if there is none."""
+    # Its identity
+
+    @property
+    def origin_sql(self) -> str:
+        """The identity of the log of row `b`: its epoch and, where it can be seen, the database it lives in."""
+        epoch = "left(b.epoch::text, 8)"
+        return epoch if self._wal_visible is False else f"{epoch} || '-' || {WAL_SQL}"
+
+    def look_at_wal(self) -> None:
+        """Find out whether this role may see the write-ahead log. Not in a transaction, which a refusal would end."""
+        if time.monotonic() < self._look_at_wal_at:
+            return
+        why = ""
+        try:
+            with self.connection.cursor() as cursor:
+                cursor.execute(MAY_SEE_WAL_SQL)
+                (is_visible,) = cursor.fetchone()
+                if is_visible:  # asked first, since the server logs a refusal
+                    cursor.execute(f"SELECT {WAL_SQL}")
+            self._look_at_wal_at = 0.0 if is_visible else time.monotonic() + LOOK_AT_WAL_EVERY_S
+        except (ProgrammingError, NotSupportedError) as error:  # functions that the provider does not have
+            is_visible, self._look_at_wal_at = False, math.inf
+            why = f" ({str(error).strip().partition(chr(10))[0]})"
+        was_visible, self._wal_visible = self._wal_visible, is_visible
+        if not is_visible and was_visible is not False:
+            logger.warning(
+                "PostgreSQL does not show this role its write-ahead log%s. A database that is put back, or a standby that "
+                "takes over, is recognised by its events alone: docs/operations.md, PostgreSQL.",
+                why,
+            )
+
+    def look_at_wal_again(self) -> bool:
+        """Whether the right to see the write-ahead log was taken away since the last look."""
+        was_visible = self._wal_visible
+        self.look_at_wal()
+        return was_visible is not False and self._wal_visible is False
+
+    def seen(self) -> Head | None:
+        """The newest head that this process has seen. Ask before you read the head, and compare by `continues`."""
+        return self._seen
+
+    def saw(self, head: Head) -> None:
+        """Remember a committed head."""
+        seen = self._seen
+        if seen is None or seen.origin != head.origin or seen.seq <= head.seq:
+            self._seen = head
+
+    def begin_epoch(self, origin: str) -> None:
+        """Give the log a new epoch, unless another process has just done so: it is no longer the log `origin`."""
         with self.connection.cursor() as cursor:
-            cursor.execute(HEAD_SQL, [self.name])
+            cursor.execute(
+                "UPDATE leaderboards SET epoch = gen_random_uuid() WHERE name = %s AND left(epoch::text, 8) = %s",
+                [self.name, origin.partition("-")[0]],
+            )
+            if cursor.rowcount:
+                logger.warning("The database was put back: the log of %s begins a new epoch", self.name)
+
+    # Its end
+
+    def head(self) -> Head:
+        """The current end of the log. Starts the log if there is none, and a new epoch if it is not the one seen before."""
+        if self._wal_visible is not True:
+            self.look_at_wal()
+        try:
+            return self._head()
+        except (ProgrammingError, NotSupportedError):  # the right to see the write-ahead log was taken away
+            self.look_at_wal()
+            return self._head()
+
+    def _head(self) -> Head:
+        head, is_same = self._read_head()
+        if not is_same:
+            self.begin_epoch(head.origin)
+            head, _ = self._read_head()
+        self.saw(head)
+        return head
+
+    def _read_head(self) -> tuple[Head, bool]:
+        """The head, and whether it continues what was seen before."""
+        seen = self.seen()
+        with self.connection.cursor() as cursor:
+            # One statement, and so one snapshot.
+            sql = f"""
+                SELECT {self.origin_sql}, b.seq, b.members, coalesce({EVENT_MARK_SQL.format("b.seq")}, 0),
+                       {EVENT_MARK_SQL.format("%s")}
+                FROM leaderboards b WHERE b.name = %s
+            """  # noqa: S608  constants
+            parameters: list[int | str] = [seen.seq if seen else 0, self.name]
+            cursor.execute(sql, parameters)
             row = cursor.fetchone()
             if row is None:
                 self.start()
-                cursor.execute(HEAD_SQL, [self.name])
+                cursor.execute(sql, parameters)
                 row = cursor.fetchone()
-        return Head(*row)
+        *columns, mark_at_seen = row
+        head = Head(*columns)
+        return head, continues(seen, head, mark_at_seen)
 
     def start(self) -> None:
         """Create the head with a new epoch, unless another process has just done so."""
@@ -75,23 +195,47 @@ class Log:
                 [self.name],
             )
 
-    def totals_after(self, seq: int, *, limit: int) -> list[MemberTotal]:
-        """The totals of their users after each of the next `limit` events after `seq`, in order."""
+    def totals_from(self, seq: int, *, limit: int) -> list[MemberTotal]:
+        """The totals of their users after event `seq` and after each of the next `limit` events, in order."""
         with self.connection.cursor() as cursor:
             cursor.execute(
-                "SELECT seq, user_id, CASE WHEN kind <> 'block' THEN total END FROM score_events "
-                "WHERE seq > %s ORDER BY seq LIMIT %s",
-                [seq, limit],
+                f"SELECT seq, {MARK_SQL.format('created_at')}, kind = ANY(%s), user_id, "  # noqa: S608  constants
+                "CASE WHEN kind <> 'block' THEN total END FROM score_events "
+                "WHERE seq >= %s ORDER BY seq LIMIT %s",
+                [KNOWN_KINDS, seq, limit + 1],
             )
             return [MemberTotal(*row) for row in cursor.fetchall()]
+
+    def mark_of(self, seq: int) -> int | None:
+        """The mark of an event; `None` if the log does not have it."""
+        with self.connection.cursor() as cursor:
+            cursor.execute(f"SELECT {EVENT_MARK_SQL.format('%s')}", [seq])
+            mark: int | None = cursor.fetchone()[0]
+            return mark
 
     @contextmanager
     def snapshot(self) -> Iterator[Head]:
         """A read-only transaction that sees the tables as of the head it yields. The log must have been started."""
+        if self._wal_visible is None:
+            self.look_at_wal()
+        with self._read_only():
+            head, is_same = self._read_head()
+            if is_same:
+                self.saw(head)
+                yield head
+                return
+        self.begin_epoch(head.origin)
+        with self._read_only():
+            head, _ = self._read_head()
+            self.saw(head)
+            yield head
+
+    @contextmanager
+    def _read_only(self) -> Iterator[None]:
         with transaction.atomic(using=self.alias):
             with self.connection.cursor() as cursor:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-            yield self.head()
+            yield
 
     @contextmanager
     def try_rebuild_lock(self) -> Iterator[bool]:
@@ -133,20 +277,28 @@ class Log:
         """The end of the log, locked until the transaction ends. Waits at most 1 s for the lock.
 
         If this process stops while it holds the lock, the server ends the transaction after 1 s: writers must not wait
-        for a process that compares the copy.
+        for a process that compares the copy. Raises `Damaged` if the log is not the one seen before.
         """
         with self.connection.cursor() as cursor:
             cursor.execute(
                 "SELECT set_config('lock_timeout', '1000', true), "
                 "set_config('idle_in_transaction_session_timeout', '1000', true)"
             )
-            cursor.execute(f"{HEAD_SQL} FOR UPDATE OF b", [self.name])
-            return Head(*cursor.fetchone())
+            # A statement that waited for the lock has a snapshot from before the wait, so the head is read by the next.
+            cursor.execute("SELECT FROM leaderboards WHERE name = %s FOR UPDATE", [self.name])
+        head, is_same = self._read_head()
+        if not is_same:
+            raise Damaged("diverged")
+        return head
 
     def touched_after(self, seq: int, user_ids: Collection[str]) -> set[str]:
-        """Those of `user_ids` who have an event after `seq`."""
-        events = ScoreEvent.objects.using(self.alias).filter(seq__gt=seq, user_id__in=user_ids)
+        """Those of `user_ids` whose total an event after `seq` has changed."""
+        events = self.events_after(seq).filter(user_id__in=user_ids)
         return set(events.values_list("user_id", flat=True))
+
+    def events_after(self, seq: int) -> QuerySet[ScoreEvent]:
+        """The events after `seq`, without those of unknown kinds."""
+        return ScoreEvent.objects.using(self.alias).filter(seq__gt=seq, kind__in=KNOWN_KINDS)
 
     def visible(self) -> QuerySet[UserScore]:
         """All members of the board."""
@@ -161,6 +313,16 @@ class Log:
         """The next `limit` members after user id `after`, with their totals, ordered by user id."""
         rows = self.visible().filter(user_id__gt=after).order_by("user_id")
         return list(rows.values_list("user_id", "score")[:limit])
+
+
+def continues(seen: Head | None, head: Head, mark_at_seen: int | None) -> bool:
+    """Whether `head` is a later end of the log that ended with `seen`; `mark_at_seen` is its mark of that event.
+
+    An event that the log no longer has, because its old end was archived, proves nothing.
+    """
+    if seen is None or seen.origin != head.origin:
+        return True  # nothing is known of this log, or everybody can see that it is another
+    return head.seq >= seen.seq and mark_at_seen in (None, seen.mark)
 
 
 log = Log("leaderboard")

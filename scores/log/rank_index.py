@@ -16,7 +16,7 @@ from typing import NamedTuple
 from scores.exceptions import DATABASE_AWAY
 from scores.models import MAX_TOTAL, ScoreEvent
 
-from .head import Head, Log, log
+from .head import KNOWN_KINDS, Head, Log, log
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +72,8 @@ class RankIndex(NamedTuple):
         """The index as of event `seq`. `events` are those up to it: kind, user id, points and total of each."""
         counts = self.counts.copy()
         for kind, user_id, points, total in events:
+            if kind not in KNOWN_KINDS:
+                continue
             # A user's first event counts as leaving a score of 0: in segment 0, whose count is not maintained.
             if kind != ScoreEvent.Kind.UNBLOCK:
                 before = total if kind == ScoreEvent.Kind.BLOCK else total - points

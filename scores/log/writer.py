@@ -5,12 +5,11 @@ from __future__ import annotations
 import select
 import time
 from collections.abc import Sequence
-from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 from django.db import Error as DatabaseError
-from django.db import transaction
+from django.db import NotSupportedError, ProgrammingError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from scores import metrics, signals
@@ -19,7 +18,7 @@ from scores.models import ScoreEvent
 from scores.stores.batcher import Batcher
 
 from . import refusals
-from .head import HEAD_SQL, Log, log
+from .head import EVENT_MARK_SQL, MARK_SQL, Head, Log, continues, log
 from .ledger import Change, Event, Keyed, Kind, Ledger, Recorded, Rule, Taken
 
 MAX_PER_TRANSACTION = 512
@@ -35,13 +34,19 @@ SESSION_SQL = """
            set_config('tcp_keepalives_interval', '1', false),
            set_config('tcp_keepalives_count', '2', false)
 """
-LOCK_SQL = f"{HEAD_SQL} FOR UPDATE OF b"
+LOCK_SQL = "SELECT {origin}, b.seq, b.members FROM leaderboards b WHERE b.name = %s FOR UPDATE OF b"
 # Since version 17, PostgreSQL can limit the whole time from the lock to the commit, also for a worker that stops
 # between two statements of one round trip. The timeout counts from when it is set: in an outer query, so that it starts
 # when the lock is granted and not while the worker waits for it. It is shorter than the timeout of the waiting
 # requests.
 TIMED_LOCK_SQL = f"""
     WITH head AS MATERIALIZED ({LOCK_SQL}) SELECT head.*, set_config('transaction_timeout', '1500', true) FROM head
+"""  # noqa: S608  constants
+# The marks of the newest event, of the event that this process saw last, and of the events of this transaction. Not part
+# of the statement above, whose snapshot is from before the wait for the lock.
+MARKS_SQL = f"""
+    SELECT coalesce({EVENT_MARK_SQL.format("b.seq")}, 0), {EVENT_MARK_SQL.format("%s")}, {MARK_SQL.format("now()")}
+    FROM leaderboards b WHERE b.name = %s
 """  # noqa: S608  constants
 TRANSACTION_TIMEOUT_SINCE = 170_000  # server_version_num
 TOTALS_SQL = "SELECT user_id, score FROM user_scores WHERE user_id = ANY(%s)"
@@ -82,6 +87,30 @@ BLOCK_SQL = "INSERT INTO blocks (user_id, seq) VALUES (%s, %s)"
 UNBLOCK_SQL = "DELETE FROM blocks WHERE user_id = %s"
 
 
+class Diverged(Exception):  # noqa: N818  names what happened
+    """The log `origin` does not continue what this process has seen of it."""
+
+    def __init__(self, origin: str) -> None:
+        super().__init__(origin)
+        self.origin = origin
+
+
+class Locked(NamedTuple):
+    """What a batch begins with: the log, the marks of its newest event and of those to come, and the ledger."""
+
+    origin: str
+    mark: int
+    mark_now: int
+    ledger: Ledger
+
+
+class Batch(NamedTuple):
+    """The outcome of each change, and what `scores_committed` says; `None` if all were refused."""
+
+    outcomes: list[Recorded | Exception]
+    facts: dict[str, Any] | None
+
+
 class Writer:
     """Records changes in one log. Each process has one; the lock on the log's head puts their commits in one order."""
 
@@ -99,49 +128,66 @@ class Writer:
         have happened.
         """
         started = time.perf_counter()
+        try:
+            batch = self._commit(changes)
+        except Diverged as error:  # the database was put back: nothing of this batch is in the log
+            self._log.begin_epoch(error.origin)
+            batch = self._commit(changes)
+        except (ProgrammingError, NotSupportedError):
+            if not self._log.look_at_wal_again():
+                raise
+            batch = self._commit(changes)
+        if batch.facts is not None:
+            # Not by `transaction.on_commit`, whose hooks would run within the pipeline: a connection that ends while it is
+            # closed would turn a committed batch into an unknown outcome.
+            self._log.saw(Head(batch.facts["origin"], batch.facts["last"], batch.facts["members"], batch.facts["mark"]))
+            metrics.committed(batch.facts["last"], len(changes), started)
+            signals.scores_committed.send_robust(sender=ScoreEvent, **batch.facts)
+        return batch.outcomes
+
+    def _commit(self, changes: Sequence[Change]) -> Batch:
         connection = self._log.connection
         atomic = transaction.atomic(using=self._log.alias)
+        batch: Batch | None = None
         try:
             raw = _connected(connection)
             # The pipeline encloses the transaction, so that COMMIT travels with the writes.
-            with connection.wrap_database_errors, raw.pipeline() as pipeline, atomic:
-                return self._transact(psycopg.Cursor(raw), pipeline, changes, started)
+            with connection.wrap_database_errors, raw.pipeline() as pipeline:
+                with atomic:
+                    deciding = self._transact(psycopg.Cursor(raw), pipeline, changes)
+                batch = deciding  # psycopg has waited for the answer to COMMIT
         except DATABASE_AWAY as error:
             connection.close()
-            raise OutcomeUnknown from error
+            if batch is None:
+                raise OutcomeUnknown from error
         except DatabaseError:
             connection.close()
             raise
+        assert batch is not None
+        return batch
 
-    def _transact(
-        self, cursor: psycopg.Cursor[Any], pipeline: psycopg.Pipeline, changes: Sequence[Change], started: float
-    ) -> list[Recorded | Exception]:
-        origin, ledger = self._lock_and_read(cursor, pipeline, changes)
+    def _transact(self, cursor: psycopg.Cursor[Any], pipeline: psycopg.Pipeline, changes: Sequence[Change]) -> Batch:
+        locked = self._lock_and_read(cursor, pipeline, changes)
+        ledger = locked.ledger
         first = ledger.seq + 1
         outcomes: list[Recorded | Exception] = [ledger.try_decide(change) for change in changes]
-        if ledger.events:
-            totals = self._save(cursor, ledger)
-            transaction.on_commit(
-                partial(metrics.committed, ledger.seq, len(changes), started), using=self._log.alias, robust=True
-            )
-            transaction.on_commit(
-                partial(
-                    signals.scores_committed.send_robust,
-                    sender=ScoreEvent,
-                    origin=origin,
-                    first=first,
-                    last=ledger.seq,
-                    members=ledger.members,
-                    totals=totals,
-                ),
-                using=self._log.alias,
-                robust=True,  # a failure of the copy must not turn a committed write into an error
-            )
-        return outcomes
+        if not ledger.events:
+            return Batch(outcomes, None)
+        totals = self._save(cursor, ledger)
+        facts = {
+            "origin": locked.origin,
+            "first": first,
+            "last": ledger.seq,
+            "members": ledger.members,
+            "totals": totals,
+            "mark_before": locked.mark,
+            "mark": locked.mark_now,
+        }
+        return Batch(outcomes, facts)
 
     def _lock_and_read(
         self, cursor: psycopg.Cursor[Any], pipeline: psycopg.Pipeline, changes: Sequence[Change]
-    ) -> tuple[str, Ledger]:
+    ) -> Locked:
         """Take the lock and read what the ledger needs, in one round trip.
 
         Each statement has its own snapshot (READ COMMITTED), taken when the statement before it is done: the reads see
@@ -153,9 +199,12 @@ class Writer:
         checked = sorted(actors.union(users)) if actors else users
         keys = [(c.user_id, c.idempotency_key) for c in changes if c.idempotency_key is not None]
         actions = sorted({(c.user_id, c.action) for c in changes if c.action is not None})
-        head, totals, refused, keyed, rules, taken = (psycopg.Cursor(cursor.connection) for _ in range(6))
+        seen = self._log.seen()
+        head, marks, totals, refused, keyed, rules, taken = (psycopg.Cursor(cursor.connection) for _ in range(7))
         is_timed = cursor.connection.info.server_version >= TRANSACTION_TIMEOUT_SINCE
-        head.execute(TIMED_LOCK_SQL if is_timed else LOCK_SQL, [self._log.name])
+        lock_sql = TIMED_LOCK_SQL if is_timed else LOCK_SQL
+        head.execute(lock_sql.format(origin=self._log.origin_sql), [self._log.name])
+        marks.execute(MARKS_SQL, [seen.seq if seen else 0, self._log.name])
         totals.execute(TOTALS_SQL, [users])
         refused.execute(refusals.REFUSED_SQL, [checked, checked])
         if keys:
@@ -171,8 +220,11 @@ class Writer:
             self._log.start()
             return self._lock_and_read(cursor, pipeline, changes)
         origin, seq, members, *_ = row
+        mark, mark_at_seen, mark_now = marks.fetchone() or (0, None, 0)
+        if not continues(seen, Head(origin, seq, members, mark), mark_at_seen):
+            raise Diverged(origin)
         blocked, inactive = refusals.split(refused.fetchall())
-        return origin, Ledger(
+        ledger = Ledger(
             seq=seq,
             members=members,
             totals=dict(totals.fetchall()),
@@ -182,6 +234,7 @@ class Writer:
             taken={(user, action): Taken(*row) for user, action, *row in taken.fetchall()} if actions else {},
             keyed={(user, key): Keyed(*event) for user, key, *event in keyed.fetchall()} if keys else {},
         )
+        return Locked(origin, mark, mark_now, ledger)
 
     def _save(self, cursor: psycopg.Cursor[Any], ledger: Ledger) -> dict[str, int | None]:
         """Send the writes; the commit waits for them. Returns the touched users' totals for `scores_committed`."""

@@ -38,6 +38,7 @@ class State(NamedTuple):
     seq: int
     members: int
     size: int
+    mark: int | None  # of event `seq`; None: not known
 
 
 class Rebuilt(NamedTuple):
@@ -128,14 +129,23 @@ class Copy:
         return cast("list[Any]", guarded(command, probe=probe))
 
     def apply(
-        self, *, origin: str, first: int, last: int, totals: dict[str, int | None], alias: str = "default"
+        self,
+        *,
+        origin: str,
+        first: int,
+        last: int,
+        totals: dict[str, int | None],
+        mark_before: int | None = None,
+        mark: int | None = None,
+        alias: str = "default",
     ) -> bool:
         """Apply the events from `first` to `last` to the copy; returns `False` if it already contains them.
 
         `totals` holds, as of `last`, the total of every user whom these events touch; `None` takes a user off the
-        board. Raises `Gap`, `Damaged` or `RedisAway`.
+        board. The marks are those of the event before `first` and of `last`: a copy at one of these events with another
+        mark is of another history. Raises `Gap`, `Damaged` or `RedisAway`.
         """
-        argv: list[str | int] = [origin, first, last]
+        argv: list[str | int] = [origin, first, last, mark_before or "", mark or ""]
         for user_id, total in totals.items():
             argv += (user_id, "" if total is None else total)
         (outcome,) = self._run(scripts.APPLY, argv, alias=alias)
@@ -153,15 +163,22 @@ class Copy:
         """
         moved = False
         while (current := self.state(alias=alias)) is not None and current.seq < head.seq:
-            changes = self.log.totals_after(current.seq, limit=CATCH_UP_EVENTS)
-            if not changes:
+            changes = self.log.totals_from(current.seq, limit=CATCH_UP_EVENTS)
+            before = changes.pop(0).mark if changes and changes[0].seq == current.seq else None
+            if not changes or changes[0].seq != current.seq + 1:
                 raise Damaged("cut off from its log")
-            totals = {change.user_id: change.total for change in changes}
+            totals = {change.user_id: change.total for change in changes if change.counts}
             try:
                 moved |= self.apply(
-                    origin=head.origin, first=current.seq + 1, last=changes[-1].seq, totals=totals, alias=alias
+                    origin=head.origin,
+                    first=current.seq + 1,
+                    last=changes[-1].seq,
+                    totals=totals,
+                    mark_before=before,
+                    mark=changes[-1].mark,
+                    alias=alias,
                 )
-            except Gap:  # an older copy was swapped in since `state`: read it again
+            except Gap:  # another process has moved the copy since `state`, or swapped one in: read it again
                 continue
         if current is None:
             raise Damaged("missing")
@@ -190,15 +207,16 @@ class Copy:
         return Snapshot(origin=origin, seq=int(seq), members=int(members), answers=decoded)
 
     def state(self, *, alias: str = "default") -> State | None:
-        """How the copy describes itself; `None` if its state is missing. Raises `RedisAway`.
+        """How the copy describes itself; `None` if its state is missing or cannot be read. Raises `RedisAway`.
 
         Asks Redis even while the breaker is open. The tail does so several times a second, so the breaker's own probes
         are never due: as long as there is a tail, no request has to wait for a probe.
         """
-        origin, seq, members, size = self._run(scripts.STATE, [""], alias=alias, probe=True)
-        if origin is None or seq is None or members is None:
+        state = self._run(scripts.STATE, [""], alias=alias, probe=True)
+        if not state:
             return None
-        return State(origin.decode(), int(seq), int(members), size)
+        origin, seq, members, size, mark = state
+        return State(origin.decode(errors="replace"), int(seq), int(members), size, int(mark) if mark else None)
 
     def rebuild(
         self, *, why: str = "", force: bool = False, progress: Callable[[int, int], None] = lambda done, total: None
@@ -221,7 +239,8 @@ class Copy:
                     guarded(lambda: client(BULK).expire(side_key, SIDE_KEY_TTL_S))
                 done += len(chunk)
                 progress(done, head.members)
-        (outcome,) = self._run(scripts.SWAP, [head.origin, head.seq, done, int(force)], side_key=side_key, alias=BULK)
+        swap: list[str | int] = [head.origin, head.seq, done, int(force), head.mark or ""]
+        (outcome,) = self._run(scripts.SWAP, swap, side_key=side_key, alias=BULK)
         if outcome not in (b"moved", b"done"):
             raise Damaged(outcome.decode())
         head = self.log.head()
@@ -243,9 +262,9 @@ class Copy:
     def totals_of(self, user_ids: Sequence[str], *, alias: str = "default") -> Totals:
         """The scores of these members (at most 1,000), even if the copy is damaged. Raises `RedisAway`."""
         members = [user_id.encode(errors="surrogateescape") for user_id in user_ids]
-        (origin, seq), scores = self._run(scripts.TOTALS, members, alias=alias)
+        origin, seq, scores = self._run(scripts.TOTALS, members, alias=alias)
         return Totals(
-            (origin or b"").decode(),
+            (origin or b"").decode(errors="replace"),
             int(seq or 0),
             [None if score is None else _parse_score(score) for score in scores],
         )

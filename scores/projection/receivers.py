@@ -16,14 +16,25 @@ logger = logging.getLogger(__name__)
 
 
 def move_leaderboard(
-    sender: object, *, origin: str, first: int, last: int, members: int, totals: dict[str, int | None], **kwargs: Any
+    sender: object,
+    *,
+    origin: str,
+    first: int,
+    last: int,
+    members: int,
+    totals: dict[str, int | None],
+    mark_before: int,
+    mark: int,
+    **kwargs: Any,
 ) -> None:
     """Apply the commit to the copy; if Redis is away or the copy is damaged, leave it to the tail."""
     try:
         try:
-            moved = leaderboard.apply(origin=origin, first=first, last=last, totals=totals)
+            moved = leaderboard.apply(
+                origin=origin, first=first, last=last, totals=totals, mark_before=mark_before, mark=mark
+            )
         except Gap:  # another worker committed earlier events and has not applied them yet, or died before it could
-            moved = leaderboard.catch_up(Head(origin, last, members))
+            moved = leaderboard.catch_up(Head(origin, last, members, mark))
     except RedisAway:
         return
     except Damaged:

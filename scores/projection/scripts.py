@@ -1,6 +1,10 @@
 """The Lua scripts of the copy. Each changes set and state together and can be repeated: totals are absolute.
 
 KEYS[1] is the ZSET and KEYS[2] the hash with its state, of the same board; ARGV[1] is the origin of the caller's log.
+
+The hash has `origin`, `seq`, `members`, and `mark`: the mark of event `seq`, as "seq:mark". Two logs with the same origin
+and seq are still two if their marks differ. A mark with another seq is not this event's: a process of an earlier version,
+which knows no marks, has moved the copy since.
 """
 
 from __future__ import annotations
@@ -8,30 +12,46 @@ from __future__ import annotations
 # Checks that the copy is intact and belongs to the caller's log; every script below starts with it. `pcall` on a key of
 # another type returns an error table, which counts as a hash without a state or a set without a size.
 _CHECK = """
-local state = redis.pcall('HMGET', KEYS[2], 'origin', 'seq', 'members')
-if state.err then state = {false, false, false} end
+local state = redis.pcall('HMGET', KEYS[2], 'origin', 'seq', 'members', 'mark')
+if state.err then state = {false, false, false, false} end
 local size = tonumber(redis.pcall('ZCARD', KEYS[1])) or -1
+-- To Lua, 'nan', '0x14' and '2e1' are numbers too.
+local function is_count(text)
+    return text and (text == '0' or #text <= 16 and string.find(text, '^[1-9]%d*$'))
+end
 local function fault()
-    if not state[1] or not state[2] or not state[3] then return 'missing' end
+    if not state[1] or not is_count(state[2]) or not is_count(state[3]) then return 'missing' end
     if state[1] ~= ARGV[1] then return 'foreign' end
     if tonumber(state[3]) ~= size then return 'damaged' end
 end
+-- The mark of the event that the copy is at; '' if it is not known.
+local function mark()
+    local seq, of_seq = string.match(state[4] or '', '^(%d+):(%d+)$')
+    return seq == state[2] and of_seq or ''
+end
+local function is_other(of_event)
+    local known = mark()
+    return known ~= '' and of_event ~= '' and known ~= of_event
+end
 """
 
-# ARGV: origin, first, last, then pairs of member and total; an empty total removes the member.
+# ARGV: origin, first, last, the mark of the event before the first and that of the last, then pairs of member and total;
+# an empty total removes the member.
 APPLY = (
     _CHECK
     + """
 local wrong = fault()
 if wrong then return {wrong} end
 local seq, first, last = tonumber(state[2]), tonumber(ARGV[2]), tonumber(ARGV[3])
+if seq == last and is_other(ARGV[5]) then return {'diverged'} end
 if seq >= last then return {'done'} end
-if seq < first - 1 then return {'behind'} end
+if seq ~= first - 1 then return {'behind'} end
+if is_other(ARGV[4]) then return {'diverged'} end
 local add, remove = {}, {}
 local function flush(command, list)
     if #list > 0 then redis.call(command, KEYS[1], unpack(list)) end
 end
-for i = 4, #ARGV, 2 do
+for i = 6, #ARGV, 2 do
     if ARGV[i + 1] == '' then
         remove[#remove + 1] = ARGV[i]
     else
@@ -43,7 +63,8 @@ for i = 4, #ARGV, 2 do
 end
 flush('ZADD', add)
 flush('ZREM', remove)
-redis.call('HSET', KEYS[2], 'seq', ARGV[3], 'members', redis.call('ZCARD', KEYS[1]))
+local now = ARGV[3] .. ':' .. ARGV[5]
+redis.call('HSET', KEYS[2], 'seq', ARGV[3], 'members', redis.call('ZCARD', KEYS[1]), 'mark', now)
 return {'moved'}
 """
 )
@@ -74,7 +95,7 @@ return {'whole', state[2], state[3], answers}
 """
 )
 
-# KEYS[3] is the side key. ARGV: origin, seq, members, force. Without force it does not replace an intact copy that is
+# KEYS[3] is the side key. ARGV: origin, seq, members, force, mark. Without force it does not replace an intact copy that is
 # at the same event or later, so the slower of two simultaneous rebuilds does no harm.
 SWAP = (
     _CHECK
@@ -90,7 +111,7 @@ if ARGV[3] ~= '0' then
     redis.call('RENAME', KEYS[3], KEYS[1])
     redis.call('PERSIST', KEYS[1])
 end
-redis.call('HSET', KEYS[2], 'origin', ARGV[1], 'seq', ARGV[2], 'members', ARGV[3])
+redis.call('HSET', KEYS[2], 'origin', ARGV[1], 'seq', ARGV[2], 'members', ARGV[3], 'mark', ARGV[2] .. ':' .. ARGV[5])
 return {'moved'}
 """
 )
@@ -118,8 +139,22 @@ return {'moved', mended}
 )
 
 # ARGV: members.
-TOTALS = """
-return {redis.call('HMGET', KEYS[2], 'origin', 'seq'), redis.call('ZMSCORE', KEYS[1], unpack(ARGV))}
+TOTALS = (
+    _CHECK
+    + """
+local scores = redis.pcall('ZMSCORE', KEYS[1], unpack(ARGV))
+if scores.err then  -- not a sorted set
+    for i = 1, #ARGV do scores[i] = false end
+end
+return {state[1], is_count(state[2]) and state[2] or false, scores}
 """
+)
 
-STATE = _CHECK + "return {state[1], state[2], state[3], size}"
+# A state that another program wrote is no state.
+STATE = (
+    _CHECK
+    + """
+if fault() == 'missing' then return {} end
+return {state[1], state[2], state[3], size, mark()}
+"""
+)

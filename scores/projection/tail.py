@@ -5,14 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-import uuid
 
 from django.db import Error as DatabaseError
 
 from scores import metrics, signals
 from scores.exceptions import CopyUnusable, Damaged, RedisAway
 from scores.log.head import Head
-from scores.models import Leaderboard
 
 from .leaderboard import Copy, State, leaderboard
 from .scrub import Scrub
@@ -90,7 +88,7 @@ class Tail:
         """Compare once, and repair. Raises `CopyUnusable` or Django's `DatabaseError`."""
         previous = self._head
         state, head = self._compare()
-        if fault := copy_fault(state, head):
+        if fault := self._fault(state, head):
             # A process that starts with an empty Redis has lost nothing, so that is no warning.
             self._rebuild(fault, logging.INFO if previous is None and fault == "missing" else logging.WARNING)
             return
@@ -130,32 +128,36 @@ class Tail:
             if self._copy.catch_up(head):
                 metrics.catch_ups.inc()
                 self._announce(head)
-        except Damaged:
-            self._rebuild(EVENTS_MISSING)
+        except Damaged as damaged:
+            if str(damaged) != "diverged":  # which the next check finds too
+                self._rebuild(EVENTS_MISSING)
 
     def _rebuild(self, fault: str, level: int = logging.WARNING) -> None:
         with self._log.try_rebuild_lock() as acquired:
             if not acquired:
                 return  # another process rebuilds, and the next check sees the result
             state, head = self._compare()
-            if fault != EVENTS_MISSING and not copy_fault(state, head):
+            if fault != EVENTS_MISSING and not self._fault(state, head):
                 return  # another process has just rebuilt
             metrics.rebuilds.labels(fault).inc()
             logger.log(level, "The copy in Redis is %s: rebuilding it from the database", fault)
-            if fault == "ahead":
-                self._begin_epoch(state)
+            if fault in ("ahead", "diverged"):
+                # The database was put back, and new events must not pass for those that were lost.
+                self._log.begin_epoch(head.origin)
+                self._head = self._log.head()
             started = time.monotonic()
             head = self._copy.rebuild(why=f"it was {fault}", force=fault == "damaged")
             logger.info("Rebuilt %d members at event %d in %.2f s", head.members, head.seq, time.monotonic() - started)
         self._announce(head)
 
-    def _begin_epoch(self, state: State | None) -> None:
-        """Give the log a new epoch: the database was put back, and new events must not pass for the lost ones."""
-        assert state is not None  # "ahead" implies a state
-        Leaderboard.objects.using(self._log.alias).filter(name=self._log.name, seq__lt=state.seq).update(
-            epoch=uuid.uuid4()
-        )
-        self._head = self._log.head()
+    def _fault(self, state: State | None, head: Head) -> str | None:
+        """`copy_fault`, and whether the copy's event is the one that the log has at its seq."""
+        fault = copy_fault(state, head)
+        if fault is None and state is not None and state.mark is not None:
+            mark = head.mark if state.seq == head.seq else self._log.mark_of(state.seq)
+            if mark and mark != state.mark:
+                return "diverged"
+        return fault
 
     def _announce(self, head: Head) -> None:
         signals.leaderboard_changed.send_robust(sender=Tail, origin=head.origin, seq=head.seq)

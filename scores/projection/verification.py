@@ -17,7 +17,6 @@ from itertools import islice
 from typing import NamedTuple
 
 from scores.log.head import Head, Log
-from scores.models import ScoreEvent
 from scores.stores.redis import BULK
 
 from .leaderboard import Copy, State
@@ -85,9 +84,7 @@ def _find_suspects(copy: Copy, size: int, progress: Callable[[int, int], None]) 
         only_in_redis |= set(members) - _totals(copy.log, members).keys()
         scanned += len(members)
         progress(on_board + min(scanned, size), on_board + size)
-    changed = (
-        ScoreEvent.objects.using(copy.log.alias).filter(seq__gt=head.seq).values_list("user_id", flat=True).distinct()
-    )
+    changed = copy.log.events_after(head.seq).values_list("user_id", flat=True).distinct()
     return on_board + len(only_in_redis), suspects | only_in_redis | set(changed.iterator())
 
 

@@ -76,7 +76,12 @@ def copy_is_true(redis: Redis) -> bool:
     rows: Any = redis.zrange("leaderboard", 0, -1, withscores=True)
     members = {member.decode(): int(score) for member, score in rows}
     head = log.head()
-    state = {b"origin": head.origin, b"seq": head.seq, b"members": head.members}
+    state = {
+        b"origin": head.origin,
+        b"seq": head.seq,
+        b"members": head.members,
+        b"mark": f"{head.seq}:{head.mark or ''}",
+    }
     return members == dict(log.visible_totals(chunk=100)) and redis.hgetall("leaderboard:state") == {
         name: str(value).encode() for name, value in state.items()
     }

@@ -160,7 +160,7 @@ class Load:
         while not self._ended.wait(0.05):
             status, body = client.ask("GET", "/api/v1/leaderboard?limit=100")
             if status == 200:
-                epoch = client.header("ETag").strip('"').removeprefix("leaderboard-").rsplit("-", 3)[0]
+                epoch = client.header("ETag").strip('"').removeprefix("leaderboard-").rsplit("-", 4)[0]
                 board = [(entry["userId"], entry["score"]) for entry in body["leaderboard"]]
                 self.told.reads.append(Sight(epoch, body["seq"], board, 100))
             elif status not in (None, 0, 503):

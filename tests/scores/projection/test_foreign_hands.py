@@ -7,8 +7,10 @@ from redis import Redis
 
 from scores import selectors, services
 from scores.board import LEADERBOARD
+from scores.projection import verification
 from scores.projection.leaderboard import Entry, PageQuestion, leaderboard
 from scores.projection.scrub import Scrub
+from scores.projection.tail import Tail
 from scores.selectors import Source
 
 pytestmark = pytest.mark.usefixtures("two_players")
@@ -41,6 +43,25 @@ def test_so_is_a_board_with_a_member_that_is_no_text(copy: Redis) -> None:
     copy.zadd(LEADERBOARD.key, {b"\xff": 40})
 
     assert top() == ([Entry(1, "ann", 30), Entry(2, "ben", 20)], Source.DATABASE)
+
+
+@pytest.mark.parametrize("value", ["2e1", "nan", "inf", "0x14", "abc", "", "10.5", "-1", "02", "1" * 17, b"\xff"])
+@pytest.mark.parametrize("field", ["seq", "members", "origin", "mark"])
+def test_whatever_is_in_the_state_the_copy_is_whole_or_it_is_rebuilt(
+    field: str, value: str | bytes, copy: Redis
+) -> None:
+    copy.hset(LEADERBOARD.state_key, field, value)  # type: ignore[arg-type]  # bytes are text to Redis
+
+    entries, source = top()
+    verification.compare(leaderboard)
+    Scrub(leaderboard).step()
+    Tail(leaderboard).check()
+
+    assert entries == [Entry(1, "ann", 30), Entry(2, "ben", 20)]
+    assert source is Source.DATABASE or field == "mark"
+    assert top() == (entries, Source.REDIS)
+    services.correct(user_id="ann", total=31, actor="test", reason="test")
+    assert top() == ([Entry(1, "ann", 31), Entry(2, "ben", 20)], Source.REDIS)
 
 
 def test_a_copy_that_went_back_is_not_read(copy: Redis) -> None:

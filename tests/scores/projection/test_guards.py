@@ -11,6 +11,8 @@ from functools import partial
 
 import pytest
 
+from scores.exceptions import CopyUnusable
+from scores.log.head import Log
 from scores.log.ledger import Ledger
 from scores.projection import scripts, scrub
 from scores.projection.leaderboard import _Newest
@@ -18,8 +20,9 @@ from scores.projection.tail import Tail
 from tests import polling
 from tests.scores.log import test_writer
 
-from . import test_foreign_hands, test_leaderboard, test_scrub, test_tail
+from . import test_foreign_hands, test_history, test_leaderboard, test_scrub, test_tail
 from .test_foreign_hands import two_players  # noqa: F401  fixtures of the witnesses
+from .test_history import process  # noqa: F401
 from .test_leaderboard import origin  # noqa: F401
 from .test_scrub import many_players  # noqa: F401
 from .test_tail import heard, tail  # noqa: F401
@@ -49,6 +52,10 @@ def never_mend(patch: Patch) -> None:
     patch.setattr(scrub, "mend", lambda copy, user_ids: 0)
 
 
+def forget_the_log(patch: Patch) -> None:
+    patch.setattr(Log, "seen", lambda log: None)
+
+
 def forget_what_was_seen(patch: Patch) -> None:
     patch.setattr(_Newest, "in_copy", lambda *_: 0)
 
@@ -67,8 +74,16 @@ GUARDS: dict[str, tuple[Callable[[Patch], None], Callable[..., None]]] = {
         partial(test_leaderboard.test_what_the_copy_has_seen_changes_nothing, 2, 2),
     ),
     "the check that no event is jumped": (
-        partial(without, "if seq < first - 1 then return {'behind'} end"),
+        partial(without, "if seq ~= first - 1 then return {'behind'} end"),
         test_leaderboard.test_a_gap_is_not_jumped,
+    ),
+    "the check that the copy is of this history": (
+        partial(without, "if is_other(ARGV[4]) then return {'diverged'} end"),
+        test_history.test_a_copy_of_a_lost_history_is_not_moved_on,
+    ),
+    "the memory of what was seen": (
+        forget_the_log,
+        test_history.test_a_writer_that_saw_what_was_lost_begins_a_new_epoch,
     ),
     "the check that the copy does not go back": (
         forget_what_was_seen,
@@ -95,5 +110,5 @@ def test_the_suite_sees_that_nothing_is_guarded_by(
     switch_off(monkeypatch)
     monkeypatch.setattr(polling, "DEADLINE_S", 3.0)  # for what will not come
 
-    with pytest.raises((AssertionError, pytest.fail.Exception)):
+    with pytest.raises((AssertionError, pytest.fail.Exception, CopyUnusable)):
         witness(**given)
