@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -125,6 +126,40 @@ def fail_over(world: World) -> None:
     assert world.postgresql.timeline > before
 
 
+def put_back(*, redis_empty: bool = False, members_differ: bool = False) -> Callable[[World], None]:
+    """An older base copy, without recovery: the same timeline, the same epoch, and numbers that were used before."""
+
+    def strike(world: World) -> None:
+        base = world.redis.folder.parent / "base"
+        world.load.pause()
+        world.postgresql.stop()
+        world.postgresql.save_to(base)
+        world.postgresql.boot()
+        with world.postgresql.open() as database:
+            row = database.execute("SELECT seq FROM leaderboards").fetchone()
+        assert row
+        world.load.resume()
+        if members_differ:
+            world.load.add_newcomer()
+        time.sleep(0.05)  # of points that will be lost: few, so that writers are past their numbers at once
+        world.load.pause()
+        with world.postgresql.open() as database:
+            verdict = world.oracle.judge(database, world.load)
+            assert (verdict.lost, verdict.doubled, verdict.misled) == (0, 0, 0), "misled before the fault"
+            world.oracle.lose_history_after(row[0], database)
+        if redis_empty:
+            world.redis.kill()
+        world.postgresql.stop()
+        world.postgresql.restore_from(base)
+        shutil.rmtree(base)
+        world.load.resume()  # so that writers come before anybody has looked
+        world.postgresql.boot()
+        if redis_empty:
+            world.redis.boot()
+
+    return strike
+
+
 def old_rdb(world: World) -> None:
     world.redis.client.save()
     time.sleep(0.5)
@@ -173,6 +208,9 @@ FAULTS = [
     Fault("Redis is stopped for 2 s (SIGSTOP)", freeze_redis, 3),
     Fault("PostgreSQL is stopped for 3 s (SIGSTOP)", freeze_postgresql, 3),
     Fault("a standby takes the place of PostgreSQL", fail_over, 3),
+    Fault("PostgreSQL is put back to an older base, and writers go on at once", put_back(), 5),
+    Fault("PostgreSQL is put back, and the members are others", put_back(members_differ=True), 3),
+    Fault("PostgreSQL is put back, and Redis comes back empty", put_back(redis_empty=True), 3),
     Fault("Redis comes back with an old RDB file", old_rdb, 10),
     Fault("FLUSHALL", command("FLUSHALL"), 10),
     Fault("only `leaderboard` deleted", command("DEL", "leaderboard"), 10),

@@ -75,6 +75,7 @@ class Load:
     def __init__(self, server: Server, signing_key: str) -> None:
         self.server = server
         self.told = Told()
+        self._signing_key = signing_key
         self._tokens = {user: token(user, signing_key) for user in USERS + CROWD}
         self._keys = count()
         self._running = threading.Event()  # the increments; reads and sockets always go on
@@ -106,6 +107,13 @@ class Load:
         self._running.set()
         for thread in self._threads:
             thread.join()
+
+    def add_newcomer(self) -> None:
+        """One increment of somebody who was not on the board."""
+        user_id = f"newcomer{next(self._keys)}"
+        self._tokens[user_id] = token(user_id, self._signing_key)
+        with closing(Client(self.server)) as client:
+            self.told.operations.append(self._post(client, user_id, 1, None))
 
     def retry(self, operation: Operation) -> Operation:
         """The same increment again with its key, until its fate is known."""

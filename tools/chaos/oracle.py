@@ -70,6 +70,13 @@ class Fold:
         rows = sorted(self._after[seq].items(), key=lambda row: (row[1], row[0].encode()), reverse=True)
         return rows[:limit]
 
+    def history_until(self, seq: int) -> Fold:
+        """What a database knows that is put back to the moment after event `seq`."""
+        past = Fold()
+        past.seq, past.totals = seq, self._after[seq]
+        past._after = {known: totals for known, totals in self._after.items() if known <= seq}
+        return past
+
     def take_events(self) -> list[Event]:
         events, self.events = self.events, []
         return events
@@ -82,6 +89,7 @@ class Oracle:
     def __init__(self, redis: RedisClient) -> None:
         self.redis = redis
         self.fold = Fold()
+        self._lost: dict[str, Fold] = {}  # by epoch: histories that ended with a database that was put back
         self._judged = [0, 0]  # the ends of the log at the last judgements
         self._open: Counter[tuple[str, int]] = Counter()  # without a key, and nobody knows whether they will come
 
@@ -157,9 +165,23 @@ class Oracle:
                 unasked += 1
         return lost, unasked
 
+    def lose_history_after(self, seq: int, database: psycopg.Connection[Any]) -> None:
+        """The database is about to be put back to the moment after event `seq`, while nobody writes.
+
+        From then on, what names the epoch of now must be of the history that it had, and nothing of it may be anywhere
+        else.
+        """
+        row = database.execute("SELECT left(epoch::text, 8) FROM leaderboards").fetchone()
+        assert row
+        self.fold.read(database)
+        self._lost[row[0]] = self.fold
+        self.fold = self.fold.history_until(seq)
+        self._judged = [seq, seq]
+
     def _was(self, sight: Sight) -> bool:
         """Whether the board really was what somebody was shown."""
-        return sight.board == self.fold.board(sight.seq, sight.limit)
+        history = self._lost.get(sight.epoch.partition("-")[0], self.fold)
+        return sight.board == history.board(sight.seq, sight.limit)
 
     def _disagreements(self, database: psycopg.Connection[Any]) -> list[str]:
         """Where the stores differ from the fold of the log, at rest."""
