@@ -121,7 +121,9 @@ def _redis(timeout_s: float) -> dict[str, Any]:
 
 CACHES = {
     "default": _redis(0.1),  # what a request waits for
-    "bulk": _redis(1.0),  # rebuilds and comparisons, for which no request waits
+    # Rebuilds and comparisons, for which no request waits. Redis stands still for a second while the system takes the
+    # memory of a replaced set of two million members back.
+    "bulk": _redis(5.0),
 }
 CHANNEL_LAYERS = {
     "default": {

@@ -234,9 +234,7 @@ class Copy:
             done = 0
             rows = self.log.visible_totals(chunk=REBUILD_MEMBERS)
             while chunk := list(islice(rows, REBUILD_MEMBERS)):
-                guarded(lambda chunk=chunk: client(BULK).zadd(side_key, dict(chunk)))  # type: ignore[misc]
-                if done == 0:
-                    guarded(lambda: client(BULK).expire(side_key, SIDE_KEY_TTL_S))
+                self._fill(side_key, dict(chunk), expires=done == 0)
                 done += len(chunk)
                 progress(done, head.members)
         swap: list[str | int] = [head.origin, head.seq, done, int(force), head.mark or ""]
@@ -247,6 +245,13 @@ class Copy:
         self.catch_up(head, alias=BULK)
         self._remember(Rebuilt(time.time(), time.monotonic() - started, head.members, head.seq, why))
         return head
+
+    def _fill(self, side_key: str, totals: dict[str, int], *, expires: bool) -> None:
+        # In one transaction: between two commands this process may die, and the key would stay for ever.
+        pipeline = client(BULK).pipeline(transaction=expires).zadd(side_key, totals)  # type: ignore[arg-type]
+        if expires:
+            pipeline.expire(side_key, SIDE_KEY_TTL_S)
+        guarded(pipeline.execute)
 
     def _remember(self, rebuilt: Rebuilt) -> None:
         try:

@@ -6,12 +6,14 @@ from typing import Any
 
 import httpx
 import pytest
+from django.test import override_settings
 from django_redis import get_redis_connection
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
 from scores import selectors, services
+from scores.api.views import board_answer
 from scores.log.head import log
 from scores.log.ledger import Change, Kind
 from scores.log.writer import writer
@@ -231,6 +233,16 @@ def test_a_change_changes_the_tag(api: httpx.Client, increment: Post) -> None:
 
     assert (answer.status_code, users(answer)) == (200, ["ann"])
     assert answer.headers["ETag"] != before
+
+
+def test_after_an_upgrade_a_page_has_another_tag() -> None:
+    """Its body may have another form. A proxy or a page that has the old one must not be told that it is the same."""
+    page = Page([], 0, "epoch", 7, Source.REDIS, 0.0)
+    before = board_answer(page, 10, 0, "").headers["ETag"]
+    assert board_answer(page, 10, 0, before).status == 304
+
+    with override_settings(RELEASE="9.9.9"):
+        assert board_answer(page, 10, 0, before).status == 200
 
 
 @pytest.mark.writes_nothing
