@@ -248,7 +248,8 @@ class Copy:
 
     def _fill(self, side_key: str, totals: dict[str, int], *, expires: bool) -> None:
         # In one transaction: between two commands this process may die, and the key would stay for ever.
-        pipeline = client(BULK).pipeline(transaction=expires).zadd(side_key, totals)  # type: ignore[arg-type]
+        pipeline = client(BULK).pipeline(transaction=expires)
+        pipeline.zadd(side_key, totals)
         if expires:
             pipeline.expire(side_key, SIDE_KEY_TTL_S)
         guarded(pipeline.execute)

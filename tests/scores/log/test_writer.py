@@ -261,6 +261,22 @@ def test_a_connection_that_was_killed_between_two_writes_is_replaced(rival: Base
     assert writer.record([add("ann", 1)]) == [Recorded(2, 2)]
 
 
+def test_a_connection_that_is_killed_by_the_time_it_is_told_does_not_make_the_outcome_unknown(
+    rival: BaseDatabaseWrapper,
+) -> None:
+    def kill(sender: object, **facts: Any) -> None:
+        with rival.cursor() as cursor:
+            cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [connection.connection.info.backend_pid])
+
+    signals.scores_committed.connect(kill)
+    try:
+        assert writer.record([add("ann", 1)]) == [Recorded(1, 1)]
+    finally:
+        signals.scores_committed.disconnect(kill)
+
+    assert writer.record([add("ann", 1)]) == [Recorded(2, 2)]
+
+
 def test_a_connection_that_is_killed_within_a_write_is_replaced(
     rival: BaseDatabaseWrapper, make_batcher: Callable[[], Batcher[Change, Recorded]]
 ) -> None:
