@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import unicodedata
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from io import StringIO
@@ -18,12 +19,18 @@ if TYPE_CHECKING:
 CHUNK_ROWS = 2_000  # bounds the memory, and the time that a thread is busy
 HEADER = ["user_id", "score", "state", "updated_at"]
 # A spreadsheet may run a cell with such a beginning as a formula. OWASP, "CSV Injection".
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+FORMULA_STARTS = frozenset("=+-@\N{MINUS SIGN}")
 
 
 def escape_formula(text: str) -> str:
-    """`text` as a cell that no spreadsheet runs: an apostrophe precedes the beginning of a formula."""
-    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
+    """`text` as a cell that no spreadsheet runs: an apostrophe precedes the beginning of a formula.
+
+    A spreadsheet for East Asian text reads a full-width `＝` as `=`, and some skip blanks in front. Compatibility
+    forms are what NFKC maps to the plain sign, so that no list of them can miss one.
+    """
+    begins = unicodedata.normalize("NFKC", text.lstrip()[:1])
+    is_formula = begins in FORMULA_STARTS or text.startswith(("\t", "\r", "\n"))
+    return f"'{text}" if is_formula else text
 
 
 def csv_chunks(users: QuerySet[ShownScore]) -> Iterator[str]:

@@ -218,12 +218,18 @@ def test_the_file_is_sent_while_it_is_read(browser: httpx.Client) -> None:
     assert pieces > 1
 
 
-@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1"])
+PLAIN = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "\tann"]
+FULL_WIDTH = ["＝1+1", "＋1", "－1", "＠SUM(A1)"]
+SMALL_AND_RAISED = ["﹦1", "﹢1", "﹣1", "﹫1", "⁼1", "₊1", "−1"]
+AFTER_BLANKS = [" =1", "\u3000＝1", "\u00a0+1"]
+
+
+@pytest.mark.parametrize("name", PLAIN + FULL_WIDTH + SMALL_AND_RAISED + AFTER_BLANKS)
 def test_no_cell_begins_a_formula(name: str) -> None:
     assert escape_formula(name) == f"'{name}"
 
 
-@pytest.mark.parametrize("name", ["ann", "a=b", "1+1", "'", "", "Zoë", "<b>"])
+@pytest.mark.parametrize("name", ["ann", "a=b", "1+1", "'", "", " ", "Zoë", "<b>", "ａnn", " ann"])
 def test_other_cells_stay_as_they_are(name: str) -> None:
     assert escape_formula(name) == name
 
