@@ -6,7 +6,9 @@ from __future__ import annotations
 import os
 import sys
 
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management import execute_from_command_line
+from django.db import OperationalError
 
 from leaderboard_site import local
 
@@ -17,7 +19,17 @@ def main() -> None:
         local.fill_in()
     except local.StoreError as error:
         sys.exit(str(error))
-    execute_from_command_line(sys.argv)
+    try:
+        execute_from_command_line(sys.argv)
+    except ImproperlyConfigured as error:
+        if "--traceback" in sys.argv:
+            raise
+        sys.exit(str(error))
+    except OperationalError as error:
+        # Only those without an SQLSTATE are of the connection: others are of a statement, and need their traceback.
+        if getattr(error.__cause__, "sqlstate", None) is not None or "--traceback" in sys.argv:
+            raise
+        sys.exit(f"PostgreSQL, as DATABASE_URL names it, does not answer: {error}".rstrip())
 
 
 if __name__ == "__main__":

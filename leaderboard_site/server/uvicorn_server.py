@@ -45,11 +45,18 @@ def set_up() -> None:
 def make_room_for_metrics() -> None:
     """If METRICS_TOKEN is set, creates the folder where the processes keep their metrics, so that each can add them up.
 
-    It runs before the settings are read: prometheus_client looks for the folder once, on import. Workers inherit it.
+    Exits with status 1 if there is no place for it, as in a container whose file system is read-only. It runs before the settings are read: prometheus_client looks for the folder once, on import. Workers inherit it.
     """
     if not Reader().text("METRICS_TOKEN", "") or "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         return
-    folder = os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="leaderboard-metrics-")
+    try:
+        folder = tempfile.mkdtemp(prefix="leaderboard-metrics-")
+    except OSError as error:
+        sys.exit(
+            f"METRICS_TOKEN needs a temporary folder that can be written to: {error.strerror}. Set TMPDIR to one, or "
+            "unset METRICS_TOKEN."
+        )
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
 

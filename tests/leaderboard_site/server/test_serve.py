@@ -95,3 +95,15 @@ def test_it_may_open_as_many_sockets_as_its_user(server: Server) -> None:
 @pytest.mark.uvicorn("names itself")
 def test_it_does_not_name_its_software(server: Server) -> None:
     assert "server" not in httpx.get(f"{server.url}/healthz/live").headers
+
+
+def test_metrics_without_a_folder_to_keep_them_in_are_a_sentence() -> None:
+    # No file may have a byte, as on a disk that is full or read-only. A shell sets it: nothing else of this process runs so.
+    command = ["bash", "-c", 'ulimit -f 0; exec "$0" -m leaderboard_site.server', sys.executable]
+    env = {"PATH": os.environ["PATH"], "PYTHONUTF8": "1", "METRICS_TOKEN": "m" * 16} | GOOD
+
+    ended = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False)
+
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("METRICS_TOKEN needs a temporary folder that can be written to: ")
+    assert ended.stderr.count("\n") == 1
