@@ -28,7 +28,7 @@ read = Reader()
 
 RELEASE = VERSION
 SECRET_KEY = read.secret("SECRET_KEY", least=32, hint=RANDOM_HINT)
-ALLOWED_HOSTS = read.names(
+ALLOWED_HOSTS = read.hosts(
     "ALLOWED_HOSTS", hint="Host names this service answers to, e.g. ALLOWED_HOSTS=scores.example.org"
 )
 HTTPS = read.choice("HTTPS", "on", ("on", "off")) == "on"
@@ -141,15 +141,11 @@ CHANNEL_LAYERS = {
 MAX_POINTS = read.integer("MAX_POINTS", 1_000_000, least=1, most=2**53 - 1)  # of one increment
 ACTIONS_ONLY = read.choice("ACTIONS_ONLY", "false", ("true", "false")) == "true"  # players name actions, not points
 FRAME_INTERVAL_MS = read.integer("FRAME_INTERVAL_MS", 50, least=10, most=10_000)  # between two frames of one socket
-SOCKET_ORIGINS = read.names("SOCKET_ORIGINS", "")  # besides the request's own host
-CORS_ALLOWED_ORIGINS = CORS_ORIGINS = read.names("CORS_ORIGINS", "")
+SOCKET_ORIGINS = read.origins("SOCKET_ORIGINS", "")  # besides the request's own host
+CORS_ALLOWED_ORIGINS = CORS_ORIGINS = read.origins("CORS_ORIGINS", "")
 CORS_ALLOW_HEADERS = ["Authorization", "Content-Type", "Idempotency-Key", "If-None-Match"]
 CORS_EXPOSE_HEADERS = ["ETag", "Idempotency-Replayed", "RateLimit", "RateLimit-Policy", "Retry-After"]
 CORS_EXPOSE_HEADERS += ["X-Leaderboard-Age", "X-Leaderboard-Seq", "X-Leaderboard-Source", "X-Request-ID"]
-for name, origins in (("SOCKET_ORIGINS", SOCKET_ORIGINS), ("CORS_ORIGINS", CORS_ORIGINS)):
-    for origin in origins:
-        if urlsplit(origin).scheme not in ("http", "https") or not urlsplit(origin).netloc or urlsplit(origin).path:
-            read.problems.append(f"{name}: {origin!r} is not an origin such as https://game.example.org")
 
 # Tokens
 
@@ -246,7 +242,7 @@ PORT = read.integer("PORT", 8000, least=1, most=65535)
 WORKERS = read.integer("WORKERS", 1, least=1, most=64)
 CPU_AFFINITY = read.choice("CPU_AFFINITY", "on", ("on", "off")) == "on"  # keep each process to one CPU
 DRAIN_S = read.integer("DRAIN_S", 0, least=0, most=300)  # between SIGTERM and the end
-TRUSTED_PROXIES = read.names("TRUSTED_PROXIES", "")  # addresses whose X-Forwarded-* headers are trusted
+TRUSTED_PROXIES = read.networks("TRUSTED_PROXIES", "")  # addresses whose X-Forwarded-* headers are trusted
 
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 SECURE_HSTS_SECONDS = 30 * 24 * 3600 if HTTPS else 0

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
 from limits import RateLimitItem, parse_many
+
+from . import addresses
 
 MAX_AT_ONCE = 1_000_000
 
@@ -90,6 +93,36 @@ class Reader:
     def names(self, name: str, default: str | _Required = REQUIRED, *, hint: str = "") -> list[str]:
         """A list of texts separated by commas."""
         return [part.strip() for part in self.text(name, default, hint=hint).split(",") if part.strip()]
+
+    def networks(self, name: str, default: str | _Required = REQUIRED) -> list[str]:
+        """A list of addresses and networks of proxies."""
+        return self._each(name, default, addresses.network)
+
+    def hosts(self, name: str, default: str | _Required = REQUIRED, *, hint: str = "") -> list[str]:
+        """A list of host names, as Django's ALLOWED_HOSTS has them."""
+        return self._each(name, default, addresses.host, hint=hint)
+
+    def origins(self, name: str, default: str | _Required = REQUIRED) -> list[str]:
+        """A list of origins, as browsers send them."""
+        return self._each(name, default, addresses.origin)
+
+    def public_url(self, name: str, default: str) -> addresses.PublicURL | None:
+        """The origin and path at which people find the service. `None` for an empty default."""
+        value = self.text(name, default)
+        try:
+            return addresses.public_url(value) if value else None
+        except ValueError as error:
+            self.problems.append(f"{name}={value!r}: {error}.")
+            return None
+
+    def _each(self, name: str, default: str | _Required, parse: Callable[[str], str], *, hint: str = "") -> list[str]:
+        found = []
+        for part in self.names(name, default, hint=hint):
+            try:
+                found.append(parse(part))
+            except ValueError as error:
+                self.problems.append(f"{name}: {part!r} {error}.")
+        return found
 
     def finish(self) -> None:
         """Raises `ImproperlyConfigured` with all problems so far, if there are any."""
