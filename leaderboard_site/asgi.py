@@ -11,11 +11,13 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "leaderboard_site.settings")
 django_application = get_asgi_application()  # first: what is imported below needs the app registry
 
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
+from django.conf import settings  # noqa: E402
 
 from leaderboard_site.edge.deadline import Deadline  # noqa: E402
 from leaderboard_site.edge.fast_path import BoardFastPath  # noqa: E402
 from leaderboard_site.edge.handlers import MAX_FORM_BYTES, BodyLimit, LeanHandler  # noqa: E402
 from leaderboard_site.edge.handshakes import HandshakeLimit  # noqa: E402
+from leaderboard_site.edge.prefix import Prefix  # noqa: E402
 from leaderboard_site.observability.tracing import Tracing  # noqa: E402
 from realtime.origins import OriginCheck  # noqa: E402
 from realtime.routing import websocket_urlpatterns  # noqa: E402
@@ -25,22 +27,24 @@ from .observability import exposition  # noqa: E402
 from .operations import health  # noqa: E402
 from .server import lifespan  # noqa: E402
 
-REFERENCE = ("/api/docs/", "/api/schema/")  # plain pages, which the lean handler does not serve
+API = f"{settings.URL_PREFIX}/api/"
+REFERENCE = (f"{API}docs/", f"{API}schema/")  # plain pages, which the lean handler does not serve
 scores_application = BoardFastPath(BodyLimit(LeanHandler()))
 tokens_application = BodyLimit(Deadline(django_application))
 pages_application = BodyLimit(
     django_application, max_bytes=MAX_FORM_BYTES
 )  # Django alone would spool any length to disk
 checkup_application = Deadline(pages_application)
-CHECKUP = "/healthz/deep"
+CHECKUP = f"{health.PREFIX}deep"
+TOKENS = f"{API}v1/auth/"
 
 
 async def http(scope: Scope, receive: Receive, send: Send) -> None:
     path = scope["path"]
     application: Application = pages_application
-    if path.startswith("/api/") and path not in REFERENCE:
+    if path.startswith(API) and path not in REFERENCE:
         # Sync views issue the tokens: they hash passwords and write rows.
-        application = tokens_application if path.startswith("/api/v1/auth/") else scores_application
+        application = tokens_application if path.startswith(TOKENS) else scores_application
     elif path == CHECKUP:
         application = checkup_application
     elif path.startswith(health.PREFIX):
@@ -54,6 +58,8 @@ sockets: Any = OriginCheck(URLRouter(websocket_urlpatterns))
 protocols: Any = ProtocolTypeRouter(
     {"http": Tracing(http), "websocket": HandshakeLimit(sockets), "lifespan": lifespan.lifespan}
 )
+if settings.URL_PREFIX:
+    protocols = Prefix(protocols, settings.URL_PREFIX)
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:

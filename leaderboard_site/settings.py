@@ -32,6 +32,14 @@ ALLOWED_HOSTS = read.hosts(
     "ALLOWED_HOSTS", hint="Host names this service answers to, e.g. ALLOWED_HOSTS=scores.example.org"
 )
 HTTPS = read.choice("HTTPS", "on", ("on", "off")) == "on"
+# Where people find the service. Needed below a path, and behind a proxy that drops the port from Host.
+PUBLIC_URL = read.public_url("PUBLIC_URL", "")
+if PUBLIC_URL and HTTPS and PUBLIC_URL.origin.startswith("http:"):
+    read.problems.append(
+        "PUBLIC_URL begins with http://, where browsers send no cookie of HTTPS=on. Set HTTPS=off too."
+    )
+URL_PREFIX = PUBLIC_URL.path if PUBLIC_URL else ""
+PUBLIC_ORIGINS = [PUBLIC_URL.origin] if PUBLIC_URL else []
 LOG_LEVEL = read.choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR"))
 LOG_FORMAT = read.choice("LOG_FORMAT", "json", ("json", "console"))
 
@@ -141,7 +149,7 @@ CHANNEL_LAYERS = {
 MAX_POINTS = read.integer("MAX_POINTS", 1_000_000, least=1, most=2**53 - 1)  # of one increment
 ACTIONS_ONLY = read.choice("ACTIONS_ONLY", "false", ("true", "false")) == "true"  # players name actions, not points
 FRAME_INTERVAL_MS = read.integer("FRAME_INTERVAL_MS", 50, least=10, most=10_000)  # between two frames of one socket
-SOCKET_ORIGINS = read.origins("SOCKET_ORIGINS", "")  # besides the request's own host
+SOCKET_ORIGINS = read.origins("SOCKET_ORIGINS", "") + PUBLIC_ORIGINS  # besides the request's own host
 CORS_ALLOWED_ORIGINS = CORS_ORIGINS = read.origins("CORS_ORIGINS", "")
 CORS_ALLOW_HEADERS = ["Authorization", "Content-Type", "Idempotency-Key", "If-None-Match"]
 CORS_EXPOSE_HEADERS = ["ETag", "Idempotency-Replayed", "RateLimit", "RateLimit-Policy", "Retry-After"]
@@ -216,6 +224,7 @@ SPECTACULAR_SETTINGS = {
     "DISABLE_DOCSTRING_DESCRIPTIONS": True,  # docstrings are for readers of the code
     "SORT_OPERATIONS": False,
     "SORT_OPERATION_PARAMETERS": False,
+    "SERVERS": [{"url": URL_PREFIX}] if URL_PREFIX else [],  # relative to the schema's own address
     "POSTPROCESSING_HOOKS": ["scores.api.openapi.complete"],
 }
 
@@ -244,6 +253,12 @@ CPU_AFFINITY = read.choice("CPU_AFFINITY", "on", ("on", "off")) == "on"  # keep 
 DRAIN_S = read.integer("DRAIN_S", 0, least=0, most=300)  # between SIGTERM and the end
 TRUSTED_PROXIES = read.networks("TRUSTED_PROXIES", "")  # addresses whose X-Forwarded-* headers are trusted
 
+FORCE_SCRIPT_NAME = URL_PREFIX or None
+CSRF_TRUSTED_ORIGINS = PUBLIC_ORIGINS
+SESSION_COOKIE_PATH = CSRF_COOKIE_PATH = URL_PREFIX or "/"
+if URL_PREFIX:
+    # Of two cookies with one name Django takes the last, which would be another Django's at /.
+    SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = "leaderboard_session", "leaderboard_csrf"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 SECURE_HSTS_SECONDS = 30 * 24 * 3600 if HTTPS else 0
 SECURE_PROXY_SSL_HEADER = None  # uvicorn sets the scheme, and only for TRUSTED_PROXIES
@@ -254,7 +269,7 @@ SILENCED_SYSTEM_CHECKS = [
     "security.W008",  # the proxy that ends TLS redirects; health checks and loopback clients use plain HTTP
 ]
 
-STATIC_URL = "static/"
+STATIC_URL = f"{URL_PREFIX}/static/"
 STATICFILES_DIRS = [BASE_DIR / "leaderboard_site" / "static"]
 WHITENOISE_USE_FINDERS = True  # serves from the packages themselves: there is no collectstatic step to forget
 

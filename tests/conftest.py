@@ -41,6 +41,7 @@ from .realtime import silence
 
 TokenFor = Callable[..., str]
 SILENT = "a_minute_of_silence"
+PUBLIC_URL = "https://scores.example.org:8443/leaderboard"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -195,6 +196,31 @@ def wait_until_noticed(server: Server) -> None:
     with connect(server.ws_url) as socket:
         while json.loads(socket.recv(timeout=30))["epoch"] != origin:
             pass
+
+
+@pytest.fixture(scope="session")
+def _below_a_path(_stores: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    env = {
+        "DATABASE_URL": database_url(),
+        "PUBLIC_URL": PUBLIC_URL,
+        "ALLOWED_HOSTS": "127.0.0.1,localhost,scores.example.org",
+        "TRUSTED_PROXIES": "127.0.0.1",
+    }
+    server = Server(log=tmp_path_factory.mktemp("below_a_path") / "log", env=env).start()
+    server.pause()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def below_a_path(_below_a_path: Server, board: None) -> Iterator[Server]:
+    """A server behind a proxy that people find at `PUBLIC_URL`. It stands still as `server` does."""
+    _below_a_path.resume()
+    try:
+        wait_until_noticed(_below_a_path)
+        yield _below_a_path
+    finally:
+        _below_a_path.pause()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -16,7 +16,7 @@ from scores.exceptions import Unavailable
 from .handlers import is_ours
 
 READS = ReadThrottle()
-BOARD = "/api/v1/leaderboard"
+BOARD = f"{settings.URL_PREFIX}/api/v1/leaderboard"
 QUERY = re.compile(rb"(?:limit=(\d{1,3}))?(?:^|&|$)(?:offset=(\d{1,9}))?")
 
 

@@ -18,7 +18,7 @@ from leaderboard_site.asgi_types import Receive, Scope, Send
 from leaderboard_site.version import VERSION
 from scores.api import problems
 
-PATH = "/metrics"
+PATH = f"{settings.URL_PREFIX}/metrics"
 
 # Not an Info, which does not work with several processes. Each process sets its own, so that a partial update shows.
 build_info = Gauge(

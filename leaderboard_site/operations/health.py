@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+from django.conf import settings
+
 from leaderboard_site.asgi_types import Receive, Scope, Send
 from leaderboard_site.version import VERSION
 from scores.projection.tail import tail
@@ -12,7 +14,7 @@ from scores.stores.redis import breaker
 from .drain import drain
 from .pending_migrations import migrations
 
-PREFIX = "/healthz/"
+PREFIX = f"{settings.URL_PREFIX}/healthz/"
 DATABASE_MAY_BE_AWAY_S = 5.0
 
 

@@ -32,6 +32,7 @@ async def board(request: HttpRequest) -> HttpResponse:
         "lines": [(entry, f"{100 * entry.score / most if most else 0:.2f}") for entry in page.entries] if page else [],
         "long": most >= LONG,
         "wall": request.GET.get("view") == "wall",
+        "prefix": settings.URL_PREFIX,
         "registration": settings.REGISTRATION,
         "play_area": settings.PLAY_AREA,
     }

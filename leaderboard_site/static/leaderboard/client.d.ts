@@ -32,7 +32,7 @@ export interface State {
 }
 
 export interface Options {
-  /** The URL to poll while sockets are blocked; by default `/api/v1/leaderboard` on the socket's host. */
+  /** The URL to poll while sockets are blocked; by default `api/v1/leaderboard` where the socket has `ws/leaderboard/`. */
   api?: string | URL;
   /** Whether to disconnect while the page is hidden; by default true. */
   pause?: boolean;

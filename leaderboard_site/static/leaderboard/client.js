@@ -102,7 +102,8 @@ export class LeaderboardClient extends EventTarget {
     super();
     this.#url = new URL(url, globalThis.document?.baseURI);
     this.#url.protocol = this.#url.protocol.replace("http", "ws");
-    this.#api = new URL(api ?? "/api/v1/leaderboard", this.#url.href.replace(/^ws/, "http"));
+    const beside = this.#url.pathname.replace(/(\/ws\/leaderboard)?\/?$/, "/api/v1/leaderboard");
+    this.#api = new URL(api ?? beside, this.#url.href.replace(/^ws/, "http"));
     const { signal } = this.#listening;
     if (pause) globalThis.document?.addEventListener("visibilitychange", () => this.#look(), { signal });
     globalThis.addEventListener?.("offline", () => this.#lose(), { signal });

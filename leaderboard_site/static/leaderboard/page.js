@@ -11,7 +11,8 @@ const PLAY_MS = 60_000;
 const board = part(document, "live-leaderboard", LiveLeaderboard);
 const play = document.querySelector(".play");
 const dialog = document.querySelector("dialog");
-const session = new Session(location.origin, sessionStorage);
+const service = new URL(".", location.href); // it may be below a path
+const session = new Session(service, sessionStorage);
 
 board.addEventListener("update", (event) => {
   const { detail } = /** @type {CustomEvent<import("./client.js").Update>} */ (event);
@@ -171,7 +172,7 @@ function playArea(play, askToSignUp) {
     const { SimulatedPlayers } = await import("./play.js");
     if (!toggle.checked) return; // switched off while it was loading
     players?.leave();
-    players = new SimulatedPlayers(location.origin);
+    players = new SimulatedPlayers(service);
     leaving = setTimeout(leave, PLAY_MS);
     hint.textContent = "They join one by one and leave after a minute.";
   });

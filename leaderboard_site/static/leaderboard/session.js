@@ -32,13 +32,13 @@ export class Session extends EventTarget {
   #refreshing;
 
   /**
-   * @param {string | URL} base URL of the service, such as "https://scores.example.org"
+   * @param {string | URL} base URL of the service, such as "https://example.org/leaderboard"
    * @param {Storage} [storage] keeps the tokens across reloads; without it they stay in memory only
    * @param {string} [key] of the tokens in the storage
    */
   constructor(base, storage, key = "leaderboard.session") {
     super();
-    this.#base = base;
+    this.#base = String(base).replace(/\/$/, "");
     this.#storage = storage;
     this.#key = key;
     const kept = storage?.getItem(key);
@@ -164,7 +164,7 @@ export class Session extends EventTarget {
    * @returns {Promise<any>} the body of the response, as docs/protocol.md describes it
    */
   async #call(method, path, body, headers = {}) {
-    const answer = await fetch(new URL(path, this.#base), {
+    const answer = await fetch(this.#base + path, {
       method,
       headers: body ? { "Content-Type": "application/json", ...headers } : headers,
       body: body && JSON.stringify(body),
