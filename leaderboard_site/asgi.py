@@ -14,9 +14,12 @@ from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 from django.conf import settings  # noqa: E402
 
 from leaderboard_site.edge.deadline import Deadline  # noqa: E402
+from leaderboard_site.edge.errors import page_response  # noqa: E402
 from leaderboard_site.edge.fast_path import BoardFastPath  # noqa: E402
+from leaderboard_site.edge.forwarding import ForwardingCheck  # noqa: E402
 from leaderboard_site.edge.handlers import MAX_FORM_BYTES, BodyLimit, LeanHandler  # noqa: E402
 from leaderboard_site.edge.handshakes import HandshakeLimit  # noqa: E402
+from leaderboard_site.edge.page_limits import PASSWORD_FORMS, PageLimit  # noqa: E402
 from leaderboard_site.edge.prefix import Prefix  # noqa: E402
 from leaderboard_site.observability.tracing import Tracing  # noqa: E402
 from realtime.origins import OriginCheck  # noqa: E402
@@ -28,26 +31,42 @@ from .operations import health  # noqa: E402
 from .server import lifespan  # noqa: E402
 
 API = f"{settings.URL_PREFIX}/api/"
-REFERENCE = (f"{API}docs/", f"{API}schema/")  # plain pages, which the lean handler does not serve
-scores_application = BoardFastPath(BodyLimit(LeanHandler()))
-tokens_application = BodyLimit(Deadline(django_application))
-pages_application = BodyLimit(
-    django_application, max_bytes=MAX_FORM_BYTES
-)  # Django alone would spool any length to disk
-checkup_application = Deadline(pages_application)
-CHECKUP = f"{health.PREFIX}deep"
 TOKENS = f"{API}v1/auth/"
+# Plain pages, which the lean handler does not serve.
+REFERENCE = tuple(f"{API}{page}" for page in ("docs", "docs/", "schema", "schema/"))
+# What strangers ask for most, and what costs most. Other pages may take longer: one deep in a long list of the admin, a
+# hundred users blocked at once, the schema when it is made.
+FRONT = (f"{settings.URL_PREFIX}/", *PASSWORD_FORMS)
+PAGE_S = 10.0
+CHECKUP = f"{health.PREFIX}deep"
+
+
+def page_application(deadline: Deadline) -> Application:
+    # Django alone would spool a body of any length to disk.
+    return ForwardingCheck(BodyLimit(PageLimit(deadline), max_bytes=MAX_FORM_BYTES))
+
+
+scores_application = BoardFastPath(BodyLimit(LeanHandler()))
+tokens_application = ForwardingCheck(BodyLimit(Deadline(django_application)))
+front_application = page_application(Deadline(django_application, refusal=page_response))
+other_pages_application = page_application(Deadline(django_application, answer_s=PAGE_S, refusal=page_response))
+static_application = BodyLimit(django_application)  # neither counted nor timed: see `page_limits`
+checkup_application = BodyLimit(Deadline(django_application))
 
 
 async def http(scope: Scope, receive: Receive, send: Send) -> None:
     path = scope["path"]
-    application: Application = pages_application
+    application: Application = other_pages_application
     if path.startswith(API) and path not in REFERENCE:
         # Sync views issue the tokens: they hash passwords and write rows.
         application = tokens_application if path.startswith(TOKENS) else scores_application
+    elif path.startswith(settings.STATIC_URL):
+        application = static_application
+    elif path in FRONT:
+        application = front_application
     elif path == CHECKUP:
         application = checkup_application
-    elif path.startswith(health.PREFIX):
+    elif path.startswith(health.PREFIX) or f"{path}/" == health.PREFIX:
         application = health.health
     elif path == exposition.PATH:
         application = exposition.exposition
@@ -56,7 +75,7 @@ async def http(scope: Scope, receive: Receive, send: Send) -> None:
 
 sockets: Any = OriginCheck(URLRouter(websocket_urlpatterns))
 protocols: Any = ProtocolTypeRouter(
-    {"http": Tracing(http), "websocket": HandshakeLimit(sockets), "lifespan": lifespan.lifespan}
+    {"http": Tracing(http), "websocket": ForwardingCheck(HandshakeLimit(sockets)), "lifespan": lifespan.lifespan}
 )
 if settings.URL_PREFIX:
     protocols = Prefix(protocols, settings.URL_PREFIX)

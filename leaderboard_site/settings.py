@@ -16,7 +16,7 @@ from redis.retry import Retry
 from leaderboard_site.conf.database import database_of
 from leaderboard_site.conf.env import Reader
 from leaderboard_site.conf.keys import algorithm_of_pair, is_confidential
-from leaderboard_site.observability.logs import formatter
+from leaderboard_site.observability.logs import RefusalFilter, formatter
 from leaderboard_site.version import VERSION
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -69,6 +69,7 @@ ASGI_APPLICATION = "leaderboard_site.asgi.application"
 MIDDLEWARE = [
     "leaderboard_site.server.affinity.roaming",
     "leaderboard_site.observability.tracing.TracingMiddleware",
+    "leaderboard_site.edge.policy.PolicyMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "corsheaders.middleware.CorsMiddleware",
@@ -271,6 +272,9 @@ SILENCED_SYSTEM_CHECKS = [
 
 STATIC_URL = f"{URL_PREFIX}/static/"
 STATICFILES_DIRS = [BASE_DIR / "leaderboard_site" / "static"]
+WHITENOISE_ROOT = (
+    BASE_DIR / "leaderboard_site" / "root"
+)  # what is asked for at fixed addresses: favicon.ico, robots.txt
 WHITENOISE_USE_FINDERS = True  # serves from the packages themselves: there is no collectstatic step to forget
 
 LANGUAGE_CODE = "en"
@@ -281,7 +285,8 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": formatter(LOG_FORMAT)},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "filters": {"refusals": {"()": RefusalFilter}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["refusals"]}},
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
     "loggers": {
         "django": {"handlers": [], "level": LOG_LEVEL, "propagate": True},

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from django.contrib import admin
 from django.urls import include, path
+from django.views.generic import RedirectView
 
 from leaderboard_site.operations.checkup import CheckupView
 from leaderboard_site.operations.status import rebuild, status
@@ -9,6 +10,8 @@ from leaderboard_site.pages.board import board
 from leaderboard_site.pages.reference import docs, openapi_schema
 
 urlpatterns = [
+    path("api/docs", RedirectView.as_view(pattern_name="docs", permanent=True)),
+    path("api/schema", RedirectView.as_view(pattern_name="schema", permanent=True)),
     path("api/docs/", docs, name="docs"),
     path("api/schema/", openapi_schema, name="schema"),
     path("api/", include("scores.api.urls")),

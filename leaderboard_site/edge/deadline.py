@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
+
+from django.http import HttpResponse
 
 from leaderboard_site.asgi_types import Application, Receive, Scope, Send
 from scores.api import problems
@@ -14,13 +16,21 @@ MAX_WAITING = 64  # each holds a thread until the database answers
 
 
 class Deadline:
-    """Answers 503 if `app` has not begun its response within `ANSWER_S`, or if `MAX_WAITING` requests wait already.
+    """Answers 503 if `app` has not begun its response within `answer_s`, or if `MAX_WAITING` requests wait already.
 
     The thread behind `app` cannot be interrupted: it runs on, and its late response is dropped.
     """
 
-    def __init__(self, app: Application) -> None:
+    def __init__(
+        self,
+        app: Application,
+        *,
+        answer_s: float = ANSWER_S,
+        refusal: Callable[..., HttpResponse] = problems.problem_response,
+    ) -> None:
         self.app = app
+        self.answer_s = answer_s
+        self.refusal = refusal
         self._running: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -37,14 +47,13 @@ class Deadline:
         task = asyncio.ensure_future(self.app(scope, receive, send_in_time))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
-        await asyncio.wait({task}, timeout=ANSWER_S)
+        await asyncio.wait({task}, timeout=self.answer_s)
         if begun or task.done():
             return await task
         late = True
         await self._refuse(send)
 
-    @staticmethod
-    async def _refuse(send: Send) -> None:
+    async def _refuse(self, send: Send) -> None:
         headers = {"Retry-After": str(problems.RETRY_AFTER_S)}
         detail = "The service cannot answer right now. Try again in a moment."
-        await problems.send_response(problems.problem_response(503, "unavailable", detail, headers=headers), send)
+        await problems.send_response(self.refusal(503, "unavailable", detail, headers=headers), send)

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from http import HTTPStatus
+
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.template.loader import render_to_string
 from django.views import defaults
 
 from scores.api import problems
 
+from .policy import BARE_POLICY, HEADER
+
 API = "/api/"
+
+
+def page_response(status: int, code: str, detail: str, *, headers: Mapping[str, str] | None = None) -> HttpResponse:
+    """A refusal as a page for people, with the arguments of a problem: `code` is for programs, and not shown."""
+    context = {"title": HTTPStatus(status).phrase, "detail": detail}
+    response = HttpResponse(render_to_string("refusal.html", context), status=status, headers=headers)
+    response[HEADER] = BARE_POLICY
+    return response
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:

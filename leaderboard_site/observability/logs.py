@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from typing import Any
 
 import structlog
+from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
+from django.http import Http404
+from django.http.multipartparser import MultiPartParserError
 from structlog.dev import ConsoleRenderer, plain_traceback
 from structlog.stdlib import ProcessorFormatter
 from structlog.types import Processor
@@ -18,6 +22,17 @@ EVERY_LINE: list[Processor] = [
     structlog.processors.TimeStamper(fmt="iso", utc=True),
     add_request,
 ]
+# What Django raises to refuse a request. The line says all that there is: nothing has failed.
+REFUSALS = (PermissionDenied, Http404, SuspiciousOperation, BadRequest, MultiPartParserError)
+
+
+class RefusalFilter(logging.Filter):
+    """Takes the traceback off lines about requests that were refused: a 403 of the admin, a Host that is not ours."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info and isinstance(record.exc_info[1], REFUSALS):
+            record.exc_info = None
+        return True
 
 
 def formatter(form: str) -> dict[str, Any]:

@@ -19,8 +19,13 @@ DATABASE_MAY_BE_AWAY_S = 5.0
 
 
 async def health(scope: Scope, receive: Receive, send: Send) -> None:
-    """`/healthz/live`: 200 and the version. `/healthz/ready`: 200 if this process can serve, else 503 and why not."""
-    name = scope["path"].removeprefix(PREFIX)
+    """`/healthz/live`: 200 and the version. `/healthz/ready`: 200 if this process can serve, else 503 and why not.
+
+    `/healthz` leads to the second: whoever leaves out the name asks whether the service is well.
+    """
+    name = scope["path"].removeprefix(PREFIX.rstrip("/")).strip("/")
+    if not name:
+        return await redirect(f"{PREFIX}ready", send)
     if name == "live":  # asks no store: a process that only waits for one must not be restarted
         status, content = 200, {"status": "ok", "version": VERSION}
     elif name == "ready":
@@ -32,6 +37,12 @@ async def health(scope: Scope, receive: Receive, send: Send) -> None:
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+async def redirect(path: str, send: Send) -> None:
+    headers = [(b"location", path.encode()), (b"content-length", b"0")]
+    await send({"type": "http.response.start", "status": 307, "headers": headers})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 async def readiness() -> tuple[int, str]:

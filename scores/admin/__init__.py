@@ -5,7 +5,9 @@ from __future__ import annotations
 from django.contrib import admin
 
 from . import accounts, actions, events, users
+from .sign_in import SignInForm
 
 __all__ = ["accounts", "actions", "events", "users"]
 
+admin.site.login_form = SignInForm
 admin.site.site_header = admin.site.site_title = "Leaderboard"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
+from django.urls import get_resolver
 from django.views.decorators.csrf import csrf_exempt
 from rest_framework.exceptions import NotFound, ParseError, PermissionDenied, ValidationError
 from rest_framework.permissions import AllowAny
@@ -150,8 +152,20 @@ class MeView(AsyncView):
 
 @csrf_exempt  # or Django's handler would answer a POST under auth/ with its page about cookies
 async def no_such_address(request: HttpRequest) -> HttpResponse:
-    """404 for every other path under /api/."""
-    return problems.problem_response(404, "not_found", "There is nothing at this address.")
+    """404 for every other path under /api/, with the address that was probably meant."""
+    detail = "There is nothing at this address."
+    if meant := address_meant(request.path_info):
+        detail += f" Did you mean {request.META['SCRIPT_NAME']}{meant}?"
+    return problems.problem_response(404, "not_found", detail)
+
+
+def address_meant(path: str) -> str | None:
+    """The address without slashes too many, or with the version that is missing; `None` if there is none either."""
+    tidy = re.sub("/+", "/", path).rstrip("/")
+    for candidate in (tidy, tidy.replace("/api/", "/api/v1/", 1)):
+        if candidate.startswith("/api/") and get_resolver().resolve(candidate).func is not no_such_address:
+            return candidate
+    return None
 
 
 class NoScore(NotFound):
