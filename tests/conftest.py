@@ -160,9 +160,15 @@ def redis(board: None) -> Iterator[Redis]:
 def _server(_stores: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The test database is named in settings by now; the server has to be told."""
     server = Server(log=tmp_path_factory.mktemp("server") / "log", env={"DATABASE_URL": database_url()}).start()
-    server.pause()
+    pause_when_calm(server)
     yield server
     server.stop()
+
+
+def pause_when_calm(server: Server) -> None:
+    """Stop a server that has just started, but not in its first rebuild: it would keep the lock, and others wait for it."""
+    wait_until_noticed(server)
+    server.pause()
 
 
 @pytest.fixture
@@ -207,7 +213,7 @@ def _below_a_path(_stores: None, tmp_path_factory: pytest.TempPathFactory) -> It
         "TRUSTED_PROXIES": "127.0.0.1",
     }
     server = Server(log=tmp_path_factory.mktemp("below_a_path") / "log", env=env).start()
-    server.pause()
+    pause_when_calm(server)
     yield server
     server.stop()
 

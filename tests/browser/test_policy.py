@@ -56,7 +56,9 @@ def test_the_scripts_of_the_admin_work_under_its_policy(server: Server, admin: P
     group = Group.objects.get(name="Moderators")
     admin.goto(f"{server.url}/admin/auth/group/{group.pk}/change/")
 
-    admin.get_by_role("button", name="Choose all permissions").or_(admin.locator("#id_permissions_add_all")).first.click()
+    admin.get_by_role("button", name="Choose all permissions").or_(
+        admin.locator("#id_permissions_add_all")
+    ).first.click()
 
     expect(admin.locator("#id_permissions_from option")).to_have_count(0)
     with admin.expect_popup() as opened:

@@ -15,7 +15,6 @@ from django.test import Client
 from websockets.sync.client import connect
 
 from leaderboard_site.edge.forwarding import warning_about
-from tests.conftest import TokenFor
 from tests.polling import until
 from tools.servers import Server
 
@@ -114,7 +113,9 @@ def test_a_failed_sign_in_is_logged_with_its_address_and_without_its_password(
     site.post("/api/v1/auth/token", json={"username": "bob", "password": PASSWORD})
 
     until(lambda: len([event for event in events(strict) if "'bob'" in event or "'ann\\n" in event]) == 2)
-    in_the_admin, at_the_api = [line for line in lines(strict) if line["event"].startswith(("A sign-in as 'ann\\n", "A sign-in as 'bob"))]
+    in_the_admin, at_the_api = [
+        line for line in lines(strict) if line["event"].startswith(("A sign-in as 'ann\\n", "A sign-in as 'bob"))
+    ]
     assert in_the_admin["event"] == rf"A sign-in as 'ann\n\x1b[2J\u202e{'x' * (64 - 9)}…' from 127.0.0.1 failed"
     assert (in_the_admin["request"], at_the_api["request"]) == (f"POST {SIGN_IN}", "POST /api/v1/auth/token")
     assert at_the_api["event"] == "A sign-in as 'bob' from 127.0.0.1 failed"
@@ -158,7 +159,9 @@ def test_a_proxy_that_is_not_trusted_is_told_of_once(strict: Server, site: httpx
 
     until(lambda: any("X-Forwarded-For" in event for event in events(strict)))
     (told,) = [event for event in events(strict) if "X-Forwarded-For" in event]
-    assert told.startswith("A request from 127.0.0.1 has X-Forwarded-For, and TRUSTED_PROXIES does not name that address.")
+    assert told.startswith(
+        "A request from 127.0.0.1 has X-Forwarded-For, and TRUSTED_PROXIES does not name that address."
+    )
 
 
 @pytest.mark.parametrize(
