@@ -1,4 +1,4 @@
-"""The admin and the reference under their policy: `open_page` fails a test whose page violates it."""
+"""The admin under its policy: `open_page` fails a test whose page violates it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from urllib.parse import urlsplit
 
 import pytest
 from django.contrib.auth.models import Group, User
-from django.test import Client
 from playwright.sync_api import Page, expect
 
 from scores import services
@@ -19,11 +18,14 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def admin(server: Server, open_page: OpenPage) -> Page:
-    """A page of a signed-in superuser."""
-    client = Client()
-    client.force_login(User.objects.create_superuser("root"))
-    page = open_page("about:blank")
-    page.context.add_cookies([{"name": "sessionid", "value": client.cookies["sessionid"].value, "url": server.url}])
+    """A page of a superuser, who signed in by the form."""
+    User.objects.create_superuser("root", password="notes on the engine")
+    page = open_page(f"{server.url}/admin/")
+    page.get_by_label("Username").fill("root")
+    page.get_by_label("Password").fill("notes on the engine")
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_role("button", name="Log out")).to_be_visible()
+    assert urlsplit(page.url).path == "/admin/"
     return page
 
 
@@ -33,7 +35,6 @@ def test_no_page_of_the_admin_violates_its_policy(server: Server, admin: Page) -
     user, group = User.objects.get(), Group.objects.get(name="Moderators")
 
     for path in (
-        "",
         "scores/userscore/",
         "scores/userscore/ann/change/",
         "scores/userscore/block/?user=ann",
@@ -67,23 +68,3 @@ def test_the_scripts_of_the_admin_work_under_its_policy(server: Server, admin: P
     opened.value.get_by_label("Name:").fill("Guests")
     opened.value.get_by_role("button", name="Save", exact=True).click()
     expect(admin.locator("#id_groups_to, #id_groups_from").get_by_text("Guests")).to_be_attached()
-
-
-def test_an_administrator_signs_in_by_the_form(server: Server, open_page: OpenPage) -> None:
-    User.objects.create_superuser("root", password="notes on the engine")
-    page = open_page(f"{server.url}/admin/")
-
-    page.get_by_label("Username").fill("root")
-    page.get_by_label("Password").fill("notes on the engine")
-    page.get_by_role("button", name="Log in").click()
-
-    expect(page.get_by_role("button", name="Log out")).to_be_visible()
-    assert urlsplit(page.url).path == "/admin/"
-
-
-def test_the_reference_shows_every_address_under_its_policy(server: Server, open_page: OpenPage) -> None:
-    page = open_page(f"{server.url}/api/docs/")
-
-    expect(page.locator(".opblock").first).to_be_visible()
-    page.locator(".opblock").first.click()
-    expect(page.get_by_role("button", name="Try it out")).to_be_visible()

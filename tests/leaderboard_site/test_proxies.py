@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from django.contrib.auth.models import User
 from websockets.sync.client import connect
+from websockets.typing import Origin
 
 from tests.conftest import TokenFor, database_url, wait_until_noticed
 from tests.polling import until
@@ -208,7 +209,7 @@ def test_a_player_sees_the_page_scores_and_gets_the_frame(proxied: Proxied, toke
     trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
     line = socket.create_connection(("127.0.0.1", proxied.port), source_address=(HERE, 0))
     address = f"wss://{HOST}:{proxied.port}{proxied.prefix}/ws/leaderboard/"
-    with connect(address, sock=line, ssl=trusting, origin=proxied.origin) as websocket:  # type: ignore[arg-type]
+    with connect(address, sock=line, ssl=trusting, origin=Origin(proxied.origin)) as websocket:
         while not (shown := json.loads(websocket.recv(timeout=30))["leaderboard"]):
             pass
     assert shown == [{"userId": "ann", "score": 7}]

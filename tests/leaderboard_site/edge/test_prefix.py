@@ -10,6 +10,7 @@ import httpx
 import pytest
 from django.contrib.auth.models import User
 from websockets.sync.client import connect
+from websockets.typing import Origin
 
 from tests.conftest import PUBLIC_URL, TokenFor
 from tools.servers import Server
@@ -72,7 +73,7 @@ def test_points_are_added_and_read(prefix: str, proxied: httpx.Client, token_for
 def test_sockets_open_for_pages_of_the_public_url(prefix: str, path: str, below_a_path: Server) -> None:
     address = f"ws://127.0.0.1:{below_a_path.port}{prefix}{path}"
 
-    with connect(address, origin=ORIGIN) as socket:  # type: ignore[arg-type]
+    with connect(address, origin=Origin(ORIGIN)) as socket:
         assert json.loads(socket.recv(timeout=30))["type"] == "leaderboard_update"
 
 
