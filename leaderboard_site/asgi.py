@@ -14,7 +14,7 @@ from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 from django.conf import settings  # noqa: E402
 
 from leaderboard_site.edge.deadline import Deadline  # noqa: E402
-from leaderboard_site.edge.errors import page_response  # noqa: E402
+from leaderboard_site.edge.errors import late_page_response, page_response  # noqa: E402
 from leaderboard_site.edge.fast_path import BoardFastPath  # noqa: E402
 from leaderboard_site.edge.forwarding import ForwardingCheck  # noqa: E402
 from leaderboard_site.edge.handlers import MAX_FORM_BYTES, BodyLimit, LeanHandler  # noqa: E402
@@ -49,7 +49,7 @@ def page_application(deadline: Deadline) -> Application:
 scores_application = BoardFastPath(BodyLimit(LeanHandler()))
 tokens_application = ForwardingCheck(BodyLimit(Deadline(django_application)))
 front_application = page_application(Deadline(django_application, refusal=page_response))
-other_pages_application = page_application(Deadline(django_application, answer_s=PAGE_S, refusal=page_response))
+other_pages_application = page_application(Deadline(django_application, answer_s=PAGE_S, refusal=late_page_response))
 static_application = BodyLimit(django_application)  # neither counted nor timed: see `page_limits`
 checkup_application = BodyLimit(Deadline(django_application))
 

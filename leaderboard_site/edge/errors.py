@@ -24,6 +24,14 @@ def page_response(status: int, code: str, detail: str, *, headers: Mapping[str, 
     return response
 
 
+def late_page_response(
+    status: int, code: str, detail: str, *, headers: Mapping[str, str] | None = None
+) -> HttpResponse:
+    """`page_response` for a page whose view goes on after it: whoever moderates must not do it twice."""
+    detail += " What you asked for may have happened all the same: look before you repeat it."
+    return page_response(status, code, detail, headers=headers)
+
+
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
     """For example, a Host that ALLOWED_HOSTS does not name."""
     if request.path_info.startswith(API):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import httpx
@@ -14,6 +15,9 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.test import Client
 from websockets.sync.client import connect
 
+from leaderboard_site.asgi_types import Receive, Scope, Send
+from leaderboard_site.edge.deadline import Deadline
+from leaderboard_site.edge.errors import late_page_response
 from leaderboard_site.edge.forwarding import warning_about
 from tests.polling import until
 from tools.servers import Server
@@ -99,6 +103,25 @@ def test_a_sign_in_that_waits_for_a_locked_table_is_given_up(server: Server, riv
     assert answer.status_code == 503
     assert answer.headers["Content-Type"].startswith("text/html")
     assert answer.headers["Retry-After"] == "1"
+
+
+async def test_a_page_that_is_given_up_says_that_its_view_goes_on() -> None:
+    ended = asyncio.Event()
+    sent: list[Mapping[str, Any]] = []
+
+    async def view(scope: Scope, receive: Receive, send: Send) -> None:
+        await ended.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def send(message: Mapping[str, Any]) -> None:
+        sent.append(message)
+
+    await Deadline(view, answer_s=0.01, refusal=late_page_response)({}, asyncio.Event().wait, send)  # type: ignore[arg-type]
+    ended.set()
+    await asyncio.sleep(0)
+
+    assert [message.get("status") for message in sent] == [503, None]
+    assert b"may have happened all the same" in sent[1]["body"]
 
 
 # What is logged

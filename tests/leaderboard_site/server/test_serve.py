@@ -45,6 +45,7 @@ def test_every_missing_variable_is_named_at_once() -> None:
         ({"JWT_SIGNING_KEY": "short"}, "JWT_SIGNING_KEY has 5 bytes; it needs at least 32."),
         ({"PORT": "http"}, "PORT='http': expected a whole number from 1 to 65535."),
         ({"TRUSTED_PROXIES": "10.0.0.1,nginx"}, "TRUSTED_PROXIES: 'nginx' is not an address or network such as"),
+        ({"PUBLIC_URL": "http://scores.example.org"}, "PUBLIC_URL begins with http://, where browsers send no cookie"),
         ({"ALLOWED_HOSTS": "https://host,host"}, "ALLOWED_HOSTS: 'https://host' is not a host name such as"),
         ({"DATABASE_URL": "sqlite:///scores"}, "DATABASE_URL: expected postgresql://"),
         ({"DATABASE_URL": "postgresql://ada:a%zz@db/scores"}, "DATABASE_URL: invalid percent-encoded token."),
