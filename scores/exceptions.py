@@ -83,7 +83,9 @@ class TokenRevoked(Refused):
 
 class ServiceHasNoScore(Refused):
     code = "service_has_no_score"
-    message = "A service has no score of its own: it adds points for players, at /api/v1/users/{userId}/scores/increment."
+    message = (
+        "A service has no score of its own: it adds points for players, at /api/v1/users/{userId}/scores/increment."
+    )
 
 
 class UnknownAction(Refused):

@@ -132,6 +132,7 @@ class ServiceToken(models.Model):
     def __str__(self) -> str:
         return f"{self.prefix} of {self.name}"
 
+
 class ScoreEvent(models.Model):
     """One change of one score. Rows are appended, never updated or deleted; totals and copy are folds of them."""
 

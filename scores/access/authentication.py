@@ -22,10 +22,10 @@ from scores.user_id import is_player_id, is_user_id, service_id
 from .jwks import JwksClient
 
 REALM = "leaderboard"
-# A service token is its prefix, which tells it apart and which programs that look for leaked secrets know, and a JWT.
-TOKEN_START = "lbs_"
+# A service token is its prefix, which tells it apart, and a JWT.
+PREFIX_START = "lbs_"
 PREFIX_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"  # people read it out: without l, o, 0 and 1
-PREFIX_LENGTH = len(TOKEN_START) + 12  # 59 random bits
+PREFIX_LENGTH = len(PREFIX_START) + 12  # 59 random bits
 DATES = (
     "exp",
     "nbf",
@@ -123,7 +123,7 @@ def verify_token(token: str) -> Principal:
 
 
 def _verify(token: str) -> Principal:
-    if token.startswith(TOKEN_START):
+    if token.startswith(PREFIX_START):
         return _verify_service(token)
     kid = _kid(token) if jwks_client is not None else None
     return _verify_own(token) if kid is None else _verify_foreign(token, kid)
@@ -178,7 +178,11 @@ def _verify_own(token: str) -> Principal:
 
 def _verify_service(token: str) -> Principal:
     """The principal of a service token: whether it was revoked, its row says, which the transaction reads."""
-    prefix, separator, text = token[:PREFIX_LENGTH], token[PREFIX_LENGTH : PREFIX_LENGTH + 1], token[PREFIX_LENGTH + 1 :]
+    prefix, separator, text = (
+        token[:PREFIX_LENGTH],
+        token[PREFIX_LENGTH : PREFIX_LENGTH + 1],
+        token[PREFIX_LENGTH + 1 :],
+    )
     claims, expires_at = _own_claims(text)
     name = claims.get("service")
     if separator != "_" or claims.get("jti") != prefix or not isinstance(name, str):
@@ -205,9 +209,7 @@ def _own_claims(token: str) -> tuple[dict[str, Any], float]:
         raise TokenInvalid from error
 
 
-def _principal(
-    user_id: object, expires_at: float, claims: dict[str, Any], *, is_foreign: bool = False
-) -> Principal:
+def _principal(user_id: object, expires_at: float, claims: dict[str, Any], *, is_foreign: bool = False) -> Principal:
     """The user of a token without a row, or the service, if the token has the scope that only services have."""
     if not is_player_id(user_id):
         raise TokenInvalid("The access token has no valid user id.")
@@ -232,7 +234,7 @@ def scopes_of(claims: dict[str, Any]) -> frozenset[str]:
 
 def new_prefix() -> str:
     """A random start for a service token."""
-    return TOKEN_START + "".join(secrets.choice(PREFIX_ALPHABET) for _ in range(PREFIX_LENGTH - len(TOKEN_START)))
+    return PREFIX_START + "".join(secrets.choice(PREFIX_ALPHABET) for _ in range(PREFIX_LENGTH - len(PREFIX_START)))
 
 
 def signed_service_token(prefix: str, name: str, *, scope: str, expires_at: datetime) -> str:

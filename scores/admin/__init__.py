@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from django.contrib import admin
 
-from . import accounts, actions, events, users
+from . import accounts, actions, events, service_tokens, users
 
-__all__ = ["accounts", "actions", "events", "users"]
+__all__ = ["accounts", "actions", "events", "service_tokens", "users"]
 
 admin.site.site_header = admin.site.site_title = "Leaderboard"

@@ -443,7 +443,8 @@ class BearerToken(OpenApiAuthenticationExtension):
             "type": "http",
             "scheme": "bearer",
             "bearerFormat": "JWT",
-            "description": "An access token, from `POST /api/v1/auth/register` or `POST /api/v1/auth/token`.",
+            "description": "An access token, from `POST /api/v1/auth/register` or `POST /api/v1/auth/token`; "
+            "or the token of a service, from an administrator.",
         }
 
 

@@ -5,11 +5,12 @@ from typing import Any
 import django.db.models.functions.datetime
 from django.db import migrations, models
 
-PERMISSIONS = [
-    ("add_servicetoken", "Can add service token"),
-    ("change_servicetoken", "Can change service token"),
-    ("view_servicetoken", "Can view service token"),
-]
+# By codename; the names are Django's. Who may block users may block services, and therefore sees the tokens.
+PERMISSIONS = {
+    "view_servicetoken": ("Can view service token", ["Viewers", "Moderators", "Admins"]),
+    "add_servicetoken": ("Can add service token", ["Admins"]),
+    "change_servicetoken": ("Can change service token", ["Admins"]),
+}
 # Until now the actor of a game server was a user id like any other, so blocking that user or deactivating that account
 # was the way to end its tokens. They stay ended: the service of that name is blocked by the same event, or by none.
 # A longer name has no service, since an id has at most 255 characters.
@@ -25,17 +26,19 @@ BLOCK_SERVICES_SQL = """
 """
 
 
-def permit_admins(apps: Any, schema_editor: Any) -> None:
-    """Who may add accounts may add tokens. As in migration 0004, the permissions are made before Django makes them."""
+def permit_groups(apps: Any, schema_editor: Any) -> None:
+    """As in migration 0004, the permissions are made before Django makes them."""
     content_type, _ = apps.get_model("contenttypes", "ContentType").objects.get_or_create(
         app_label="scores", model="servicetoken"
     )
-    group, _ = apps.get_model("auth", "Group").objects.get_or_create(name="Admins")
-    for codename, name in PERMISSIONS:
+    groups = apps.get_model("auth", "Group").objects
+    for codename, (name, roles) in PERMISSIONS.items():
         permission, _ = apps.get_model("auth", "Permission").objects.get_or_create(
             content_type=content_type, codename=codename, defaults={"name": name}
         )
-        group.permissions.add(permission)
+        for role in roles:
+            group, _ = groups.get_or_create(name=role)
+            group.permissions.add(permission)
 
 
 class Migration(migrations.Migration):
@@ -55,9 +58,7 @@ class Migration(migrations.Migration):
                 ("scopes", models.CharField(max_length=255)),
                 (
                     "created_at",
-                    models.DateTimeField(
-                        db_default=django.db.models.functions.datetime.Now(), verbose_name="created"
-                    ),
+                    models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), verbose_name="created"),
                 ),
                 ("created_by", models.CharField(max_length=150)),
                 ("expires_at", models.DateTimeField(verbose_name="expires")),
@@ -70,6 +71,6 @@ class Migration(migrations.Migration):
                 "indexes": [models.Index(fields=["-created_at"], name="service_tokens_newest")],
             },
         ),
-        migrations.RunPython(permit_admins, migrations.RunPython.noop),
+        migrations.RunPython(permit_groups, migrations.RunPython.noop),
         migrations.RunSQL(BLOCK_SERVICES_SQL, "DELETE FROM blocks WHERE starts_with(user_id, 'service:')"),
     ]

@@ -20,7 +20,9 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         what = parser.add_mutually_exclusive_group(required=True)
-        what.add_argument("--service", metavar="NAME", help="print a new token of this service, the actor of its events")
+        what.add_argument(
+            "--service", metavar="NAME", help="print a new token of this service, the actor of its events"
+        )
         what.add_argument("--rotate", metavar="PREFIX", help="print a new token in place of this one, which ends")
         what.add_argument("--revoke", metavar="PREFIX", help="end this token at once")
         what.add_argument("--list", action="store_true", help="show all tokens, the newest first; not their secrets")
@@ -51,9 +53,7 @@ class Command(BaseCommand):
             else:
                 scopes = options["scope"].split()
                 self._print(
-                    service_tokens.issue(
-                        name=options["service"], scopes=scopes, days=options["days"], created_by=MAKER
-                    )
+                    service_tokens.issue(name=options["service"], scopes=scopes, days=options["days"], created_by=MAKER)
                 )
         except TokenError as error:
             raise CommandError(str(error)) from error

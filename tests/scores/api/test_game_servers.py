@@ -46,7 +46,10 @@ def test_a_game_server_scores_for_its_players(score_for: Post, increment: Post) 
 
     assert (answer.status_code, answer.json()) == (200, {"success": True, "newScore": 15})
     assert answer.headers["X-Leaderboard-Seq"] == "2"
-    assert list(ScoreEvent.objects.order_by("seq").values_list("user_id", "actor")) == [("ann", ""), ("ann", "service:arena")]
+    assert list(ScoreEvent.objects.order_by("seq").values_list("user_id", "actor")) == [
+        ("ann", ""),
+        ("ann", "service:arena"),
+    ]
     assert not UserScore.objects.filter(user_id__contains="arena").exists()
 
 
@@ -91,9 +94,7 @@ def test_whoever_can_have_a_score_can_be_scored_for(user_id: str, score_for: Pos
     assert UserScore.objects.get().user_id == user_id
 
 
-@pytest.mark.parametrize(
-    "user_id", ["x" * 256, "x" * 20_000, "a\0", "a\x85", "e\u0301", "service:arena", "service:"]
-)
+@pytest.mark.parametrize("user_id", ["x" * 256, "x" * 20_000, "a\0", "a\x85", "e\u0301", "service:arena", "service:"])
 @pytest.mark.writes_nothing
 def test_what_is_no_user_id_is_refused(user_id: str, score_for: Post) -> None:
     answer = score_for(user_id, 10)
@@ -196,9 +197,7 @@ def limited(_limited: Server, board: None) -> Iterator[httpx.Client]:
 
 
 def status_of(client: httpx.Client, path: str, token: str, method: str = "POST") -> int:
-    return client.request(
-        method, path, json={"points": 1}, headers={"Authorization": f"Bearer {token}"}
-    ).status_code
+    return client.request(method, path, json={"points": 1}, headers={"Authorization": f"Bearer {token}"}).status_code
 
 
 def test_nobody_uses_up_the_limit_of_others(limited: httpx.Client, token_for: TokenFor, redis: Redis) -> None:
@@ -210,7 +209,8 @@ def test_nobody_uses_up_the_limit_of_others(limited: httpx.Client, token_for: To
     nobodies = [status_of(limited, f"/users/{'x' * 20_000}/scores/increment", arena) for _ in range(4)]
     before = redis.keys("leaderboard:limits:*")
     first, second, themselves = (
-        [status_of(limited, path, token) for _ in range(4)] for path, token in ((of_ann, arena), (of_ann, hall), (own, ann))
+        [status_of(limited, path, token) for _ in range(4)]
+        for path, token in ((of_ann, arena), (of_ann, hall), (own, ann))
     )
 
     assert (set(strangers), set(nobodies), before) == ({403}, {400}, [])
@@ -226,4 +226,4 @@ def test_no_key_grows_with_an_id(limited: httpx.Client, token_for: TokenFor, red
     ]
 
     assert answers == [200, 200, 200, 429] * 2
-    assert max(len(key) for key in redis.keys("leaderboard:limits:*")) < 200
+    assert max(len(key) for key in redis.scan_iter("leaderboard:limits:*")) < 200
