@@ -223,7 +223,7 @@ class Writer:
         mark, mark_at_seen, mark_now = marks.fetchone() or (0, None, 0)
         if not continues(seen, Head(origin, seq, members, mark), mark_at_seen):
             raise Diverged(origin)
-        blocked, inactive, revoked = refusals.split(refused.fetchall())
+        blocked, inactive, revoked = refusals.split(refused.fetchall(), tokens)
         ledger = Ledger(
             seq=seq,
             members=members,

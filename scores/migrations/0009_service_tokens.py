@@ -11,6 +11,19 @@ PERMISSIONS = {
     "add_servicetoken": ("Can add service token", ["Admins"]),
     "change_servicetoken": ("Can change service token", ["Admins"]),
 }
+DROP_PATTERN_INDEX_SQL = """
+    DO $$
+    DECLARE name text;
+    BEGIN
+        FOR name IN
+            SELECT indexname FROM pg_indexes
+            WHERE schemaname = current_schema() AND tablename = 'service_tokens'
+              AND indexdef LIKE '%varchar_pattern_ops%'
+        LOOP
+            EXECUTE format('DROP INDEX %I', name);
+        END LOOP;
+    END $$
+"""
 # Until now the actor of a game server was a user id like any other, so blocking that user or deactivating that account
 # was the way to end its tokens. They stay ended: the service of that name is blocked by the same event, or by none.
 # A longer name has no service, since an id has at most 255 characters.
@@ -71,6 +84,8 @@ class Migration(migrations.Migration):
                 "indexes": [models.Index(fields=["-created_at"], name="service_tokens_newest")],
             },
         ),
+        # As in migration 0002: with the collation "C" the key serves LIKE as well.
+        migrations.RunSQL(DROP_PATTERN_INDEX_SQL, migrations.RunSQL.noop),
         migrations.RunPython(permit_groups, migrations.RunPython.noop),
         migrations.RunSQL(BLOCK_SERVICES_SQL, "DELETE FROM blocks WHERE starts_with(user_id, 'service:')"),
     ]
