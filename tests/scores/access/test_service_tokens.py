@@ -12,12 +12,16 @@ from typing import Any
 import httpx
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import DatabaseError, connection
 from django.db.backends.base.base import BaseDatabaseWrapper
+from redis import Redis
 
+from scores.log.head import log
+from scores.log.token_uses import TokenUses
 from scores.models import ScoreEvent, ServiceToken, UserScore
 from tests.conftest import TokenFor
 from tests.polling import until
+from tests.scores.conftest import stopped
 from tools.servers import Server
 
 SCOPE = "scores:write:any"
@@ -193,6 +197,16 @@ def test_every_worker_knows_at_once_also_without_redis(server: Server, token_for
     assert used[prefix_of(other)]
 
 
+def test_a_redis_that_stands_still_does_not_keep_it_alive(api: httpx.Client, redis: Redis) -> None:
+    token = issued()
+    assert score(api, token).status_code == 200
+
+    with stopped(redis):
+        run("--revoke", prefix_of(token))
+
+        assert is_revoked(score(api, token))
+
+
 def test_a_token_that_is_revoked_while_its_increment_waits_counts_nothing(
     api: httpx.Client, rival: BaseDatabaseWrapper
 ) -> None:
@@ -265,6 +279,41 @@ def test_the_list_says_all_but_the_secret(board: None) -> None:
     ]
     assert rows[0][-2:] == ["scores:batch", "events:void"]
     assert not any(token in listed for token in tokens)
+
+
+# Used
+
+
+def test_its_row_is_written_at_most_once_a_minute(board: None) -> None:
+    prefix = prefix_of(issued())
+    uses = [TokenUses(log), TokenUses(log)]  # of two processes
+    seen = []
+
+    for at in (1_000_000, 1_000_030, 1_000_050, 1_000_061, 1_000_010):
+        process = uses[at % 2]
+        process._newest[prefix] = at
+        process.write()
+        seen.append(ServiceToken.objects.get().last_used_at.timestamp())
+
+    assert seen == [1_000_000, 1_000_000, 1_000_000, 1_000_061, 1_000_061]
+
+
+def test_a_use_that_could_not_be_written_is_written_the_next_time(board: None, rival: BaseDatabaseWrapper) -> None:
+    prefix = prefix_of(issued())
+    uses = TokenUses(log)
+    uses._newest[prefix] = 1_000_000.0
+
+    with connection.cursor() as cursor, rival.cursor() as other:
+        other.execute("BEGIN")
+        other.execute("LOCK TABLE service_tokens")
+        cursor.execute("SET lock_timeout = '10ms'")
+        with pytest.raises(DatabaseError):
+            uses.write()
+        other.execute("ROLLBACK")
+        cursor.execute("RESET lock_timeout")
+    uses.write()
+
+    assert ServiceToken.objects.get().last_used_at is not None
 
 
 # Tokens from before there were rows
