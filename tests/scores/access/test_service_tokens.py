@@ -293,9 +293,10 @@ def test_its_row_is_written_at_most_once_a_minute(board: None) -> None:
         process = uses[at % 2]
         process._newest[prefix] = at
         process.write()
-        seen.append(ServiceToken.objects.get().last_used_at.timestamp())
+        seen.extend(ServiceToken.objects.values_list("last_used_at", flat=True))
 
-    assert seen == [1_000_000, 1_000_000, 1_000_000, 1_000_061, 1_000_061]
+    written = [used.timestamp() for used in seen if used is not None]
+    assert written == [1_000_000, 1_000_000, 1_000_000, 1_000_061, 1_000_061]
 
 
 def test_a_use_that_could_not_be_written_is_written_the_next_time(board: None, rival: BaseDatabaseWrapper) -> None:
