@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from base64 import urlsafe_b64decode
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -287,7 +288,7 @@ def test_the_list_says_all_but_the_secret(board: None) -> None:
 def test_its_row_is_written_at_most_once_a_minute(board: None) -> None:
     prefix = prefix_of(issued())
     uses = [TokenUses(log), TokenUses(log)]  # of two processes
-    seen = []
+    seen: list[datetime | None] = []
 
     for at in (1_000_000, 1_000_030, 1_000_050, 1_000_061, 1_000_010):
         process = uses[at % 2]
