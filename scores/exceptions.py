@@ -78,7 +78,7 @@ class UserInactive(Refused):
 
 class TokenRevoked(Refused):
     code = "token_revoked"
-    message = "This service token was revoked, was replaced by a newer one, or is unknown here."
+    message = "This service token was revoked or replaced, has expired, or is unknown here."
 
 
 class ServiceHasNoScore(Refused):

@@ -18,10 +18,10 @@ from .head import log
 # is refused as well, and an anti-join would cost twice the rest, since PostgreSQL would plan it anew each time. `now()`
 # is from before the wait for the writers' lock, in which a token may expire.
 REFUSED_SQL = """
-    SELECT user_id, 'blocked' FROM blocks WHERE user_id = ANY(%s)
-    UNION ALL SELECT username, 'inactive' FROM auth_user WHERE username = ANY(%s) AND NOT is_active
+    SELECT user_id, 'blocked' FROM blocks WHERE user_id = ANY(%(names)s)
+    UNION ALL SELECT username, 'inactive' FROM auth_user WHERE username = ANY(%(users)s) AND NOT is_active
     UNION ALL SELECT prefix, 'good' FROM service_tokens
-    WHERE prefix = ANY(%s) AND revoked_at IS NULL AND expires_at > clock_timestamp()
+    WHERE prefix = ANY(%(tokens)s) AND revoked_at IS NULL AND expires_at > clock_timestamp()
 """
 
 
@@ -33,11 +33,11 @@ class Refusals(NamedTuple):
     revoked: frozenset[str]  # prefixes of service tokens
 
 
-def parameters(users: Collection[str], actors: Collection[str], tokens: Collection[str]) -> list[list[str]]:
+def parameters(users: Collection[str], actors: Collection[str], tokens: Collection[str]) -> dict[str, list[str]]:
     """The parameters of `REFUSED_SQL`: users, services that act for them, and prefixes of their tokens."""
-    names = sorted(users)
+    ordered = sorted(users)
     # An account says nothing about a service of the same name.
-    return [sorted({*names, *actors}) if actors else names, names, sorted(tokens)]
+    return {"names": sorted({*ordered, *actors}) if actors else ordered, "users": ordered, "tokens": sorted(tokens)}
 
 
 def split(rows: Iterable[tuple[str, str]], tokens: Collection[str]) -> Refusals:
