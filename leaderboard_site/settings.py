@@ -5,6 +5,7 @@ This file knows nothing of local runs: before it is read, `local` fills in the v
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -182,6 +183,14 @@ if JWKS_URL:
         read.problems.append(
             "JWKS_URL needs JWT_ISSUER and JWT_AUDIENCE: without them, tokens for other services would be accepted."
         )
+
+JWKS_SUBJECT_PREFIX = read.text("JWKS_SUBJECT_PREFIX", "")  # of the ids of the provider's users, such as `idp:`
+# No username has a colon, so nobody who registers here can have such an id.
+if JWKS_SUBJECT_PREFIX and not re.fullmatch(r"(?!service:)[A-Za-z0-9_.-]{1,31}:", JWKS_SUBJECT_PREFIX):
+    read.problems.append(
+        f"JWKS_SUBJECT_PREFIX={JWKS_SUBJECT_PREFIX!r}: expected up to 31 of a-z, A-Z, 0-9 and _ . - and then a colon, "
+        "such as idp: and not service:"
+    )
 
 SIMPLE_JWT: dict[str, Any] = {
     "ISSUER": JWT_ISSUER,

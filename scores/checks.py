@@ -7,7 +7,7 @@ from typing import Any
 
 from django.apps import AppConfig
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, register
+from django.core.checks import CheckMessage, Error, Warning, register
 
 
 @register()
@@ -31,3 +31,18 @@ def stores_are_real(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> l
             )
         )
     return problems
+
+
+@register()
+def foreign_users_have_a_namespace(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Where everyone may register, nobody should be able to register the id of an identity provider's user."""
+    if settings.REGISTRATION != "open" or not settings.JWKS_URL or settings.JWKS_SUBJECT_PREFIX:
+        return []
+    return [
+        Warning(
+            "Accounts here and users of the identity provider at JWKS_URL share one namespace, and REGISTRATION is open.",
+            hint="Whoever registers the name of such a user gets their score. Set JWKS_SUBJECT_PREFIX, for example to "
+            "idp: (their scores then begin anew, under ids with that prefix), or REGISTRATION=closed.",
+            id="scores.W001",
+        )
+    ]

@@ -7,6 +7,8 @@ ScoreError
 │   ├── KeyReused
 │   ├── UserBlocked
 │   ├── UserInactive
+│   ├── TokenRevoked
+│   ├── ServiceHasNoScore
 │   ├── UnknownAction
 │   ├── NotYet              refused for now; says for how long
 │   │   ├── ActionCoolingDown
@@ -72,6 +74,18 @@ class UserBlocked(Refused):
 class UserInactive(Refused):
     code = "user_inactive"
     message = "The account of this user is deactivated."
+
+
+class TokenRevoked(Refused):
+    code = "token_revoked"
+    message = "This service token was revoked or replaced, has expired, or is unknown here."
+
+
+class ServiceHasNoScore(Refused):
+    code = "service_has_no_score"
+    message = (
+        "A service has no score of its own: it adds points for players, at /api/v1/users/{userId}/scores/increment."
+    )
 
 
 class UnknownAction(Refused):

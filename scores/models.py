@@ -106,6 +106,33 @@ class Action(models.Model):
         return self.name
 
 
+class ServiceToken(models.Model):
+    """A token of a service, such as a game server. A service may have several, so that one can replace another.
+
+    The token is signed, so the row holds no secret and no hash of one. The row decides whether the token is still good:
+    every transaction that writes for it asks. A token without a row is refused, so rows are kept for ever.
+    """
+
+    # The visible start of the token, which tells it apart, and the claim `jti`. Random: a number would name another
+    # token after the database was put back.
+    prefix = models.CharField(max_length=32, primary_key=True, db_collation="C")
+    name = models.CharField("service", max_length=64)
+    scopes = models.CharField(max_length=255)  # separated by spaces, as in the claim
+    created_at = models.DateTimeField("created", db_default=Now())
+    created_by = models.CharField(max_length=150)
+    expires_at = models.DateTimeField("expires")  # a rotation may bring it forward
+    last_used_at = models.DateTimeField("last used", null=True, blank=True)  # at most two minutes behind
+    revoked_at = models.DateTimeField("revoked", null=True, blank=True)
+
+    class Meta:
+        db_table = "service_tokens"
+        default_permissions = ("add", "change", "view")  # to change is to revoke and rotate; none is deleted
+        indexes = [models.Index(fields=["-created_at"], name="service_tokens_newest")]
+
+    def __str__(self) -> str:
+        return f"{self.prefix} of {self.name}"
+
+
 class ScoreEvent(models.Model):
     """One change of one score. Rows are appended, never updated or deleted; totals and copy are folds of them."""
 

@@ -13,25 +13,28 @@ async def increment(
     action: str | None = None,
     idempotency_key: str | None = None,
     actor: str = "",
+    token: str = "",
 ) -> Recorded:
-    """Add `points` (at least 1), or what `action` is worth, to a user's total. `actor` is the caller, if not the user.
+    """Add `points` (at least 1), or what `action` is worth, to a user's total. `actor` is the service that acts for the
+    user, if any, and `token` the prefix of its token.
 
     With a key, a repeated call returns the record of the first one. Raises `TotalTooLarge`, `UserBlocked`,
-    `UserInactive`, `UnknownAction`, `NotYet`, `KeyReused`, or `Unavailable`.
+    `UserInactive`, `TokenRevoked`, `ServiceHasNoScore`, `UnknownAction`, `NotYet`, `KeyReused`, or `Unavailable`.
     """
-    return await writer.batcher.submit(Change(Kind.INCREMENT, user_id, points, idempotency_key, actor, action=action))
+    change = Change(Kind.INCREMENT, user_id, points, idempotency_key, actor, action=action, token=token)
+    return await writer.batcher.submit(change)
 
 
 def correct(*, user_id: str, total: int, actor: str, reason: str) -> Recorded:
-    """Set a user's total. Raises `TotalOutOfRange`, `UserBlocked`, or `Unavailable`."""
+    """Set a user's total. Raises `TotalOutOfRange`, `UserBlocked`, `ServiceHasNoScore`, or `Unavailable`."""
     return writer.batcher.submit_and_wait(Change(Kind.CORRECTION, user_id, total, actor=actor, reason=reason))
 
 
 def block(*, user_id: str, actor: str, reason: str) -> Recorded:
-    """Take a user off the board and refuse their increments. Raises `AlreadyBlocked`, or `Unavailable`."""
+    """Take a user off the board and refuse their increments, or refuse those of a service (`service:NAME`). Raises `AlreadyBlocked`, or `Unavailable`."""
     return writer.batcher.submit_and_wait(Change(Kind.BLOCK, user_id, actor=actor, reason=reason))
 
 
 def unblock(*, user_id: str, actor: str, reason: str) -> Recorded:
-    """Put a user back on the board with their earlier total. Raises `NotBlocked`, or `Unavailable`."""
+    """Put a user back on the board with their earlier total, or admit a service again. Raises `NotBlocked`, or `Unavailable`."""
     return writer.batcher.submit_and_wait(Change(Kind.UNBLOCK, user_id, actor=actor, reason=reason))

@@ -1,4 +1,4 @@
-"""User ids: which strings the stores, the frames and the page can all carry."""
+"""User ids: which strings the stores, the frames and the page can all carry, and which of them no player may have."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import unicodedata
 from typing import TypeGuard
 
 MAX_LENGTH = 255  # characters
+SERVICE_PREFIX = "service:"  # a namespace of its own for the actors of service tokens: no player's id begins with it
 
 
 def is_user_id(value: object) -> TypeGuard[str]:
@@ -19,3 +20,18 @@ def is_user_id(value: object) -> TypeGuard[str]:
     if value.isascii():
         return value.isprintable()
     return unicodedata.is_normalized("NFC", value) and not any(unicodedata.category(c) in ("Cc", "Cs") for c in value)
+
+
+def is_player_id(value: object) -> TypeGuard[str]:
+    """Whether `value` is a user id that a player may have: one that names no service."""
+    return is_user_id(value) and not is_service(value)
+
+
+def service_id(name: str) -> str:
+    """The user id of a service, as events, limits and blocks name it."""
+    return f"{SERVICE_PREFIX}{name}"
+
+
+def is_service(user_id: str) -> bool:
+    """Whether the id names a service, which acts for players and has no score of its own."""
+    return user_id.startswith(SERVICE_PREFIX)

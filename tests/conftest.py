@@ -117,7 +117,8 @@ def board(request: pytest.FixtureRequest, _empty: EmptyBoard) -> Iterator[None]:
 
 def tables_with_rows() -> list[str]:
     """Which tables of scores and users are not as `empty_board` leaves them."""
-    tables = ("blocks", "score_events", "user_scores", "actions", "auth_user", OutstandingToken._meta.db_table)
+    tables = ["blocks", "score_events", "user_scores", "actions", "service_tokens", "auth_user"]
+    tables.append(OutstandingToken._meta.db_table)
     of_each = [f"(SELECT '{table}' FROM {table} LIMIT 1)" for table in tables]
     with connection.cursor() as cursor:
         cursor.execute(" UNION ALL ".join([*of_each, "SELECT 'leaderboards' FROM leaderboards WHERE seq > 0"]))
@@ -131,7 +132,7 @@ def empty_board() -> None:
     tests share, and costs 70 ms.
     """
     with transaction.atomic(), connection.cursor() as cursor:
-        for table in ("leaderboards", "blocks", "score_events", "user_scores", "actions"):
+        for table in ("leaderboards", "blocks", "score_events", "user_scores", "actions", "service_tokens"):
             cursor.execute(f"DELETE FROM {table}")
         OutstandingToken.objects.all().delete()
         get_user_model().objects.all().delete()

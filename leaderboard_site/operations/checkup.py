@@ -33,11 +33,16 @@ FAILURES = (DatabaseError, RedisError, CopyUnusable, OSError)
 
 
 class IsStaff(BasePermission):
-    """Admits a session of the admin, or an access token of a user who may enter the admin."""
+    """Admits a session of the admin, or an access token issued here of a user who may enter the admin.
+
+    A subject of the identity provider is nobody with an account here, even with the name of an administrator.
+    """
 
     def has_permission(self, request: Request, view: APIView) -> bool:
         user: Any = request.user
         if isinstance(user, Principal):
+            if user.is_foreign or user.is_service:
+                return False
             staff = get_user_model().objects.filter(username=user.user_id, is_active=True, is_staff=True)
             return staff.exists()
         return bool(user and user.is_staff)

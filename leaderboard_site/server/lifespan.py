@@ -17,6 +17,7 @@ from scores import selectors
 from scores.access import limiter
 from scores.log import refusals
 from scores.log.rank_index import rank_indexer
+from scores.log.token_uses import token_uses
 from scores.log.writer import writer
 from scores.projection.tail import tail
 
@@ -54,6 +55,7 @@ async def stop() -> None:
     await asyncio.to_thread(selectors.reader.batcher.close)
     await asyncio.to_thread(limiter.batcher.close)
     await asyncio.to_thread(rank_indexer.stop)
+    await asyncio.to_thread(token_uses.stop)
     await asyncio.to_thread(tail.stop)
     await asyncio.to_thread(processes.reporter.stop)
     affinity.seat.leave()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 import time
-from datetime import timedelta
+from datetime import datetime
 from typing import Any
 
 import jwt
@@ -15,12 +16,16 @@ from rest_framework_simplejwt.exceptions import ExpiredTokenError, TokenError
 from rest_framework_simplejwt.tokens import AccessToken
 
 from scores import metrics
-from scores.user_id import is_user_id
+from scores.scopes import Scope
+from scores.user_id import is_player_id, is_user_id, service_id
 
 from .jwks import JwksClient
 
 REALM = "leaderboard"
-WRITE_ANY = "scores:write:any"  # the scope of a game server, which adds points for other users
+# A service token is its prefix, which tells it apart, and a JWT.
+PREFIX_START = "lbs_"
+PREFIX_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"  # people read it out: without l, o, 0 and 1
+PREFIX_LENGTH = len(PREFIX_START) + 12  # 59 random bits
 DATES = (
     "exp",
     "nbf",
@@ -44,21 +49,33 @@ class TokenInvalid(AuthenticationFailed):
 
 class InsufficientScope(PermissionDenied):
     default_code = "insufficient_scope"
-    default_detail = f"This needs a token with the scope {WRITE_ANY}."
+    default_detail = f"This needs a token with the scope {Scope.WRITE_ANY}."
 
 
 class Principal:
-    """The user of a verified token; there may be no account with this name."""
+    """The user of a verified token, for whom there may be no account, or a service."""
 
     is_authenticated = True
     is_active = True
 
-    __slots__ = ("expires_at", "scopes", "user_id")
+    __slots__ = ("expires_at", "is_foreign", "is_service", "scopes", "token", "user_id")
 
-    def __init__(self, user_id: str, expires_at: float, scopes: frozenset[str]) -> None:
-        self.user_id = user_id
+    def __init__(
+        self,
+        user_id: str,
+        expires_at: float,
+        scopes: frozenset[str],
+        *,
+        is_service: bool = False,
+        token: str = "",
+        is_foreign: bool = False,
+    ) -> None:
+        self.user_id = user_id  # of a service: `service:NAME`
         self.expires_at = expires_at  # POSIX seconds
         self.scopes = scopes
+        self.is_service = is_service
+        self.token = token  # the prefix of a service token with a row, which decides whether it is still good
+        self.is_foreign = is_foreign  # the identity provider vouches for it, so it is nobody with an account here
 
 
 class AuthenticatedRequest(Request):
@@ -94,8 +111,7 @@ def verify_token(token: str) -> Principal:
     """The principal of an access token. Raises `TokenExpired` or `TokenInvalid`, or `KeyAwaited` (see `jwks`)."""
     principal = _cache.get(token)
     if principal is None:
-        kid = _kid(token) if jwks_client is not None else None
-        principal = _verify_own(token) if kid is None else _verify_foreign(token, kid)
+        principal = _verify(token)
         if len(token) <= MAX_CACHED_LENGTH:
             if len(_cache) >= MAX_CACHED_TOKENS:
                 del _cache[next(iter(_cache))]
@@ -104,6 +120,13 @@ def verify_token(token: str) -> Principal:
         _cache.pop(token, None)
         raise TokenExpired
     return principal
+
+
+def _verify(token: str) -> Principal:
+    if token.startswith(PREFIX_START):
+        return _verify_service(token)
+    kid = _kid(token) if jwks_client is not None else None
+    return _verify_own(token) if kid is None else _verify_foreign(token, kid)
 
 
 def _kid(token: str) -> str | None:
@@ -136,7 +159,10 @@ def _verify_foreign(token: str, kid: str) -> Principal:
         raise TokenExpired from error
     except (jwt.PyJWTError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise TokenInvalid from error
-    return _principal(claims.get("sub"), expires_at, claims)
+    subject = claims.get("sub")
+    if isinstance(subject, str) and subject:
+        subject = settings.JWKS_SUBJECT_PREFIX + subject
+    return _principal(subject, expires_at, claims, is_foreign=True)
 
 
 async def key_fetched() -> None:
@@ -146,10 +172,30 @@ async def key_fetched() -> None:
 
 
 def _verify_own(token: str) -> Principal:
+    claims, expires_at = _own_claims(token)
+    return _principal(claims.get("user_id"), expires_at, claims)
+
+
+def _verify_service(token: str) -> Principal:
+    """The principal of a service token: whether it was revoked, its row says, which the transaction reads."""
+    prefix, separator, text = (
+        token[:PREFIX_LENGTH],
+        token[PREFIX_LENGTH : PREFIX_LENGTH + 1],
+        token[PREFIX_LENGTH + 1 :],
+    )
+    claims, expires_at = _own_claims(text)
+    name = claims.get("service")
+    if separator != "_" or claims.get("jti") != prefix or not isinstance(name, str):
+        raise TokenInvalid
+    return Principal(service_id(name), expires_at, scopes_of(claims), is_service=True, token=prefix)
+
+
+def _own_claims(token: str) -> tuple[dict[str, Any], float]:
+    """The claims of a JWT that this service signed, and when it expires, in POSIX seconds."""
     metrics.tokens_verified.inc()
     try:
         claims: Any = AccessToken(token).payload  # type: ignore[arg-type]  # the stubs want a Token, the library takes a string
-        user_id, expires_at = claims.get("user_id"), float(claims["exp"])
+        return claims, float(claims["exp"])
     except ExpiredTokenError as error:
         raise TokenExpired from error
     except TokenError as error:
@@ -161,15 +207,21 @@ def _verify_own(token: str) -> Principal:
         KeyError,
     ) as error:  # claims of wrong types, signed by a careless issuer
         raise TokenInvalid from error
-    return _principal(user_id, expires_at, claims)
 
 
-def _principal(user_id: object, expires_at: float, claims: dict[str, Any]) -> Principal:
-    if not is_user_id(user_id):
+def _principal(user_id: object, expires_at: float, claims: dict[str, Any], *, is_foreign: bool = False) -> Principal:
+    """The user of a token without a row, or the service, if the token has the scope that only services have."""
+    if not is_player_id(user_id):
         raise TokenInvalid("The access token has no valid user id.")
     if any(type(claims.get(name, 0)) not in (int, float) for name in DATES):
         raise TokenInvalid("A date in the access token is not a number.")
-    return Principal(user_id, expires_at, scopes_of(claims))
+    scopes = scopes_of(claims)
+    is_service = Scope.WRITE_ANY in scopes
+    if is_service:
+        user_id = service_id(user_id)
+        if not is_user_id(user_id):
+            raise TokenInvalid("The name of the service in the access token is too long.")
+    return Principal(user_id, expires_at, scopes, is_service=is_service, is_foreign=is_foreign)
 
 
 def scopes_of(claims: dict[str, Any]) -> frozenset[str]:
@@ -180,10 +232,16 @@ def scopes_of(claims: dict[str, Any]) -> frozenset[str]:
     return frozenset(scope.split(" ")) if scope else NO_SCOPES
 
 
-def issue(user_id: str, *, scope: str, lifetime: timedelta) -> str:
-    """A new access token with its own lifetime, for a game server."""
+def new_prefix() -> str:
+    """A random start for a service token."""
+    return PREFIX_START + "".join(secrets.choice(PREFIX_ALPHABET) for _ in range(PREFIX_LENGTH - len(PREFIX_START)))
+
+
+def signed_service_token(prefix: str, name: str, *, scope: str, expires_at: datetime) -> str:
+    """The service token with this prefix. It is good for as long as there is a row that says so."""
     token = AccessToken()
-    token.set_exp(lifetime=lifetime)
-    token["user_id"] = user_id
+    token["exp"] = int(expires_at.timestamp())
+    token["jti"] = prefix
+    token["service"] = name
     token["scope"] = scope
-    return str(token)
+    return f"{prefix}_{token}"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from hashlib import sha256
 from typing import Any, NamedTuple
 
 from limits import RateLimitItem
@@ -54,7 +55,7 @@ SHA = sha_of(COUNT)
 
 
 class Hit(NamedTuple):
-    """A request that counts against the limit `name`. `subject` is a user id or a rate-limit key."""
+    """A request that counts against the limit `name`. `subject` is a user id, two of them, or a rate-limit key."""
 
     name: str
     subject: str
@@ -62,7 +63,15 @@ class Hit(NamedTuple):
 
     @property
     def key(self) -> str:
-        return self.rate.key_for(self.name, self.subject)
+        return self.rate.key_for(self.name, bounded(self.subject))
+
+
+def bounded(subject: str) -> str:
+    """`subject`, or its hash if it is long, so that no key grows with what a client sends.
+
+    A hash has 64 characters, and whatever is kept as it is has fewer: they cannot be the same.
+    """
+    return subject if len(subject) < 64 else sha256(subject.encode()).hexdigest()
 
 
 class Window(NamedTuple):

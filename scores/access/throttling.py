@@ -88,11 +88,11 @@ class IncrementThrottle(Throttle):
 
 
 class PlayerThrottle(IncrementThrottle):
-    """RATE_LIMIT, per player for whom a game server adds points: the server itself has no such limit."""
+    """RATE_LIMIT, per service and player: the service itself has no such limit, and uses up nobody else's."""
 
     def subject(self, request: Request) -> str:
-        user_id: str = request.parser_context["kwargs"]["user_id"]
-        return user_id
+        # No id contains a line break, so two pairs cannot become the same text.
+        return f"{super().subject(request)}\n{request.parser_context['kwargs']['user_id']}"
 
 
 class AddressThrottle(Throttle):

@@ -11,6 +11,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from scores.models import ScoreEvent
+from scores.user_id import is_service
 
 from .paging import MAX_LISTED, LogPaginator
 from .readonly import NOTHING, ReadOnly
@@ -55,6 +56,8 @@ class ScoreEventAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # 
         return str(event.get_kind_display())
 
     @admin.display(description="user")
-    def player(self, event: ScoreEvent) -> SafeString:
+    def player(self, event: ScoreEvent) -> SafeString | str:
+        if is_service(event.user_id):  # which was blocked, and has no page
+            return event.user_id
         page = reverse("admin:scores_userscore_change", args=[quote(event.user_id)])
         return format_html('<a href="{}">{}</a>', page, event.user_id)

@@ -246,7 +246,7 @@ INCREMENT_ERRORS: Errors = {
         "idempotency_key_invalid",
     ),
     401: NO_TOKEN,
-    403: ["user_blocked", "user_inactive", "points_not_allowed"],
+    403: ["user_blocked", "user_inactive", "points_not_allowed", "service_has_no_score"],
     409: ["total_too_large"],
     422: ["idempotency_key_reused"],
     429: ["action_cooling_down", "action_cap_reached"],
@@ -278,7 +278,7 @@ increment_operation(
 )
 increment_operation(
     "scores.api.views.UserIncrementView",
-    {400: ["user_id_invalid"], 403: ["insufficient_scope"]},
+    {400: ["user_id_invalid"], 401: ["token_revoked"], 403: ["insufficient_scope"]},
     operation_id="incrementUser",
     summary="Add points to the score of a player, for a game server",
     description="As `POST /api/v1/scores/increment`, for a token with the scope `scores:write:any`.",
@@ -348,7 +348,12 @@ operation(
     | refusals(
         ANY,
         LIMITED,
-        {401: NO_TOKEN, 403: ["user_blocked", "user_inactive"], 404: ["no_score"], 503: UNANSWERED},
+        {
+            401: [*NO_TOKEN, "token_revoked"],
+            403: ["user_blocked", "user_inactive", "service_has_no_score"],
+            404: ["no_score"],
+            503: UNANSWERED,
+        },
     ),
 )
 
@@ -438,7 +443,8 @@ class BearerToken(OpenApiAuthenticationExtension):
             "type": "http",
             "scheme": "bearer",
             "bearerFormat": "JWT",
-            "description": "An access token, from `POST /api/v1/auth/register` or `POST /api/v1/auth/token`.",
+            "description": "An access token, from `POST /api/v1/auth/register` or `POST /api/v1/auth/token`; "
+            "or the token of a service, from an administrator.",
         }
 
 

@@ -18,7 +18,7 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework_simplejwt.exceptions import ExpiredTokenError, InvalidToken
 
-from scores.access.authentication import REALM, WRITE_ANY, InsufficientScope, TokenExpired, TokenInvalid
+from scores.access.authentication import REALM, InsufficientScope, TokenExpired, TokenInvalid
 from scores.exceptions import (
     DATABASE_AWAY,
     KeyReused,
@@ -26,18 +26,23 @@ from scores.exceptions import (
     NotYet,
     Refused,
     ScoreError,
+    ServiceHasNoScore,
+    TokenRevoked,
     TotalOutOfRange,
     Unavailable,
     UnknownAction,
     UserBlocked,
     UserInactive,
 )
+from scores.scopes import Scope
 
 CONTENT_TYPE = "application/problem+json"
 RETRY_AFTER_S = 1
 INTERNAL_ERROR = "Something went wrong on the server. The error has been logged."
 
 STATUS: dict[type[ScoreError], HTTPStatus] = {
+    TokenRevoked: HTTPStatus.UNAUTHORIZED,
+    ServiceHasNoScore: HTTPStatus.FORBIDDEN,
     UserBlocked: HTTPStatus.FORBIDDEN,
     UserInactive: HTTPStatus.FORBIDDEN,
     KeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -93,6 +98,8 @@ def handle_exception(exc: Exception, context: dict[str, Any]) -> Response | None
             headers["Retry-After"] = str(RETRY_AFTER_S)
         elif isinstance(exc, NotYet):
             headers["Retry-After"] = str(exc.retry_after_s)
+        elif isinstance(exc, TokenRevoked):
+            headers["WWW-Authenticate"] = challenge_of_invalid_token(str(exc))
         return _response(problem(status, exc.code, str(exc)), headers)
     if isinstance(exc, Http404):
         exc = exceptions.NotFound()
@@ -127,15 +134,17 @@ def _first(detail: Any) -> Any:
 
 def _headers(exc: exceptions.APIException) -> dict[str, str]:
     if exc.status_code == HTTPStatus.UNAUTHORIZED:
-        challenge = f'Bearer realm="{REALM}"'
-        if isinstance(
-            exc, (TokenExpired, TokenInvalid)
-        ):  # RFC 6750, section 3: no error code if the request has no token
-            challenge += f', error="invalid_token", error_description="{exc.detail}"'
-        return {"WWW-Authenticate": challenge}
+        # RFC 6750, section 3: no error code if the request has no token
+        if isinstance(exc, (TokenExpired, TokenInvalid)):
+            return {"WWW-Authenticate": challenge_of_invalid_token(str(exc.detail))}
+        return {"WWW-Authenticate": f'Bearer realm="{REALM}"'}
     if isinstance(exc, InsufficientScope):  # RFC 6750, section 3.1
-        return {"WWW-Authenticate": f'Bearer realm="{REALM}", error="insufficient_scope", scope="{WRITE_ANY}"'}
+        return {"WWW-Authenticate": f'Bearer realm="{REALM}", error="insufficient_scope", scope="{Scope.WRITE_ANY}"'}
     return getattr(exc, "headers", {})
+
+
+def challenge_of_invalid_token(description: str) -> str:
+    return f'Bearer realm="{REALM}", error="invalid_token", error_description="{description}"'
 
 
 def _response(body: dict[str, Any], headers: dict[str, str]) -> Response:

@@ -12,7 +12,7 @@ from django.db import IntegrityError, transaction
 from rest_framework import serializers
 from rest_framework.exceptions import APIException
 
-from scores.user_id import is_user_id
+from scores.user_id import is_player_id
 
 
 class TextField(serializers.CharField):
@@ -50,7 +50,7 @@ class RegistrationSerializer(serializers.Serializer[Any]):
                 validator(value)
         except DjangoValidationError as error:
             raise serializers.ValidationError(error.messages, "invalid") from error
-        if not is_user_id(value):
+        if not is_player_id(value):
             raise serializers.ValidationError("This username is not allowed.", "invalid")
         return value
 

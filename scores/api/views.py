@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
@@ -14,12 +14,15 @@ from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 
 from scores import metrics, selectors, services
-from scores.access.authentication import WRITE_ANY, AuthenticatedRequest, InsufficientScope
+from scores.access.authentication import AuthenticatedRequest, InsufficientScope
 from scores.access.throttling import IncrementThrottle, PlayerThrottle
 from scores.board import LEADERBOARD
+from scores.exceptions import ServiceHasNoScore
 from scores.log import refusals
+from scores.log.token_uses import token_uses
+from scores.scopes import Scope
 from scores.selectors import Page, Standing
-from scores.user_id import is_user_id
+from scores.user_id import is_player_id
 
 from . import problems
 from .async_view import AsyncView, encode, json_response
@@ -36,6 +39,8 @@ class IncrementView(AsyncView):
     throttle = IncrementThrottle()
 
     async def post(self, request: AuthenticatedRequest) -> HttpResponse:
+        if request.user.is_service:
+            raise ServiceHasNoScore
         return await respond_to_increment(request, request.user.user_id)
 
 
@@ -44,20 +49,34 @@ class UserIncrementView(AsyncView):
 
     throttle = PlayerThrottle()
 
-    async def post(self, request: AuthenticatedRequest, user_id: str) -> HttpResponse:
-        if WRITE_ANY not in request.user.scopes:
+    def initial(self, request: AuthenticatedRequest, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
+        """Refuses before the throttle counts: whoever may not score for a player must not use up what limits it."""
+        super().initial(request, *args, **kwargs)
+        if Scope.WRITE_ANY not in request.user.scopes:
             raise InsufficientScope
-        if not is_user_id(user_id):
-            raise ParseError("This is not a valid user id.", "user_id_invalid")
-        return await respond_to_increment(request, user_id, actor=request.user.user_id)
+        if not is_player_id(kwargs["user_id"]):
+            raise ParseError("This is not a valid id of a player.", "user_id_invalid")
+
+    async def post(self, request: AuthenticatedRequest, user_id: str) -> HttpResponse:
+        service = request.user
+        response = await respond_to_increment(request, user_id, actor=service.user_id, token=service.token)
+        token_uses.note(service.token)
+        return response
 
 
-async def respond_to_increment(request: AuthenticatedRequest, user_id: str, actor: str = "") -> HttpResponse:
+async def respond_to_increment(
+    request: AuthenticatedRequest, user_id: str, actor: str = "", token: str = ""
+) -> HttpResponse:
     points, action = award(request.data)
-    if action is None and settings.ACTIONS_ONLY and WRITE_ANY not in request.user.scopes:
+    if action is None and settings.ACTIONS_ONLY and Scope.WRITE_ANY not in request.user.scopes:
         raise PointsNotAllowed
     recorded = await services.increment(
-        user_id=user_id, points=points, action=action, idempotency_key=idempotency_key(request), actor=actor
+        user_id=user_id,
+        points=points,
+        action=action,
+        idempotency_key=idempotency_key(request),
+        actor=actor,
+        token=token,
     )
     headers = {"X-Leaderboard-Seq": str(recorded.seq)}
     if recorded.replayed:
@@ -146,7 +165,10 @@ class UserView(AsyncView):
 class MeView(AsyncView):
     async def get(self, request: AuthenticatedRequest) -> HttpResponse:
         user_id = request.user.user_id
-        await refusals.admit(user_id)
+        await refusals.admit(user_id, request.user.token)
+        if request.user.is_service:
+            token_uses.note(request.user.token)
+            raise ServiceHasNoScore
         return standing_response(await selectors.standing(user_id), user_id)
 
 

@@ -16,6 +16,7 @@ from django.db.models import Exists, OuterRef, QuerySet
 
 from scores.exceptions import Damaged
 from scores.models import Block, ScoreEvent, UserScore
+from scores.user_id import SERVICE_PREFIX
 
 logger = logging.getLogger(__name__)
 
@@ -200,9 +201,10 @@ class Log:
         with self.connection.cursor() as cursor:
             cursor.execute(
                 f"SELECT seq, {MARK_SQL.format('created_at')}, kind = ANY(%s), user_id, "  # noqa: S608  constants
-                "CASE WHEN kind <> 'block' THEN total END FROM score_events "
+                "CASE WHEN kind <> 'block' AND NOT starts_with(user_id, %s) THEN total END FROM score_events "
                 "WHERE seq >= %s ORDER BY seq LIMIT %s",
-                [KNOWN_KINDS, seq, limit + 1],
+                # An unblock of a service brings nobody onto the board.
+                [KNOWN_KINDS, SERVICE_PREFIX, seq, limit + 1],
             )
             return [MemberTotal(*row) for row in cursor.fetchall()]
 

@@ -13,6 +13,8 @@ from scores.exceptions import (
     KeyReused,
     NotBlocked,
     Refused,
+    ServiceHasNoScore,
+    TokenRevoked,
     TotalOutOfRange,
     TotalTooLarge,
     UnknownAction,
@@ -20,6 +22,7 @@ from scores.exceptions import (
     UserInactive,
 )
 from scores.models import MAX_TOTAL, ScoreEvent
+from scores.user_id import is_service
 
 Kind = ScoreEvent.Kind
 
@@ -34,6 +37,7 @@ class Change(NamedTuple):
     actor: str = ""
     reason: str = ""
     action: str | None = None
+    token: str = ""  # prefix of the actor's token, if it has a row
 
 
 class Recorded(NamedTuple):
@@ -97,6 +101,7 @@ class Ledger:
     blocked: set[str]
     keyed: dict[tuple[str, str], Keyed]
     inactive: frozenset[str] = frozenset()  # users whose accounts are deactivated
+    revoked: frozenset[str] = frozenset()  # prefixes of service tokens
     rules: dict[str, Rule] = field(default_factory=dict)  # by name, enabled actions only
     taken: dict[tuple[str, str], Taken] = field(default_factory=dict)  # by user and action
     events: list[Event] = field(default_factory=list)
@@ -121,6 +126,10 @@ class Ledger:
             return refusal
 
     def _increment(self, change: Change) -> Recorded:
+        if change.token in self.revoked:  # before everything: whoever holds such a token is told nothing
+            raise TokenRevoked
+        if is_service(change.user_id):
+            raise ServiceHasNoScore
         # Before block and cap: a request that was acknowledged once gets the same answer for ever.
         if change.idempotency_key is not None:
             earlier = self.keyed.get((change.user_id, change.idempotency_key))
@@ -128,8 +137,7 @@ class Ledger:
                 if earlier.action != change.action or (change.action is None and earlier.points != change.points):
                     raise KeyReused
                 return Recorded(earlier.seq, earlier.total, replayed=True)
-        # The actor too: deactivating the account of a game server also ends its tokens.
-        if change.user_id in self.inactive or change.actor in self.inactive:
+        if change.user_id in self.inactive:
             raise UserInactive
         if change.user_id in self.blocked or change.actor in self.blocked:
             raise UserBlocked
@@ -155,6 +163,8 @@ class Ledger:
         return rule.points
 
     def _correct(self, change: Change) -> Recorded:
+        if is_service(change.user_id):
+            raise ServiceHasNoScore
         # A hidden total cannot be corrected: the log would have to record for each event whether it is visible.
         if change.user_id in self.blocked:
             raise UserBlocked
@@ -172,16 +182,21 @@ class Ledger:
     def _unblock(self, change: Change) -> Recorded:
         if change.user_id not in self.blocked:
             raise NotBlocked
+        if is_service(change.user_id):
+            if change.user_id in self.totals:  # of a user who had such an id before it was a service's
+                raise ServiceHasNoScore
+            self.blocked.remove(change.user_id)
+            return self._append(change, 0)
         self.blocked.remove(change.user_id)
         self.members += 1
         return self._append(change, self.totals[change.user_id])
 
     def _append(self, change: Change, total: int) -> Recorded:
         before = self.totals.get(change.user_id)
-        if before is None and change.kind != Kind.BLOCK:
-            self.members += 1
         self.seq += 1
-        self.totals[change.user_id] = total
+        if before is not None or not is_service(change.user_id):  # a block gives a service no total
+            self.members += before is None and change.kind != Kind.BLOCK
+            self.totals[change.user_id] = total
         self.events.append(
             Event(
                 seq=self.seq,

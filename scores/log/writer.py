@@ -196,7 +196,7 @@ class Writer:
         users = sorted({change.user_id for change in changes})
         # In most changes the user is the actor.
         actors = {change.actor for change in changes if change.actor and change.kind == ScoreEvent.Kind.INCREMENT}
-        checked = sorted(actors.union(users)) if actors else users
+        tokens = {change.token for change in changes if change.token}
         keys = [(c.user_id, c.idempotency_key) for c in changes if c.idempotency_key is not None]
         actions = sorted({(c.user_id, c.action) for c in changes if c.action is not None})
         seen = self._log.seen()
@@ -206,7 +206,7 @@ class Writer:
         head.execute(lock_sql.format(origin=self._log.origin_sql), [self._log.name])
         marks.execute(MARKS_SQL, [seen.seq if seen else 0, self._log.name])
         totals.execute(TOTALS_SQL, [users])
-        refused.execute(refusals.REFUSED_SQL, [checked, checked])
+        refused.execute(refusals.REFUSED_SQL, refusals.parameters(users, actors, tokens))
         if keys:
             keyed.execute(KEYED_SQL, [[user for user, _ in keys], [key for _, key in keys]])
         if actions:
@@ -223,13 +223,14 @@ class Writer:
         mark, mark_at_seen, mark_now = marks.fetchone() or (0, None, 0)
         if not continues(seen, Head(origin, seq, members, mark), mark_at_seen):
             raise Diverged(origin)
-        blocked, inactive = refusals.split(refused.fetchall())
+        blocked, inactive, revoked = refusals.split(refused.fetchall(), tokens)
         ledger = Ledger(
             seq=seq,
             members=members,
             totals=dict(totals.fetchall()),
             blocked=blocked,
             inactive=inactive,
+            revoked=revoked,
             rules={name: Rule(*rule) for name, *rule in rules.fetchall()} if actions else {},
             taken={(user, action): Taken(*row) for user, action, *row in taken.fetchall()} if actions else {},
             keyed={(user, key): Keyed(*event) for user, key, *event in keyed.fetchall()} if keys else {},
@@ -239,7 +240,7 @@ class Writer:
     def _save(self, cursor: psycopg.Cursor[Any], ledger: Ledger) -> dict[str, int | None]:
         """Send the writes; the commit waits for them. Returns the touched users' totals for `scores_committed`."""
         last: dict[str, Event] = {event.user_id: event for event in ledger.events}
-        users = sorted(last)
+        users = sorted(last.keys() & ledger.totals.keys())  # services are blocked, and have no total
         cursor.execute(SAVE_TOTALS_SQL, [users, [last[user].total for user in users]])
         cursor.execute(SAVE_EVENTS_SQL, [list(column) for column in zip(*ledger.events, strict=True)])
         cursor.execute(SAVE_HEAD_SQL, [ledger.seq, ledger.members, self._log.name])
@@ -248,7 +249,7 @@ class Writer:
                 cursor.execute(BLOCK_SQL, [event.user_id, event.seq])
             elif event.kind == ScoreEvent.Kind.UNBLOCK:
                 cursor.execute(UNBLOCK_SQL, [event.user_id])
-        return {user: None if user in ledger.blocked else event.total for user, event in last.items()}
+        return {user: None if user in ledger.blocked else last[user].total for user in users}
 
     def record_batch(self, changes: Sequence[Change]) -> list[Recorded | Exception]:
         """`record` for the batcher: an error of the transaction answers each change. Counts increments by result."""

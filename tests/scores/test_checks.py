@@ -28,3 +28,21 @@ def test_a_transaction_around_each_request_is_an_error(monkeypatch: pytest.Monke
     monkeypatch.setitem(settings.DATABASES["default"], "ATOMIC_REQUESTS", True)
 
     assert problems() == ["scores.E002"]
+
+
+@pytest.mark.parametrize(
+    ("registration", "url", "prefix", "expected"),
+    [
+        ("open", "https://id.example.org/keys", "", ["scores.W001"]),
+        ("open", "https://id.example.org/keys", "idp:", []),
+        ("closed", "https://id.example.org/keys", "", []),
+        ("open", "", "", []),
+    ],
+)
+def test_one_namespace_for_accounts_and_foreign_users_is_told(
+    registration: str, url: str, prefix: str, expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("REGISTRATION", registration), ("JWKS_URL", url), ("JWKS_SUBJECT_PREFIX", prefix)):
+        monkeypatch.setattr(settings, name, value)
+
+    assert problems() == expected

@@ -45,10 +45,11 @@ def test_they_come_from_nowhere_else(url: str) -> None:
 
 
 def test_a_provider_without_issuer_and_audience_stops_the_start() -> None:
-    env = os.environ | {"JWKS_URL": "http://id.example.org/keys.json"}
+    env = os.environ | {"JWKS_URL": "http://id.example.org/keys.json", "JWKS_SUBJECT_PREFIX": "service:"}
 
     ended = subprocess.run(UVICORN, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
 
     assert ended.returncode == 1
     assert "JWKS_URL='http://id.example.org/keys.json': expected https://" in ended.stderr
     assert "JWKS_URL needs JWT_ISSUER and JWT_AUDIENCE" in ended.stderr
+    assert "JWKS_SUBJECT_PREFIX='service:': expected" in ended.stderr

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from io import StringIO
+from collections.abc import Iterator
 from urllib.parse import quote
 
 import httpx
 import pytest
-from django.core.management import CommandError, call_command
+from django.contrib.auth.models import User
+from redis import Redis
 
 from scores import services
 from scores.models import ScoreEvent, UserScore
 from tests.conftest import TokenFor
 from tests.scores.conftest import Post
+from tools.servers import Server
 
 SCOPE = "scores:write:any"
 
@@ -44,8 +46,11 @@ def test_a_game_server_scores_for_its_players(score_for: Post, increment: Post) 
 
     assert (answer.status_code, answer.json()) == (200, {"success": True, "newScore": 15})
     assert answer.headers["X-Leaderboard-Seq"] == "2"
-    assert list(ScoreEvent.objects.order_by("seq").values_list("user_id", "actor")) == [("ann", ""), ("ann", "arena")]
-    assert not UserScore.objects.filter(user_id="arena").exists()
+    assert list(ScoreEvent.objects.order_by("seq").values_list("user_id", "actor")) == [
+        ("ann", ""),
+        ("ann", "service:arena"),
+    ]
+    assert not UserScore.objects.filter(user_id__contains="arena").exists()
 
 
 @pytest.mark.parametrize(
@@ -89,7 +94,7 @@ def test_whoever_can_have_a_score_can_be_scored_for(user_id: str, score_for: Pos
     assert UserScore.objects.get().user_id == user_id
 
 
-@pytest.mark.parametrize("user_id", ["x" * 256, "a\0", "a\x85", "e\u0301"], ids=["256", "NUL", "control", "not NFC"])
+@pytest.mark.parametrize("user_id", ["x" * 256, "x" * 20_000, "a\0", "a\x85", "e\u0301", "service:arena", "service:"])
 @pytest.mark.writes_nothing
 def test_what_is_no_user_id_is_refused(user_id: str, score_for: Post) -> None:
     answer = score_for(user_id, 10)
@@ -127,36 +132,98 @@ def test_a_blocked_player_is_not_scored_for(score_for: Post) -> None:
     assert (answer.status_code, code(answer)) == (403, "user_blocked")
 
 
-# The command
+# Who it is
 
 
-def issued(*arguments: str) -> str:
-    out = StringIO()
-    call_command("issue_token", *arguments, stdout=out, stderr=StringIO())
-    return out.getvalue().strip()
+@pytest.mark.writes_nothing
+def test_it_has_no_score_of_its_own(api: httpx.Client, token_for: TokenFor) -> None:
+    headers = {"Authorization": f"Bearer {token_for('arena', scope=SCOPE)}"}
+
+    scored = api.post("/scores/increment", json={"points": 10}, headers=headers)
+    asked = api.get("/me", headers=headers)
+
+    assert [(answer.status_code, code(answer)) for answer in (scored, asked)] == [(403, "service_has_no_score")] * 2
 
 
-def test_an_issued_token_works(api: httpx.Client) -> None:
-    token = issued("--user", "arena", "--scope", SCOPE, "--days", "90")
+def test_a_player_of_the_same_name_is_somebody_else(score_for: Post, increment: Post) -> None:
+    increment("arena", 5)
+    services.block(user_id="arena", actor="admin", reason="speed hack")
+    User.objects.create(username="arena", is_active=False)
 
-    headers = {"Authorization": f"Bearer {token}"}
-    answer = api.post("/users/ann/scores/increment", json={"points": 10}, headers=headers)
-
-    assert answer.json() == {"success": True, "newScore": 10}
-
-
-def test_a_token_is_issued_without_a_scope_unless_one_is_asked_for(api: httpx.Client) -> None:
-    headers = {"Authorization": f"Bearer {issued('--user', 'ann')}"}
-
-    assert api.post("/users/bob/scores/increment", json={"points": 10}, headers=headers).status_code == 403
-    assert api.post("/scores/increment", json={"points": 10}, headers=headers).status_code == 200
+    assert (increment("arena", 5).status_code, score_for("ann", 10).status_code) == (403, 200)
+    assert code(score_for("arena", 10)) == "user_inactive"
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [("--user", ""), ("--user", "a\n"), ("--user", "a", "--scope", "root"), ("--user", "a", "--days", "0")],
-    ids=["nobody", "control", "scope", "days"],
-)
-def test_a_token_that_could_not_be_used_is_not_issued(arguments: tuple[str, ...]) -> None:
-    with pytest.raises(CommandError):
-        issued(*arguments)
+def test_its_block_ends_all_its_tokens_and_no_player(score_for: Post, increment: Post) -> None:
+    services.block(user_id="service:arena", actor="admin", reason="leaked")
+
+    answer = score_for("ann", 10)
+
+    assert (answer.status_code, code(answer)) == (403, "user_blocked")
+    assert (increment("arena", 5).status_code, score_for("ann", 10, by="hall").status_code) == (200, 200)
+
+
+@pytest.mark.parametrize("user_id", ["service:arena", "service:"])
+@pytest.mark.writes_nothing
+def test_no_player_s_token_names_a_service(user_id: str, api: httpx.Client, token_for: TokenFor) -> None:
+    for scope in ("", SCOPE):
+        headers = {"Authorization": f"Bearer {token_for(user_id, scope=scope)}"}
+        answer = api.post("/users/ann/scores/increment", json={"points": 10}, headers=headers)
+
+        assert (answer.status_code, code(answer)) == (401, "token_invalid")
+
+
+@pytest.mark.parametrize(("length", "status"), [(247, 200), (248, 401)])
+def test_its_name_and_the_prefix_fit_into_an_id(length: int, status: int, score_for: Post) -> None:
+    assert score_for("ann", 10, by="x" * length).status_code == status
+
+
+# Limits
+
+
+@pytest.fixture(scope="module")
+def _limited(_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    env = {"DATABASE_URL": _server.env["DATABASE_URL"], "RATE_LIMIT": "3/minute", "READ_RATE_LIMIT": "off"}
+    server = Server(log=tmp_path_factory.mktemp("limited") / "log", env=env).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def limited(_limited: Server, board: None) -> Iterator[httpx.Client]:
+    """A client of a server with a limit of three increments in a minute."""
+    with httpx.Client(base_url=f"{_limited.url}/api/v1", verify=False, timeout=30) as client:
+        yield client
+
+
+def status_of(client: httpx.Client, path: str, token: str, method: str = "POST") -> int:
+    return client.request(method, path, json={"points": 1}, headers={"Authorization": f"Bearer {token}"}).status_code
+
+
+def test_nobody_uses_up_the_limit_of_others(limited: httpx.Client, token_for: TokenFor, redis: Redis) -> None:
+    own, of_ann = "/scores/increment", "/users/ann/scores/increment"
+    ann, stranger = token_for("ann"), token_for("eve")
+    arena, hall = token_for("arena", scope=SCOPE), token_for("hall", scope=SCOPE)
+
+    strangers = [status_of(limited, of_ann, stranger, method) for method in ("POST", "GET", "PUT") for _ in range(4)]
+    nobodies = [status_of(limited, f"/users/{'x' * 20_000}/scores/increment", arena) for _ in range(4)]
+    before = redis.keys("leaderboard:limits:*")
+    first, second, themselves = (
+        [status_of(limited, path, token) for _ in range(4)]
+        for path, token in ((of_ann, arena), (of_ann, hall), (own, ann))
+    )
+
+    assert (set(strangers), set(nobodies), before) == ({403}, {400}, [])
+    assert first == second == themselves == [200, 200, 200, 429]
+
+
+def test_no_key_grows_with_an_id(limited: httpx.Client, token_for: TokenFor, redis: Redis) -> None:
+    arena = token_for("a" * 200, scope=SCOPE)
+    players = ["🏆" * 254 + last for last in "ab"]  # alike for as long as the ids are kept as they are
+
+    answers = [
+        status_of(limited, f"/users/{quote(player)}/scores/increment", arena) for player in players for _ in range(4)
+    ]
+
+    assert answers == [200, 200, 200, 429] * 2
+    assert max(len(key) for key in redis.scan_iter("leaderboard:limits:*")) < 200

@@ -78,7 +78,8 @@ def test_answers_are_those_of_counting(seed: int, rank_indexer: RankIndexer, mon
     built(rank_indexer)
 
     for _ in range(30):
-        writer.record([anything(chance) for _ in range(10)])
+        of_service = Change(chance.choice([Kind.BLOCK, Kind.UNBLOCK]), "service:arena")
+        writer.record([of_service, *(anything(chance) for _ in range(10))])
 
         assert selectors.reader._read_database(QUESTIONS).answers == by_counting(monkeypatch)
 
