@@ -24,7 +24,7 @@ from scores.projection.leaderboard import (
 )
 from scores.projection.tail import Tail, tail
 from scores.stores.batcher import Batcher
-from scores.user_id import is_user_id
+from scores.user_id import is_storable
 
 from . import metrics
 
@@ -142,7 +142,7 @@ class Reader:
         """The same as `Copy.read`, from the tables, whose index has the same order."""
         self._log.head()  # starts the log if there is none, which the read-only transaction cannot do
         # PostgreSQL refuses NUL, and the error would fail the other questions of the batch too.
-        users = [q.user_id for q in questions if isinstance(q, StandingQuestion) and is_user_id(q.user_id)]
+        users = [q.user_id for q in questions if isinstance(q, StandingQuestion) and is_storable(q.user_id)]
         deepest = max((q.offset for q in questions if isinstance(q, PageQuestion)), default=0)
         with self._log.snapshot() as head, self._log.connection.cursor() as cursor:
             needs_index = head.members > rank_index.SMALL_BOARD and (users or deepest > rank_index.SEGMENT_ROWS)

@@ -7,13 +7,23 @@ from typing import TypeGuard
 
 MAX_LENGTH = 255  # characters
 SERVICE_PREFIX = "service:"  # a namespace of its own for the actors of service tokens: no player's id begins with it
+DOT_SEGMENTS = frozenset((".", ".."))
 
 
 def is_user_id(value: object) -> TypeGuard[str]:
+    """Whether `value` is storable and has no dot segments.
+
+    Clients and proxies resolve `.` and `..` in the path of a URL, percent-encoded or not (RFC 3986, section 5.2.4): a
+    request for `/users/../scores/increment` arrives as one for another address.
+    """
+    return is_storable(value) and ("." not in value or DOT_SEGMENTS.isdisjoint(value.split("/")))
+
+
+def is_storable(value: object) -> TypeGuard[str]:
     """Whether `value` is 1 to 255 characters in normal form C, without control characters or surrogates.
 
     Without NFC, two ids could look the same and have different ranks. PostgreSQL refuses NUL, and UTF-8 has no
-    surrogates.
+    surrogates. This is enough to look for a user whom an earlier version let in.
     """
     if not isinstance(value, str) or not 1 <= len(value) <= MAX_LENGTH:
         return False

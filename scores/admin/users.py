@@ -30,7 +30,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from scores.models import Block, ScoreEvent, UserScore
-from scores.user_id import is_user_id
+from scores.user_id import is_storable
 
 from .chart import NEWEST, chart
 from .export import stream_csv
@@ -231,7 +231,7 @@ class UserScoreAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
 
     def _existing(self, request: HttpRequest, user_ids: Sequence[str]) -> list[ShownScore]:
         """Those of `user_ids` who have a score, in the order of the board."""
-        users = self.get_queryset(request).filter(user_id__in=[user_id for user_id in user_ids if is_user_id(user_id)])
+        users = self.get_queryset(request).filter(user_id__in=[user_id for user_id in user_ids if is_storable(user_id)])
         return list(users.order_by(*self.ordering))
 
     def _confirmation(

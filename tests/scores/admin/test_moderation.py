@@ -175,6 +175,16 @@ def select(client: Client, action: str, *users: str, **fields: Any) -> Any:
     return client.post(f"{USERS}?band=1-99", {"action": action, "_selected_action": users, "index": 0, **fields})
 
 
+def test_a_user_whose_id_an_earlier_version_took_is_blocked(moderator: Client) -> None:
+    """It is no user id any more: a browser cannot even ask for its page."""
+    score(**{"..": 20})
+
+    page = select(moderator, "block_selected", "..")
+    moderator.post(page.context_data["action"], {"user": [".."], "reason": "bots"})
+
+    assert Block.objects.get().user_id == ".."
+
+
 def test_several_are_blocked_at_once(moderator: Client) -> None:
     score(ann=20, ben=30, cem=40)
 

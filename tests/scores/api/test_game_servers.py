@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 from collections.abc import Iterator
+from io import StringIO
+from typing import Any
 from urllib.parse import quote
 
 import httpx
@@ -88,7 +92,9 @@ def test_without_a_token_it_is_a_401(api: httpx.Client) -> None:
     assert (answer.status_code, code(answer)) == (401, "not_authenticated")
 
 
-@pytest.mark.parametrize("user_id", ["a/b", "100%25", "🏆", "a/scores/increment", "x" * 255, " ann "])
+@pytest.mark.parametrize(
+    "user_id", ["a/b", "100%25", "🏆", "a/scores/increment", "x" * 255, " ann ", "...", "..ann", "a.b/c.", "a\\..\\b"]
+)
 def test_whoever_can_have_a_score_can_be_scored_for(user_id: str, score_for: Post) -> None:
     assert score_for(user_id, 10).status_code == 200
     assert UserScore.objects.get().user_id == user_id
@@ -100,6 +106,30 @@ def test_what_is_no_user_id_is_refused(user_id: str, score_for: Post) -> None:
     answer = score_for(user_id, 10)
 
     assert (answer.status_code, code(answer)) == (400, "user_id_invalid")
+
+
+@pytest.mark.parametrize("user_id", [".", "..", "a/..", "../a", "a/./b"])
+@pytest.mark.writes_nothing
+def test_an_id_that_clients_would_resolve_is_refused(
+    user_id: str, server: Server, api: httpx.Client, token_for: TokenFor
+) -> None:
+    """`/users/../scores/increment` would be another address by the time it is sent, and the points the server's own."""
+    path = f"/api/v1/users/{user_id.replace('.', '%2E')}/scores/increment"
+    sent = as_it_is(server, path, token_for("arena", scope=SCOPE))
+    own = api.post("/scores/increment", json={"points": 10}, headers={"Authorization": f"Bearer {token_for(user_id)}"})
+
+    assert (sent["status"], sent["code"]) == (400, "user_id_invalid")
+    assert (own.status_code, code(own)) == (401, "token_invalid")
+
+
+def as_it_is(server: Server, path: str, token: str) -> dict[str, Any]:
+    """The problem that is the answer to points for the path, which no library touches."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    connection.request("POST", path, body=b'{"points": 10}', headers=headers)
+    problem: dict[str, Any] = json.loads(connection.getresponse().read())
+    connection.close()
+    return problem
 
 
 @pytest.mark.writes_nothing
