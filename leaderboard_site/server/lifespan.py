@@ -11,6 +11,7 @@ from django.conf import settings
 
 from leaderboard_site.asgi_types import Receive, Scope, Send
 from leaderboard_site.operations import processes
+from leaderboard_site.operations.cleanup import cleaner
 from leaderboard_site.operations.drain import drain
 from realtime.hub import hub
 from scores import selectors
@@ -34,6 +35,7 @@ def start() -> None:
         tail.start()
         hub.start()
         processes.reporter.start()
+        cleaner.start()
 
 
 def calm_garbage_collection() -> None:
@@ -58,6 +60,7 @@ async def stop() -> None:
     await asyncio.to_thread(token_uses.stop)
     await asyncio.to_thread(tail.stop)
     await asyncio.to_thread(processes.reporter.stop)
+    await asyncio.to_thread(cleaner.stop)
     affinity.seat.leave()
 
 
