@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from django.contrib.auth.hashers import PBKDF2PasswordHasher
+import os
+
+from leaderboard_site.server.hashing import BoundedPBKDF2PasswordHasher
 
 
-class QuickHasher(PBKDF2PasswordHasher):
-    iterations = 1
+class QuickHasher(BoundedPBKDF2PasswordHasher):
+    iterations = int(os.environ.get("TESTS_HASH_ITERATIONS", "1"))

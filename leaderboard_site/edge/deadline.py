@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from django.http import HttpResponse
 
 from leaderboard_site.asgi_types import Application, Receive, Scope, Send
-from scores.api import problems
+from scores.api import answer, problems
+from scores.api.answer import Answer
+from scores.exceptions import OutcomeUnknown
 
 ANSWER_S = 1.8
+COMMIT_S = 1.0  # more, for a commit that has begun: its outcome is worth waiting for
 MAX_WAITING = 64  # each holds a thread until the database answers
 
 
 class Deadline:
     """Answers 503 if `app` has not begun its response within `answer_s`, or if `MAX_WAITING` requests wait already.
 
-    The thread behind `app` cannot be interrupted: it runs on, and its late response is dropped.
+    The thread behind `app` cannot be interrupted: it runs on, and its late response is dropped. A view that commits
+    with `answer.committed_in_time` commits nothing after that 503. If its commit has begun by then, the response may
+    take `COMMIT_S` longer; then it is a 503 `outcome_unknown`.
     """
 
     def __init__(
@@ -42,18 +48,35 @@ class Deadline:
                 begun = True
                 await send(message)
 
+        def answered() -> bool:
+            return begun or task.done()
+
         if len(self._running) >= MAX_WAITING:
             return await self._refuse(send)
+        due = Answer(time.monotonic() + self.answer_s)
+        token = answer.current.set(due)  # the task copies it, and Django's threads copy it from the task
         task = asyncio.ensure_future(self.app(scope, receive, send_in_time))
+        answer.current.reset(token)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         await asyncio.wait({task}, timeout=self.answer_s)
-        if begun or task.done():
+        if answered():
+            return await task
+        if due.refuse():
+            late = True
+            return await self._refuse(send)
+        await asyncio.wait({task}, timeout=COMMIT_S)
+        if answered():
             return await task
         late = True
-        await self._refuse(send)
+        detail = "No confirmation came in time: it may have happened. Try again."
+        await self._refuse(send, OutcomeUnknown.code, detail)
 
-    async def _refuse(self, send: Send) -> None:
+    async def _refuse(
+        self,
+        send: Send,
+        code: str = "unavailable",
+        detail: str = "The service cannot answer right now. Try again in a moment.",
+    ) -> None:
         headers = {"Retry-After": str(problems.RETRY_AFTER_S)}
-        detail = "The service cannot answer right now. Try again in a moment."
-        await problems.send_response(self.refusal(503, "unavailable", detail, headers=headers), send)
+        await problems.send_response(self.refusal(503, code, detail, headers=headers), send)

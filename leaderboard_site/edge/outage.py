@@ -1,4 +1,4 @@
-"""The response of Django's own pages while PostgreSQL is away: a 503 that says so, not a 500."""
+"""The response of Django's own pages while PostgreSQL or a free CPU is missing: a 503 that says so, not a 500."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Callable
 from django.http import HttpRequest, HttpResponse
 
 from scores.api.problems import RETRY_AFTER_S
-from scores.exceptions import DATABASE_AWAY
+from scores.exceptions import DATABASE_AWAY, Overloaded
 
 
 class OutageMiddleware:
-    """Answers 503 with Retry-After if a view fails because the database does not answer."""
+    """Answers 503 with Retry-After if a view fails because the database does not answer, or too many hash passwords."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -20,10 +20,14 @@ class OutageMiddleware:
         return self.get_response(request)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
-        if not isinstance(exception, DATABASE_AWAY):
+        if isinstance(exception, DATABASE_AWAY):
+            text = "The database does not answer right now. Please try again in a moment."
+        elif isinstance(exception, Overloaded):
+            text = str(exception)
+        else:
             return None
         return HttpResponse(
-            "The database does not answer right now. Please try again in a moment.\n",
+            f"{text}\n",
             status=503,
             content_type="text/plain; charset=utf-8",
             headers={"Retry-After": str(RETRY_AFTER_S)},
