@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from django.conf import global_settings
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -199,8 +200,7 @@ SIMPLE_JWT: dict[str, Any] = {
     "SIGNING_KEY": JWT_SIGNING_KEY,
     "ACCESS_TOKEN_LIFETIME": timedelta(minutes=15),
     "REFRESH_TOKEN_LIFETIME": timedelta(days=14),
-    "ROTATE_REFRESH_TOKENS": True,
-    "BLACKLIST_AFTER_ROTATION": True,
+    "LEEWAY": 10,  # seconds between the clocks of two hosts of this service, or of this host and the provider
     "USER_ID_FIELD": "username",
     "USER_ID_CLAIM": "user_id",
 }
@@ -211,6 +211,10 @@ if JWT_PRIVATE_KEY and JWT_PUBLIC_KEY:
         read.problems.append(f"JWT_PRIVATE_KEY / JWT_PUBLIC_KEY: {error}")
     SIMPLE_JWT |= {"SIGNING_KEY": JWT_PRIVATE_KEY, "VERIFYING_KEY": JWT_PUBLIC_KEY}
 
+PASSWORD_HASHERS = [
+    "leaderboard_site.server.hashing.BoundedPBKDF2PasswordHasher",
+    *(hasher for hasher in global_settings.PASSWORD_HASHERS if not hasher.endswith(".PBKDF2PasswordHasher")),
+]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")

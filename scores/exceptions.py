@@ -73,7 +73,7 @@ class UserBlocked(Refused):
 
 class UserInactive(Refused):
     code = "user_inactive"
-    message = "The account of this user is deactivated."
+    message = "The account of this user is deactivated or deleted."
 
 
 class TokenRevoked(Refused):

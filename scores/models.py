@@ -73,6 +73,23 @@ class Block(models.Model):
         return self.user_id
 
 
+class EndedAccount(models.Model):
+    """The name of an account that was deleted. Nobody gets it again, and its tokens are refused.
+
+    The score of a name outlives the account, so a second owner of the name would get the score of the first. A trigger
+    on the accounts fills this table: see migration 0008.
+    """
+
+    username = models.CharField(max_length=150, primary_key=True, db_collation="C")
+    ended_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        db_table = "ended_accounts"
+
+    def __str__(self) -> str:
+        return self.username
+
+
 class Action(models.Model):
     """Something a player may do for points. A client sends its name instead of a number of points of its choice.
 

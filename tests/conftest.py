@@ -117,7 +117,7 @@ def board(request: pytest.FixtureRequest, _empty: EmptyBoard) -> Iterator[None]:
 
 def tables_with_rows() -> list[str]:
     """Which tables of scores and users are not as `empty_board` leaves them."""
-    tables = ["blocks", "score_events", "user_scores", "actions", "service_tokens", "auth_user"]
+    tables = ["blocks", "score_events", "user_scores", "actions", "service_tokens", "auth_user", "ended_accounts"]
     tables.append(OutstandingToken._meta.db_table)
     of_each = [f"(SELECT '{table}' FROM {table} LIMIT 1)" for table in tables]
     with connection.cursor() as cursor:
@@ -136,6 +136,7 @@ def empty_board() -> None:
             cursor.execute(f"DELETE FROM {table}")
         OutstandingToken.objects.all().delete()
         get_user_model().objects.all().delete()
+        cursor.execute("DELETE FROM ended_accounts")  # last: it has the names of those accounts by now
     get_redis_connection("bulk").flushdb()
     breaker.succeeded()
     refusals.breaker.succeeded()

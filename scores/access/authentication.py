@@ -31,7 +31,7 @@ DATES = (
     "nbf",
     "iat",
 )  # RFC 7519, section 2: numbers; libraries accept everything that int() does, such as "7" and true
-CLOCK_SKEW_S = 10  # between this host and the identity provider
+CLOCK_SKEW_S: int = settings.SIMPLE_JWT["LEEWAY"]
 MAX_CACHED_TOKENS = 20_000
 NO_SCOPES: frozenset[str] = frozenset()
 MAX_CACHED_LENGTH = 2_048  # characters; longer tokens are verified each time instead of filling the memory
@@ -195,7 +195,7 @@ def _own_claims(token: str) -> tuple[dict[str, Any], float]:
     metrics.tokens_verified.inc()
     try:
         claims: Any = AccessToken(token).payload  # type: ignore[arg-type]  # the stubs want a Token, the library takes a string
-        return claims, float(claims["exp"])
+        return claims, float(claims["exp"]) + CLOCK_SKEW_S
     except ExpiredTokenError as error:
         raise TokenExpired from error
     except TokenError as error:

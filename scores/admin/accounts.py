@@ -6,10 +6,29 @@ from typing import Any
 
 from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin
+from django.contrib.auth.forms import AdminUserCreationForm
 from django.contrib.auth.models import User
+from django.core.exceptions import ValidationError
 from django.http import HttpRequest
+from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken, OutstandingToken
 
-admin.site.unregister(User)
+from scores.models import EndedAccount
+from scores.user_id import is_user_id
+
+# Tokens belong to their players: no page here shows them.
+admin.site.unregister([User, OutstandingToken, BlacklistedToken])
+
+
+class AccountCreationForm(AdminUserCreationForm):  # type: ignore[type-arg]  # generic in its stubs only
+    """Takes the names that players may register, and also one that has a score: it becomes the score of the account."""
+
+    def clean_username(self) -> str:
+        username: str = super().clean_username()
+        if not is_user_id(username):
+            raise ValidationError("This username is not allowed.", "invalid")
+        if EndedAccount.objects.filter(pk=username).exists():
+            raise ValidationError("This username belonged to a deleted account, and nobody gets it again.", "reserved")
+        return username
 
 
 @admin.register(User)
@@ -19,6 +38,7 @@ class AccountAdmin(UserAdmin):  # type: ignore[type-arg]  # generic in its stubs
     On Django's own page, everyone who may change accounts may tick "superuser", on their own account too.
     """
 
+    add_form = AccountCreationForm
     search_fields = ["username__startswith"]  # uses an index; the default search reads four fields of every account
     search_help_text = "Search by the beginning of a username."
     list_filter = ["is_staff", "is_superuser", "is_active", "groups"]
@@ -28,6 +48,8 @@ class AccountAdmin(UserAdmin):  # type: ignore[type-arg]  # generic in its stubs
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         fields = list(super().get_readonly_fields(request, obj))
+        if obj is not None:
+            fields.append("username")  # the score has the name, too, and would stay with the old one
         return fields if request.user.is_superuser else [*fields, "is_superuser", "user_permissions"]
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:

@@ -358,7 +358,7 @@ operation(
 )
 
 # Under /api/v1/auth/, which Django's own handler serves.
-NEGOTIATED: Errors = {**ANY, **LIMITED, 406: ["not_acceptable"], 503: ["unavailable"]}
+NEGOTIATED: Errors = {**ANY, **LIMITED, 406: ["not_acceptable"], 503: UNANSWERED}
 TEXT: Schema = {"type": "string", "minLength": 1}
 
 operation(
@@ -367,7 +367,8 @@ operation(
     operation_id="register",
     tags=["tokens"],
     summary="Create a user and the first tokens",
-    description="Only if `REGISTRATION` is `open`. The username, in Unicode normal form KC, becomes the user id.",
+    description="Only if `REGISTRATION` is `open`. The username, in Unicode normal form KC, becomes the user id. "
+    "A retry within five minutes with the same username and password gets tokens again.",
     request=body(
         username=TEXT | {"maxLength": 150, "description": "Letters, digits and `@ . + - _`.", "examples": ["ada"]},
         password={"type": "string", "minLength": 8, "maxLength": 1024, "examples": ["notes on the engine"]},
@@ -410,6 +411,7 @@ operation(
     operation_id="refresh",
     tags=["tokens"],
     summary="A new pair of tokens for a refresh token, which cannot be used again",
+    description="A retry within 30 s gets the same new refresh token, until that one is used.",
     request=body(refresh=TEXT),
     parameters=[*limits(200, 204, 429), CHALLENGE, RETRY_AFTER],
     responses={200: OpenApiResponse(ref("TokenPair"), description="Refreshed")}

@@ -5,12 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib.auth import get_user_model
-from django.contrib.auth.models import AbstractUser
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError as DjangoValidationError
-from django.db import IntegrityError, transaction
 from rest_framework import serializers
-from rest_framework.exceptions import APIException
 
 from scores.user_id import is_player_id
 
@@ -29,12 +26,6 @@ class PageSerializer(serializers.Serializer[Any]):
 
     limit = serializers.RegexField(r"\A[0-9]{1,9}\Z", default="10", trim_whitespace=False)
     offset = serializers.RegexField(r"\A[0-9]{1,9}\Z", default="0", trim_whitespace=False)
-
-
-class UsernameTaken(APIException):
-    status_code = 409
-    default_code = "username_taken"
-    default_detail = "This username is already taken."
 
 
 class RegistrationSerializer(serializers.Serializer[Any]):
@@ -61,9 +52,6 @@ class RegistrationSerializer(serializers.Serializer[Any]):
             raise serializers.ValidationError({"password": error.messages}, "too_weak") from error
         return attrs
 
-    def create(self, validated_data: dict[str, str]) -> AbstractUser:
-        try:
-            with transaction.atomic():
-                return get_user_model().objects.create_user(**validated_data)
-        except IntegrityError as error:  # a check before the insert would miss simultaneous registrations
-            raise UsernameTaken from error
+
+class RefreshSerializer(serializers.Serializer[Any]):
+    refresh = TextField()

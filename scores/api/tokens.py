@@ -8,25 +8,23 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
-from django.core.exceptions import ObjectDoesNotExist
-from django.db import DataError
-from rest_framework.exceptions import PermissionDenied
+from django.db import DataError, IntegrityError
+from rest_framework.exceptions import AuthenticationFailed, PermissionDenied
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 from rest_framework_simplejwt.exceptions import InvalidToken, TokenError
-from rest_framework_simplejwt.serializers import (
-    TokenBlacklistSerializer,
-    TokenObtainPairSerializer,
-    TokenRefreshSerializer,
-)
-from rest_framework_simplejwt.tokens import RefreshToken
-from rest_framework_simplejwt.views import TokenBlacklistView, TokenObtainPairView, TokenRefreshView
+from rest_framework_simplejwt.serializers import TokenObtainPairSerializer
+from rest_framework_simplejwt.views import TokenObtainPairView
 
+from scores.access.authentication import REALM
 from scores.access.throttling import TokenThrottle
 
-from .serializers import RegistrationSerializer, TextField
+from .answer import committed_in_time
+from .refresh_tokens import AccountToken
+from .registration import register
+from .serializers import RefreshSerializer, RegistrationSerializer, TextField
 
 
 class RegistrationClosed(PermissionDenied):
@@ -34,22 +32,31 @@ class RegistrationClosed(PermissionDenied):
     default_detail = "Registration is closed."
 
 
-class RegisterView(APIView):
-    """Creates a user and returns the first tokens, so that the first score takes two requests."""
+class TokenView(APIView):
+    """A view for clients that have no access token yet."""
 
     authentication_classes = ()
     permission_classes = (AllowAny,)
     throttle_classes = (TokenThrottle,)
+
+    def get_authenticate_header(self, request: Request) -> str:
+        return f'Bearer realm="{REALM}"'  # without it, DRF makes each 401 a 403
+
+
+class RegisterView(TokenView):
+    """Creates a user and returns the first tokens, so that the first score takes two requests."""
 
     def post(self, request: Request) -> Response:
         if settings.REGISTRATION != "open":
             raise RegistrationClosed
         serializer = RegistrationSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
-        user = serializer.save()
-        refresh = RefreshToken.for_user(user)
-        body = {"userId": user.get_username(), "access": str(refresh.access_token), "refresh": str(refresh)}
-        return Response(body, status=201)
+        refresh = register(**serializer.validated_data)
+        return Response({"userId": refresh.payload["user_id"]} | pair(refresh), status=201)
+
+
+def pair(refresh: AccountToken) -> dict[str, str]:
+    return {"access": str(refresh.access_token), "refresh": str(refresh)}
 
 
 class SignInSerializer(TokenObtainPairSerializer):
@@ -63,6 +70,14 @@ class SignInSerializer(TokenObtainPairSerializer):
     def validate_username(self, value: str) -> str:
         return get_user_model().normalize_username(value)
 
+    @classmethod
+    def get_token(cls, user: Any) -> AccountToken:
+        try:
+            with committed_in_time():
+                return AccountToken.for_user(user)
+        except IntegrityError as error:  # deleted just now
+            raise AuthenticationFailed(cls.default_error_messages["no_active_account"], "no_active_account") from error
+
 
 class SignInView(TokenObtainPairView):
     """Returns a pair of tokens for a username and a password."""
@@ -71,53 +86,40 @@ class SignInView(TokenObtainPairView):
     throttle_classes = (TokenThrottle,)
 
 
-class SingleUseToken(RefreshToken):
-    """A refresh token that works once: of simultaneous requests with it, only one succeeds."""
-
-    def blacklist(self) -> Any:
-        result: Any = super().blacklist()  # of `get_or_create`; the annotation omits the flag
-        if not result[1]:
-            raise TokenError("Token is blacklisted")
-        return result
-
-
-class RefreshSerializer(TokenRefreshSerializer):
-    token_class = SingleUseToken
-    refresh = TextField()
-
-
-class LogoutSerializer(TokenBlacklistSerializer):
-    token_class = SingleUseToken
-    refresh = TextField(write_only=True)
-
-
 @contextmanager
 def refusing_wrong_claims() -> Iterator[None]:
-    """Raises `InvalidToken` for a signed token with wrong or missing claims, or of a deleted user: no server error."""
+    """Raises `InvalidToken` for a token that is used up, has wrong claims, or no account: no server error."""
     try:
         yield
-    except (TypeError, ValueError, OverflowError, KeyError, DataError, ObjectDoesNotExist) as error:
+    except (TokenError, TypeError, ValueError, OverflowError, KeyError, DataError, IntegrityError) as error:
         raise InvalidToken from error
 
 
-class RefreshView(TokenRefreshView):
-    """Returns a new pair of tokens for a refresh token, which cannot be used again."""
+class RefreshView(TokenView):
+    """Returns a new pair of tokens for a refresh token, which cannot be used again but to repeat the same answer."""
 
-    serializer_class = RefreshSerializer
-    throttle_classes = (TokenThrottle,)
-
-    def post(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+    def post(self, request: Request) -> Response:
+        serializer = RefreshSerializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
         with refusing_wrong_claims():
-            return super().post(request, *args, **kwargs)
+            token = AccountToken(serializer.validated_data["refresh"])
+            account = token.account()
+            if not account.is_active:
+                raise AuthenticationFailed("No active account found for the given token.", "no_active_account")
+            with committed_in_time():
+                successor = token.use(account)
+        return Response(pair(successor))
 
 
-class LogoutView(TokenBlacklistView):
+class LogoutView(TokenView):
     """Revokes a refresh token; the access token stays valid until it expires, within minutes."""
 
-    serializer_class = LogoutSerializer
-    throttle_classes = (TokenThrottle,)
-
-    def post(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+    def post(self, request: Request) -> Response:
+        serializer = RefreshSerializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
         with refusing_wrong_claims():
-            super().post(request, *args, **kwargs)
+            token = AccountToken(serializer.validated_data["refresh"])
+            account = token.account()
+            with committed_in_time():
+                token.end(account)
         return Response(status=204)

@@ -1,4 +1,4 @@
-"""Who is refused although the token is valid: the blocked, deactivated accounts, and service tokens that were revoked."""
+"""Who is refused although the token is valid: blocked users, ended accounts, and service tokens that were revoked."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from scores.stores.breaker import Breaker
 from .head import log
 
 # One statement, so that the writer pays for one; `parameters` makes its parameters. The names of deactivated accounts
-# have a separate, nearly empty index: see migration 0005. Of tokens it finds the good ones: a token without a row
+# have a separate, nearly empty index (see migration 0005), those of deleted ones a table. Of tokens it finds the good ones: a token without a row
 # is refused as well, and an anti-join would cost twice the rest, since PostgreSQL would plan it anew each time. `now()`
 # is from before the wait for the writers' lock, in which a token may expire.
 REFUSED_SQL = """
     SELECT user_id, 'blocked' FROM blocks WHERE user_id = ANY(%(names)s)
     UNION ALL SELECT username, 'inactive' FROM auth_user WHERE username = ANY(%(users)s) AND NOT is_active
+    UNION ALL SELECT username, 'inactive' FROM ended_accounts WHERE username = ANY(%(users)s)
     UNION ALL SELECT prefix, 'good' FROM service_tokens
     WHERE prefix = ANY(%(tokens)s) AND revoked_at IS NULL AND expires_at > clock_timestamp()
 """

@@ -56,7 +56,7 @@ def permit_groups(apps: Any, schema_editor: Any) -> None:
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("scores", "0007_index_of_actions"),
+        ("scores", "0008_ended_accounts"),
     ]
 
     operations = [

@@ -10,6 +10,8 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import transaction
 
+from scores.models import EndedAccount
+
 
 class Command(BaseCommand):
     help = "Create an administrator, or set a new password for an existing one, and print username and password."
@@ -28,6 +30,8 @@ class Command(BaseCommand):
         except ValidationError as error:
             raise CommandError(f"--username {username!r}: {' '.join(error.messages)}") from error
 
+        if EndedAccount.objects.filter(pk=username).exists():
+            raise CommandError(f"--username {username!r}: belonged to a deleted account, and nobody gets it again.")
         user, made = users.objects.get_or_create(username=username)
         user.is_active = user.is_staff = user.is_superuser = True
         user.set_password(password)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 from collections.abc import Iterator
-from io import StringIO
 from typing import Any
 from urllib.parse import quote
 

@@ -20,6 +20,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from websockets.sync.client import connect
 
 from scores import services
+from scores.access import authentication
 from scores.models import MAX_TOTAL, ScoreEvent, UserScore
 from tests.conftest import TokenFor
 from tests.scores.access.forgery import FORGED, claims, signed
@@ -101,7 +102,8 @@ def test_an_invalid_token_is_a_401_that_says_so(name: str, api: httpx.Client) ->
 
 def test_a_token_that_was_good_a_moment_ago_expires(api: httpx.Client) -> None:
     """Verified tokens are remembered, but not for longer than they live."""
-    headers = {"Authorization": f"Bearer {signed(claims(exp=math.ceil(time.time() + 0.3)))}"}
+    expiring = signed(claims(exp=math.ceil(time.time() + 0.3) - authentication.CLOCK_SKEW_S))
+    headers = {"Authorization": f"Bearer {expiring}"}
     assert api.post("/scores/increment", json={"points": 1}, headers=headers).status_code == 200
 
     deadline = time.monotonic() + 30

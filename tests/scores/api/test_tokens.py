@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,21 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from django.contrib.auth.models import User
+from django.db import IntegrityError, connection
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.utils import timezone
 from rest_framework.exceptions import AuthenticationFailed
+from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken, OutstandingToken
 from rest_framework_simplejwt.tokens import AccessToken, RefreshToken
 
+from scores import services
 from scores.access import authentication
-from scores.models import ScoreEvent
+from scores.api import refresh_tokens, registration
+from scores.api.refresh_tokens import AccountToken
+from scores.models import EndedAccount, ScoreEvent
+from tests.polling import until
 from tests.scores.access.forgery import claims, nested_header, signed
+from tests.scores.conftest import Post
 from tools.servers import Server
 
 PASSWORD = "correct horse 9"
@@ -49,7 +60,7 @@ def ann(board: None) -> User:
 @pytest.fixture
 def refresh(ann: User) -> str:
     """A refresh token of ann's."""
-    return str(RefreshToken.for_user(ann))
+    return str(AccountToken.for_user(ann))
 
 
 # Registration
@@ -66,20 +77,158 @@ def test_a_new_user_gets_tokens_that_work(api: httpx.Client) -> None:
     assert api.post("/auth/refresh", json={"refresh": answer.json()["refresh"]}).status_code == 200
 
 
-def test_a_taken_name_is_a_conflict(ann: User, api: httpx.Client) -> None:
-    answer = api.post("/auth/register", json={"username": "ann", "password": PASSWORD})
+def register(api: httpx.Client, username: str, password: str = PASSWORD) -> httpx.Response:
+    return api.post("/auth/register", json={"username": username, "password": password})
 
-    assert (answer.status_code, code(answer)) == (409, "username_taken")
+
+def taken(answer: httpx.Response) -> bool:
+    return answer.status_code == 409 and code(answer) == "username_taken"
+
+
+def test_a_taken_name_is_a_conflict(ann: User, api: httpx.Client) -> None:
+    assert taken(register(api, "ann", "another horse 9"))
 
 
 def test_of_two_who_want_a_name_at_once_one_gets_it(api: httpx.Client) -> None:
-    def register(_: int) -> int:
-        return api.post("/auth/register", json={"username": "ann", "password": PASSWORD}).status_code
-
     with ThreadPoolExecutor(2) as pool:
-        statuses = sorted(pool.map(register, range(2)))
+        passwords = ["correct horse 9", "another horse 9"]
+        statuses = sorted(pool.map(lambda password: register(api, "ann", password).status_code, passwords))
 
     assert statuses == [201, 409]
+
+
+def test_whoever_missed_the_answer_to_a_registration_may_repeat_it(api: httpx.Client) -> None:
+    """At the same time, too, as a client does that does not wait for an answer."""
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: register(api, "ann"), range(4)))
+
+    assert [answer.status_code for answer in answers] == [201] * 4
+    assert {payload(answer.json()["refresh"])["account"] for answer in answers} == {User.objects.get().pk}
+    User.objects.update(date_joined=timezone.now() - registration.REPEATED_FOR)
+    assert taken(register(api, "ann"))
+
+
+def test_a_deactivated_account_is_not_registered_again(ann: User, api: httpx.Client) -> None:
+    User.objects.update(is_active=False)
+
+    assert taken(register(api, "ann"))
+
+
+# Names outlive accounts
+
+
+def test_a_name_with_a_score_is_not_registered(api: httpx.Client, increment: Post) -> None:
+    """A game server scored for it: it is somebody's, although there is no account."""
+    increment("ann", 10)
+
+    assert taken(register(api, "ann"))
+
+
+def test_a_name_with_a_block_is_not_registered(api: httpx.Client) -> None:
+    services.block(user_id="ann", actor="admin", reason="speed hack")
+
+    assert taken(register(api, "ann"))
+
+
+def delete(user: User) -> None:
+    user.delete()
+
+
+def delete_by_hand(user: User) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM token_blacklist_outstandingtoken")
+        cursor.execute("DELETE FROM auth_user WHERE id = %s", [user.pk])
+
+
+def rename(user: User) -> None:
+    user.username = "anna"
+    user.save()
+
+
+@pytest.mark.parametrize("end", [delete, delete_by_hand, rename])
+def test_the_name_of_an_account_that_ended_is_not_registered(
+    end: Callable[[User], None], ann: User, api: httpx.Client
+) -> None:
+    end(ann)
+
+    assert taken(register(api, "ann"))
+    with pytest.raises(IntegrityError):  # nor made in any other way
+        User.objects.create_user("ann")
+
+
+def test_a_name_that_is_deleted_while_somebody_registers_it_is_not_registered(
+    ann: User, api: httpx.Client, rival: BaseDatabaseWrapper
+) -> None:
+    """The insert waits for the deletion, and then has to see what the deletion did."""
+    User.objects.update(date_joined=timezone.now() - registration.REPEATED_FOR)
+    with rival.cursor() as cursor, ThreadPoolExecutor(1) as pool:
+        cursor.execute("BEGIN")
+        cursor.execute("DELETE FROM auth_user WHERE id = %s", [ann.pk])
+        inserting = pool.submit(insert_ann)
+        until(somebody_waits_for_a_lock)
+        cursor.execute("COMMIT")
+
+        assert isinstance(inserting.exception(), IntegrityError)
+
+
+def insert_ann() -> None:
+    try:
+        User.objects.create_user("ann")
+    finally:
+        connection.close()
+
+
+def somebody_waits_for_a_lock() -> bool:
+    with connection.cursor() as cursor:  # not the rival's: in a transaction, it would see what it saw first
+        cursor.execute(
+            "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database())"
+        )
+        return bool(cursor.fetchone()[0])
+
+
+def test_tokens_of_a_deleted_account_are_refused_at_once(ann: User, api: httpx.Client) -> None:
+    tokens = api.post("/auth/token", json={"username": "ann", "password": PASSWORD}).json()
+
+    ann.delete()
+
+    scored = api.post("/scores/increment", json={"points": 10}, headers=bearer(tokens["access"]))
+    refreshed = api.post("/auth/refresh", json={"refresh": tokens["refresh"]})
+    assert (scored.status_code, code(scored)) == (403, "user_inactive")
+    assert (refreshed.status_code, code(refreshed)) == (401, "token_invalid")
+
+
+def test_a_refresh_token_belongs_to_the_account_and_not_to_the_name(ann: User, refresh: str, api: httpx.Client) -> None:
+    """As when a backup is put back in which the name is not taken."""
+    ann.delete()
+    EndedAccount.objects.all().delete()
+    User.objects.create_user("ann", password=PASSWORD)
+
+    answer = api.post("/auth/refresh", json={"refresh": refresh})
+
+    assert (answer.status_code, code(answer)) == (401, "token_invalid")
+
+
+def old_refresh(user: User) -> str:
+    """As earlier versions issued them: without a claim for the account, and stored as they are."""
+    return str(RefreshToken.for_user(user))
+
+
+def test_a_refresh_token_of_an_earlier_version_goes_on(ann: User, api: httpx.Client) -> None:
+    answer = api.post("/auth/refresh", json={"refresh": old_refresh(ann)})
+
+    assert answer.status_code == 200
+    assert payload(answer.json()["refresh"])["account"] == ann.pk
+
+
+def test_a_refresh_token_of_an_earlier_version_belongs_to_its_account_too(ann: User, api: httpx.Client) -> None:
+    token = old_refresh(ann)
+    ann.delete()
+    EndedAccount.objects.all().delete()
+    User.objects.create_user("ann", password=PASSWORD)
+
+    answer = api.post("/auth/refresh", json={"refresh": token})
+
+    assert (answer.status_code, code(answer)) == (401, "token_invalid")
 
 
 @pytest.mark.parametrize(
@@ -88,6 +237,8 @@ def test_of_two_who_want_a_name_at_once_one_gets_it(api: httpx.Client) -> None:
         pytest.param("", "username_blank", id="empty"),
         pytest.param("two words", "username_invalid", id="blank inside"),
         pytest.param("a/b", "username_invalid", id="slash"),
+        pytest.param(".", "username_invalid", id="dot"),
+        pytest.param("..", "username_invalid", id="two dots"),
         pytest.param("🏆", "username_invalid", id="emoji"),
         pytest.param("x" * 151, "username_max_length", id="151 letters"),
         pytest.param("㌀" * 150, "username_invalid", id="600 letters once normal"),
@@ -211,34 +362,99 @@ def test_a_deactivated_user_gets_no_tokens(ann: User, refresh: str, api: httpx.C
 # Refreshing
 
 
-def test_a_refresh_token_works_once(refresh: str, api: httpx.Client) -> None:
-    new = api.post("/auth/refresh", json={"refresh": refresh})
-
-    again = api.post("/auth/refresh", json={"refresh": refresh})
-
-    assert (new.status_code, again.status_code) == (200, 401)
-    assert code(again) == "token_invalid"
-    assert api.post("/auth/refresh", json={"refresh": new.json()["refresh"]}).status_code == 200
+def use(api: httpx.Client, token: str) -> httpx.Response:
+    return api.post("/auth/refresh", json={"refresh": token})
 
 
-def test_a_refresh_token_works_once_however_many_try_together(refresh: str, api: httpx.Client) -> None:
-    """Whoever stole it must not get a pair beside its owner's."""
+def used_up(answer: httpx.Response) -> bool:
+    return answer.status_code == 401 and code(answer) == "token_invalid"
 
-    def use(_: int) -> int:
-        return api.post("/auth/refresh", json={"refresh": refresh}).status_code
 
+def test_whoever_missed_the_answer_to_a_refresh_may_repeat_it(refresh: str, api: httpx.Client) -> None:
+    first, again = use(api, refresh), use(api, refresh)
+
+    assert (first.status_code, again.status_code) == (200, 200)
+    assert first.json()["refresh"] == again.json()["refresh"]
+    assert use(api, again.json()["refresh"]).status_code == 200
+
+
+def test_a_used_refresh_token_is_repeated_for_half_a_minute(refresh: str, api: httpx.Client) -> None:
+    use(api, refresh)
+
+    BlacklistedToken.objects.update(blacklisted_at=timezone.now() - refresh_tokens.REPEATED_FOR)
+
+    assert used_up(use(api, refresh))
+
+
+def test_whoever_used_the_successor_has_got_it(refresh: str, api: httpx.Client) -> None:
+    """So nobody needs the old one any more, but for whoever stole it."""
+    successor = use(api, refresh).json()["refresh"]
+    use(api, successor)
+
+    assert used_up(use(api, refresh))
+    assert use(api, successor).status_code == 200
+
+
+def test_however_many_refresh_together_get_the_same_successor(refresh: str, api: httpx.Client) -> None:
     with ThreadPoolExecutor(8) as pool:
-        statuses = sorted(pool.map(use, range(8)))
+        answers = list(pool.map(lambda _: use(api, refresh), range(8)))
 
-    assert statuses == [200] + [401] * 7
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({answer.json()["refresh"] for answer in answers}) == 1
+    assert OutstandingToken.objects.count() == 2
 
 
 def test_logging_out_uses_the_refresh_token_up(refresh: str, api: httpx.Client) -> None:
     answer = api.post("/auth/logout", json={"refresh": refresh})
 
     assert (answer.status_code, answer.content) == (204, b"")
-    assert api.post("/auth/refresh", json={"refresh": refresh}).status_code == 401
-    assert api.post("/auth/logout", json={"refresh": refresh}).status_code == 401
+    assert used_up(use(api, refresh))
+    assert used_up(api.post("/auth/logout", json={"refresh": refresh}))
+
+
+@pytest.mark.parametrize("with_the", ["old", "new"])
+def test_logging_out_ends_the_old_token_and_the_new_one(with_the: str, refresh: str, api: httpx.Client) -> None:
+    """A page that missed the answer to its refresh has only the old one to sign out with."""
+    successor = use(api, refresh).json()["refresh"]
+
+    answer = api.post("/auth/logout", json={"refresh": {"old": refresh, "new": successor}[with_the]})
+
+    assert answer.status_code == 204
+    assert used_up(use(api, refresh))
+    assert used_up(use(api, successor))
+
+
+def test_a_new_password_ends_the_refresh_tokens(ann: User, refresh: str, api: httpx.Client) -> None:
+    successor = use(api, refresh).json()["refresh"]
+    ann.set_password("another horse 9")
+    ann.save()
+
+    assert used_up(use(api, refresh))
+    assert used_up(use(api, successor))
+    assert use(api, str(AccountToken.for_user(ann))).status_code == 200
+
+
+def test_no_refresh_token_is_stored_in_readable_form(ann: User, api: httpx.Client) -> None:
+    tokens = [register(api, "bob"), api.post("/auth/token", json={"username": "ann", "password": PASSWORD})]
+    tokens += [use(api, answer.json()["refresh"]) for answer in tokens]
+
+    assert set(OutstandingToken.objects.values_list("token", flat=True)) == {""}
+    known = {payload(answer.json()["refresh"])["jti"] for answer in tokens}
+    assert set(OutstandingToken.objects.values_list("jti", flat=True)) == known
+
+
+def test_the_migration_empties_what_earlier_versions_stored(ann: User) -> None:
+    RefreshToken.for_user(ann)  # as they did it
+    assert OutstandingToken.objects.get().token
+
+    with connection.cursor() as cursor:
+        cursor.execute(import_module("scores.migrations.0008_ended_accounts").NO_READABLE_TOKENS)
+
+    assert OutstandingToken.objects.get().token == ""
+
+
+def test_an_access_token_carries_nothing_of_the_account(refresh: str, api: httpx.Client) -> None:
+    assert set(payload(use(api, refresh).json()["access"])) == {"token_type", "user_id", "jti", "iat", "exp"}
 
 
 def test_a_refresh_token_of_a_user_who_is_gone_is_worth_nothing(ann: User, refresh: str, api: httpx.Client) -> None:
@@ -266,6 +482,12 @@ ODD: dict[str, Callable[[], str]] = {
     "exp text": lambda: good_refresh(exp="99999999999"),
     "exp 1e308": lambda: good_refresh(exp=1e308),
     "user_id nobody's": lambda: good_refresh(user_id="nobody"),
+    "account unknown": lambda: good_refresh(account=0, session_auth_hash=""),
+    "account object": lambda: good_refresh(account={"a": 1}, session_auth_hash=""),
+    "account 1e308": lambda: good_refresh(account=1e308, session_auth_hash=""),
+    "account without password": lambda: good_refresh(account=User.objects.get().pk),
+    "password object": lambda: good_refresh(account=User.objects.get().pk, session_auth_hash={"a": 1}),
+    "password half an emoji": lambda: good_refresh(account=User.objects.get().pk, session_auth_hash="\ud83d"),
     "user_id object": lambda: good_refresh(user_id={"a": 1}),
     "user_id with NUL": lambda: good_refresh(user_id="a\0"),
     "user_id half an emoji": lambda: good_refresh(user_id="\ud83d"),
@@ -277,10 +499,7 @@ ODD: dict[str, Callable[[], str]] = {
 def test_what_is_no_refresh_token_is_refused(name: str, path: str, ann: User, api: httpx.Client) -> None:
     answer = api.post(path, json={"refresh": ODD[name]()})
 
-    if (path, name) in {("/auth/logout", "user_id nobody's"), ("/auth/logout", "user_id object")}:
-        assert answer.status_code == 204  # it is used up, whoever it was for
-    else:
-        assert (answer.status_code, code(answer)) == (401, "token_invalid")
+    assert (answer.status_code, code(answer)) == (401, "token_invalid")
 
 
 def test_an_expired_refresh_token_is_told_apart(ann: User, api: httpx.Client) -> None:
@@ -297,6 +516,37 @@ def test_a_body_without_a_refresh_token_is_a_400(path: str, body: object, api: h
 
     assert answer.status_code == 400
     assert code(answer)
+
+
+# Clocks
+
+
+@pytest.mark.parametrize("dates", [{"iat": 5}, {"nbf": 5}, {"iat": 5, "nbf": 5}, {"exp": -5}], ids=str)
+def test_clocks_of_two_hosts_may_differ_by_some_seconds(dates: dict[str, int], ann: User, api: httpx.Client) -> None:
+    now = int(time.time())
+    moved = {name: now + by_s for name, by_s in dates.items()}
+    belongs = {name: payload(str(AccountToken.for_user(ann)))[name] for name in ("account", "session_auth_hash")}
+
+    scored = api.post("/scores/increment", json={"points": 1}, headers=bearer(signed(claims(**moved))))
+    refreshed = use(api, good_refresh(**belongs, **moved))
+
+    assert (scored.status_code, refreshed.status_code) == (200, 200)
+
+
+@pytest.mark.parametrize(
+    ("dates", "expected"),
+    [({"iat": 60}, "token_invalid"), ({"nbf": 60}, "token_invalid"), ({"exp": -11}, "token_expired")],
+    ids=str,
+)
+@pytest.mark.writes_nothing
+def test_clocks_may_not_differ_by_more(dates: dict[str, int], expected: str, api: httpx.Client) -> None:
+    now = int(time.time())
+    moved = {name: now + by_s for name, by_s in dates.items()}
+
+    scored = api.post("/scores/increment", json={"points": 1}, headers=bearer(signed(claims(**moved))))
+
+    assert (scored.status_code, code(scored)) == (401, expected)
+    assert code(use(api, good_refresh(**moved))) == expected
 
 
 # Remembering

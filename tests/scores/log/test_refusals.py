@@ -15,7 +15,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from scores import services
 from scores.log import refusals
-from scores.models import ScoreEvent, UserScore
+from scores.models import EndedAccount, ScoreEvent, UserScore
 from tests.conftest import TokenFor
 from tests.polling import until
 from tests.scores.conftest import Post
@@ -93,6 +93,23 @@ def test_whoever_is_active_again_is_taken_again(increment: Post) -> None:
     assert increment("ann", 5).status_code == 200
 
 
+def test_whoever_is_deleted_stays_refused(
+    increment: Post, me: Callable[[str], httpx.Response], api: httpx.Client, token_for: TokenFor
+) -> None:
+    """Whether deactivated before or not, and although nobody has the account any more."""
+    deactivate("ann")
+    User.objects.create_user("bob")
+
+    User.objects.all().delete()
+
+    assert refused(increment("ann", 5), "user_inactive")
+    assert refused(increment("bob", 5), "user_inactive")
+    by_arena = {"Authorization": f"Bearer {token_for('arena', scope='scores:write:any')}"}
+    assert refused(api.post("/users/ann/scores/increment", json={"points": 1}, headers=by_arena), "user_inactive")
+    until(lambda: refused(me("ann"), "user_inactive") and refused(me("bob"), "user_inactive"))
+    assert not UserScore.objects.exists()
+
+
 @either_way
 def test_what_was_acknowledged_is_acknowledged_again(refuse: Callable[[str], None], code: str, increment: Post) -> None:
     first = increment("ann", 10, key="match-1")
@@ -145,11 +162,13 @@ def test_a_reader_is_let_in_while_nobody_can_say_and_waits_for_it_once(
 def test_the_look_up_reads_no_account(board: None) -> None:
     """Whatever there are of accounts, it costs the size of an index that holds the deactivated ones only."""
     User.objects.bulk_create(User(username=f"user{number}", password="!") for number in range(2_000))
+    EndedAccount.objects.bulk_create(EndedAccount(username=f"gone{number}") for number in range(10_000))
     with connection.cursor() as cursor:
-        cursor.execute("ANALYZE auth_user")
+        cursor.execute("ANALYZE auth_user, ended_accounts")
         names = [f"user{number}" for number in range(512)]
         cursor.execute(f"EXPLAIN {refusals.REFUSED_SQL}", refusals.parameters(names, [], []))
         plan = "\n".join(row[0] for row in cursor.fetchall())
 
     assert "auth_user_inactive" in plan
     assert "Seq Scan on auth_user" not in plan
+    assert "Seq Scan on ended_accounts" not in plan
