@@ -6,6 +6,7 @@ import select
 import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
+from weakref import WeakSet
 
 import psycopg
 from django.db import Error as DatabaseError
@@ -25,14 +26,15 @@ MAX_PER_TRANSACTION = 512
 # The lock on the log's head is held across one round trip. A worker that stops in that moment must not hold it longer
 # than the others wait for their answers: PostgreSQL ends its session. From a host that lost its network PostgreSQL
 # hears nothing at all; TCP's own probes detect that. They mean nothing on a Unix socket, where PostgreSQL ignores them.
-SESSION_SQL = """
-    SELECT set_config('idle_in_transaction_session_timeout', '1000', false),
-           set_config('lock_timeout', '2000', false),
-           set_config('statement_timeout', '2000', false),
-           set_config('tcp_user_timeout', '2000', false),
-           set_config('tcp_keepalives_idle', '1', false),
-           set_config('tcp_keepalives_interval', '1', false),
-           set_config('tcp_keepalives_count', '2', false)
+# The limits end with the transaction: behind a pooler, the session is then somebody else's.
+LIMITS_SQL = """
+    SELECT set_config('idle_in_transaction_session_timeout', '1000', true),
+           set_config('lock_timeout', '2000', true),
+           set_config('statement_timeout', '2000', true),
+           set_config('tcp_user_timeout', '2000', true),
+           set_config('tcp_keepalives_idle', '1', true),
+           set_config('tcp_keepalives_interval', '1', true),
+           set_config('tcp_keepalives_count', '2', true)
 """
 LOCK_SQL = "SELECT {origin}, b.seq, b.members FROM leaderboards b WHERE b.name = %s FOR UPDATE OF b"
 # Since version 17, PostgreSQL can limit the whole time from the lock to the commit, also for a worker that stops
@@ -167,6 +169,7 @@ class Writer:
         return batch
 
     def _transact(self, cursor: psycopg.Cursor[Any], pipeline: psycopg.Pipeline, changes: Sequence[Change]) -> Batch:
+        cursor.execute(LIMITS_SQL)  # before the lock, which it limits, and in the same round trip
         locked = self._lock_and_read(cursor, pipeline, changes)
         ledger = locked.ledger
         first = ledger.seq + 1
@@ -263,17 +266,32 @@ class Writer:
         return outcomes
 
 
+_known: WeakSet[psycopg.Connection[Any]] = WeakSet()  # connections that were looked at for a pooler
+
+
 def _connected(connection: BaseDatabaseWrapper) -> psycopg.Connection[Any]:
-    """This thread's connection, prepared for writing when it is new; replaced if the server closed it while idle."""
+    """This thread's connection; replaced if the server closed it while idle."""
     if connection.connection is not None and _has_unread_data(connection.connection):
         connection.close()
     connection.ensure_connection()
     raw: psycopg.Connection[Any] = connection.connection
-    if raw.prepare_threshold != 0:  # Django turns prepared statements off, but these few are worth planning once
-        raw.prepare_threshold = 0
-        with connection.cursor() as cursor:
-            cursor.execute(SESSION_SQL)
+    if raw not in _known:
+        # Django turns prepared statements off, but these few are worth planning once: without them a batch takes 15 to
+        # 45 % longer. They belong to a session, which behind a pooler is another one in the next transaction.
+        if not _is_pooled(raw):
+            raw.prepare_threshold = 0
+        _known.add(raw)
     return raw
+
+
+def _is_pooled(raw: psycopg.Connection[Any]) -> bool:
+    """Whether a pooler such as PgBouncer answers for the server: it tells its clients a process id of its own making.
+
+    In its session mode as well, which then only misses the prepared statements.
+    """
+    with raw.cursor() as cursor:
+        row: Any = cursor.execute("SELECT pg_backend_pid()").fetchone()
+    return bool(row[0] != raw.info.backend_pid)
 
 
 def _has_unread_data(raw: psycopg.Connection[Any]) -> bool:
