@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from django.db import connection, connections
@@ -79,7 +80,7 @@ def test_a_large_board_is_rebuilt_and_compared(pooled: Log, pooler: Pooler) -> N
 def test_the_list_of_users_is_exported(pooled: Log, pooler: Pooler) -> None:
     count = 2 * CHUNK_ROWS + 1
     UserScore.objects.bulk_create(UserScore(user_id=f"user{number}", score=1) for number in range(count))
-    users = UserScore.objects.using("pooled").annotate(blocked=Value(False)).order_by("user_id")
+    users: Any = UserScore.objects.using("pooled").annotate(blocked=Value(False)).order_by("user_id")
 
     with Neighbours(pooler, POOL_SIZE):
         lines = "".join(csv_chunks(users)).splitlines()
