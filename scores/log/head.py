@@ -87,8 +87,14 @@ class Log:
 
     @property
     def connection(self) -> BaseDatabaseWrapper:
-        """The calling thread's connection to the log's database."""
-        return connections[self.alias]
+        """The calling thread's connection to the log's database.
+
+        A server that stopped taking writes is left, if the URL asks for one that takes them: another of its hosts may.
+        """
+        connection = connections[self.alias]
+        if _was_demoted(connection):
+            connection.close()
+        return connection
 
     # Its identity
 
@@ -235,7 +241,7 @@ class Log:
 
     @contextmanager
     def _read_only(self) -> Iterator[None]:
-        with transaction.atomic(using=self.alias):
+        with transaction.atomic(using=self.connection.alias):
             with self.connection.cursor() as cursor:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             yield
@@ -338,6 +344,20 @@ def continues(seen: Head | None, head: Head, mark_at_seen: int | None) -> bool:
     if seen is None or seen.origin != head.origin:
         return True  # nothing is known of this log, or everybody can see that it is another
     return head.seq >= seen.seq and mark_at_seen in (None, seen.mark)
+
+
+# What PostgreSQL 14 and later report with their answers whenever it changes, so that no question is asked: "on" is the
+# opposite of what libpq connects to for this value of `target_session_attrs`.
+REPORTED = {"read-write": ("default_transaction_read_only", "in_hot_standby"), "primary": ("in_hot_standby",)}
+
+
+def _was_demoted(connection: BaseDatabaseWrapper) -> bool:
+    """Whether the server is no longer one that libpq would connect to."""
+    raw = connection.connection
+    if raw is None or raw.closed or connection.in_atomic_block:
+        return False
+    wanted = connection.settings_dict["OPTIONS"].get("target_session_attrs", "any")
+    return any(raw.info.parameter_status(name) == "on" for name in REPORTED.get(wanted, ()))
 
 
 log = Log("leaderboard")
