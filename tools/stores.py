@@ -23,6 +23,8 @@ from leaderboard_site.local import redis as local_redis
 
 from .servers import free_port
 
+STANDBY = "standby"
+
 
 def silently(line: str) -> None:
     """The stores have something to say at each start, of which there are many."""
@@ -42,6 +44,27 @@ class PostgreSQL(local_postgresql.PostgreSQL):
         """As if it followed another server that is gone: it answers reads and refuses writes."""
         (self.home / "standby.signal").touch()
         self.boot()
+
+    def follow(self, primary: PostgreSQL) -> None:
+        """Start as a standby of `primary`, from a copy of it, and let `primary` commit nothing that is not here too."""
+        shutil.rmtree(self.home, ignore_errors=True)
+        self.home.mkdir(mode=0o700)
+        if os.geteuid() == 0:
+            os.chown(self.home, *self.directory.unprivileged())
+        source = f"host={primary.sockets} user=postgres application_name={STANDBY}"
+        made = self._run("pg_basebackup", "-D", self.home, "-d", source, "-R", "-X", "stream", "-c", "fast")
+        assert made.returncode == 0, made.stdout
+        (self.home / f"{local_postgresql.SOCKET}.lock").unlink(missing_ok=True)  # of its source, as these settings are
+        with (self.home / "postgresql.auto.conf").open("a") as file:
+            file.write("synchronous_standby_names = ''\ndefault_transaction_read_only = off\n")
+        self.boot()
+        with primary.open() as database:
+            database.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{STANDBY}'")
+            database.execute("SELECT pg_reload_conf()")
+            until = time.monotonic() + 30
+            while not database.execute("SELECT FROM pg_stat_replication WHERE sync_state = 'sync'").fetchall():
+                assert time.monotonic() < until, "the standby does not follow"
+                time.sleep(0.02)
 
     def promote(self) -> None:
         """Let a standby write, on a timeline of its own."""

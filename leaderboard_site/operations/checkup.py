@@ -22,6 +22,7 @@ from realtime.socket_limits import socket_limits
 from scores.access.authentication import Principal, TokenAuthentication
 from scores.exceptions import CopyUnusable
 from scores.log.head import log
+from scores.log.writer import writer
 from scores.projection.leaderboard import leaderboard
 from scores.projection.tail import copy_fault, tail
 from scores.stores.redis import breaker, client
@@ -59,6 +60,7 @@ class CheckupView(APIView):
     def get(self, request: Request) -> Response:
         parts = {
             "database": examined(database),
+            "writer": examined(recording),
             "redis": examined(redis),
             "group": examined(group),
             "copy": examined(copy),
@@ -86,6 +88,11 @@ def examined(part: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 def database() -> dict[str, Any]:
     missing = pending_migrations.missing()
     return {"status": "ill", "missing_migrations": missing} if missing else {}
+
+
+def recording() -> dict[str, Any]:
+    """Whether the database recorded what this process last asked for: a full disk answers every question but that."""
+    return {"status": "ill", "error": writer.outage.recent} if writer.outage.recent else {}
 
 
 def redis() -> dict[str, Any]:

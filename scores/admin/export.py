@@ -8,15 +8,19 @@ from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from io import StringIO
 from itertools import islice
+from tempfile import SpooledTemporaryFile
 from typing import TYPE_CHECKING
 
 from asgiref.sync import sync_to_async
+from django.db import transaction
 from django.db.models import QuerySet
 
 if TYPE_CHECKING:
     from .standing import ShownScore
 
 CHUNK_ROWS = 2_000  # bounds the memory, and the time that a thread is busy
+MEMORY_BYTES = 2**20  # of a file; a longer one goes to the disk
+PART_CHARACTERS = 2**16
 HEADER = ["user_id", "score", "state", "updated_at"]
 # A spreadsheet may run a cell with such a beginning as a formula. OWASP, "CSV Injection".
 FORMULA_STARTS = frozenset("=+-@\N{MINUS SIGN}")
@@ -36,41 +40,45 @@ def escape_formula(text: str) -> str:
 def csv_chunks(users: QuerySet[ShownScore]) -> Iterator[str]:
     """The lines of the file, many at a time.
 
-    The cursor is PostgreSQL's and outlives its transaction: a client that reads for an hour keeps no snapshot open.
-    There is no rank: the rank in a filtered list is not the rank on the board, and without Redis each rank costs a
+    Of one snapshot, which stays open until the last of them: a cursor that outlives its transaction would be lost
+    behind a pooler. There is no rank: the rank in a filtered list is not the rank on the board, and without Redis each rank costs a
     count.
     """
     text = StringIO()
     lines = csv.writer(text)
     text.write("\ufeff")  # without it, Excel does not recognize UTF-8
     lines.writerow(HEADER)
-    rows = users.values_list("user_id", "score", "blocked", "updated_at").iterator(chunk_size=CHUNK_ROWS)
-    while True:
-        chunk = list(islice(rows, CHUNK_ROWS))
-        lines.writerows(
-            (
-                escape_formula(user_id),
-                score,
-                "blocked" if blocked else "on the board",
-                updated_at.isoformat(timespec="seconds"),
+    with transaction.atomic(using=users.db):
+        rows = users.values_list("user_id", "score", "blocked", "updated_at").iterator(chunk_size=CHUNK_ROWS)
+        while chunk := list(islice(rows, CHUNK_ROWS)):
+            lines.writerows(
+                (
+                    escape_formula(user_id),
+                    score,
+                    "blocked" if blocked else "on the board",
+                    updated_at.isoformat(timespec="seconds"),
+                )
+                for user_id, score, blocked, updated_at in chunk
             )
-            for user_id, score, blocked, updated_at in chunk
-        )
-        yield text.getvalue()
-        if len(chunk) < CHUNK_ROWS:
-            return
-        text.seek(0)
-        text.truncate()
+            yield text.getvalue()
+            text.seek(0)
+            text.truncate()
+    yield text.getvalue()  # the header, if there is nobody
 
 
 async def stream_csv(users: QuerySet[ShownScore]) -> AsyncIterator[str]:
     """`csv_chunks` for an event loop. The request's thread, which has the connection, reads each chunk.
 
-    Django would read a synchronous iterator to its end before it sends the first byte.
+    All of them, into a temporary file, before the first is sent: a client that reads for an hour keeps no snapshot
+    open. Django would read a synchronous iterator to its end too, but into memory.
     """
-    chunks = csv_chunks(users)
-    try:
-        while (chunk := await sync_to_async(partial(next, chunks, None))()) is not None:
-            yield chunk
-    finally:  # also when the client hangs up
-        await sync_to_async(chunks.close)()  # type: ignore[attr-defined]  # it is a generator
+    with SpooledTemporaryFile(MEMORY_BYTES, "w+", encoding="utf-8", newline="") as file:
+        chunks = csv_chunks(users)
+        try:
+            while (chunk := await sync_to_async(partial(next, chunks, None))()) is not None:
+                await sync_to_async(file.write)(chunk)
+        finally:  # also when the client hangs up
+            await sync_to_async(chunks.close)()  # type: ignore[attr-defined]  # it is a generator
+        file.seek(0)
+        while part := await sync_to_async(file.read)(PART_CHARACTERS):
+            yield part

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from django.core.paginator import Paginator
+from django.core.paginator import Page, Paginator
 from django.db.models import Max, QuerySet
 from django.utils.functional import cached_property
 
@@ -23,13 +23,26 @@ class UserPaginator(Paginator):  # type: ignore[type-arg]  # generic in its stub
 
 
 class LogPaginator(Paginator):  # type: ignore[type-arg]  # as above
-    """Does not count the rows of the log, which grows for ever."""
+    """Neither counts nor skips rows of the log, which grows for ever: seqs have no gaps, so a page is a range of them."""
 
     @cached_property
     def count(self) -> int:
-        """The seq of the newest event, since seqs have no gaps; of a search or filter, at most `MAX_LISTED`."""
+        """The seq of the newest event; of a search or filter, at most `MAX_LISTED`."""
         events = cast("QuerySet[ScoreEvent]", self.object_list)
         if events.query.where:
             return events[:MAX_LISTED].count()
         newest: int | None = ScoreEvent.objects.aggregate(newest=Max("seq"))["newest"]
         return newest or 0
+
+    def page(self, number: int | str) -> Page[ScoreEvent]:
+        events = cast("QuerySet[ScoreEvent]", self.object_list)
+        order = events.query.order_by[:1]
+        if events.query.where or order not in (("seq",), ("-seq",)):
+            return super().page(number)
+        number = self.validate_number(number)
+        before, until = (number - 1) * self.per_page, number * self.per_page
+        if order == ("seq",):
+            shown = events.filter(seq__gt=before, seq__lte=until)
+        else:
+            shown = events.filter(seq__gt=self.count - until, seq__lte=self.count - before)
+        return Page(shown, number, self)

@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import NamedTuple
 
 from django.db import DEFAULT_DB_ALIAS, NotSupportedError, ProgrammingError, connections, transaction
@@ -30,6 +30,7 @@ MAY_SEE_WAL_SQL = """
     SELECT bool_and(has_function_privilege(name, 'EXECUTE'))
     FROM unnest(ARRAY['pg_control_system()', 'pg_walfile_name(pg_lsn)', 'pg_current_wal_lsn()']) AS name
 """
+REBUILD_LOCK_S = 300  # a rebuild of two million members takes a minute
 LOOK_AT_WAL_EVERY_S = 5.0  # while this role may not see it: all processes must agree on the origin soon after a GRANT
 # When an event was written, in microseconds. All events of one transaction have the same.
 MARK_SQL = "(extract(epoch FROM {}) * 1000000)::bigint"
@@ -86,8 +87,14 @@ class Log:
 
     @property
     def connection(self) -> BaseDatabaseWrapper:
-        """The calling thread's connection to the log's database."""
-        return connections[self.alias]
+        """The calling thread's connection to the log's database.
+
+        A server that stopped taking writes is left, if the URL asks for one that takes them: another of its hosts may.
+        """
+        connection = connections[self.alias]
+        if _was_demoted(connection):
+            connection.close()
+        return connection
 
     # Its identity
 
@@ -234,24 +241,36 @@ class Log:
 
     @contextmanager
     def _read_only(self) -> Iterator[None]:
-        with transaction.atomic(using=self.alias):
+        with transaction.atomic(using=self.connection.alias):
             with self.connection.cursor() as cursor:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             yield
 
     @contextmanager
     def try_rebuild_lock(self) -> Iterator[bool]:
-        """Yield whether this process got the rebuild lock; never waits. A dead process loses it with its connection."""
-        with self.connection.cursor() as cursor:
-            cursor.execute("SELECT pg_try_advisory_lock(hashtext(%s))", [self._rebuild_lock])
-            (acquired,) = cursor.fetchone()
-        try:
-            yield acquired
-        finally:
-            if acquired:
+        """Yield whether this process got the rebuild lock; never waits. A dead process loses it with its connection.
+
+        The lock belongs to a transaction, because behind a pooler only that keeps a session for itself; and to one on a
+        connection of its own, because a rebuild has several. It is idle and sees no snapshot, so it holds up no vacuum.
+        A process that stops loses the lock after `REBUILD_LOCK_S`: two rebuilds at once are no error, only work.
+        """
+        if self.rebuild_under_way():  # spares the connection to those who look several times a second
+            yield False
+            return
+        with closing(self.connection.copy()) as session:
+            session.set_autocommit(False)
+            with session.cursor() as cursor:
+                cursor.execute(
+                    "SELECT pg_try_advisory_xact_lock(hashtext(%s)), "
+                    "set_config('idle_in_transaction_session_timeout', %s, true)",
+                    [self._rebuild_lock, f"{REBUILD_LOCK_S}s"],
+                )
+                acquired, _ = cursor.fetchone()
+            try:
+                yield acquired
+            finally:
                 try:
-                    with self.connection.cursor() as cursor:
-                        cursor.execute("SELECT pg_advisory_unlock(hashtext(%s))", [self._rebuild_lock])
+                    session.rollback()  # at once; the end of the connection releases the lock a moment later
                 except DatabaseError:
                     pass  # the connection is lost, and the lock with it
 
@@ -325,6 +344,20 @@ def continues(seen: Head | None, head: Head, mark_at_seen: int | None) -> bool:
     if seen is None or seen.origin != head.origin:
         return True  # nothing is known of this log, or everybody can see that it is another
     return head.seq >= seen.seq and mark_at_seen in (None, seen.mark)
+
+
+# What PostgreSQL 14 and later report with their answers whenever it changes, so that no question is asked: "on" is the
+# opposite of what libpq connects to for this value of `target_session_attrs`.
+REPORTED = {"read-write": ("default_transaction_read_only", "in_hot_standby"), "primary": ("in_hot_standby",)}
+
+
+def _was_demoted(connection: BaseDatabaseWrapper) -> bool:
+    """Whether the server is no longer one that libpq would connect to."""
+    raw = connection.connection
+    if raw is None or raw.closed or connection.in_atomic_block:
+        return False
+    wanted = connection.settings_dict["OPTIONS"].get("target_session_attrs", "any")
+    return any(raw.info.parameter_status(name) == "on" for name in REPORTED.get(wanted, ()))
 
 
 log = Log("leaderboard")

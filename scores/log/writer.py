@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import select
 import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
+from weakref import WeakSet
 
 import psycopg
 from django.db import Error as DatabaseError
@@ -21,19 +23,23 @@ from . import refusals
 from .head import EVENT_MARK_SQL, MARK_SQL, Head, Log, continues, log
 from .ledger import Change, Event, Keyed, Kind, Ledger, Recorded, Rule, Taken
 
+logger = logging.getLogger(__name__)
+
 MAX_PER_TRANSACTION = 512
 # The lock on the log's head is held across one round trip. A worker that stops in that moment must not hold it longer
 # than the others wait for their answers: PostgreSQL ends its session. From a host that lost its network PostgreSQL
 # hears nothing at all; TCP's own probes detect that. They mean nothing on a Unix socket, where PostgreSQL ignores them.
-SESSION_SQL = """
-    SELECT set_config('idle_in_transaction_session_timeout', '1000', false),
-           set_config('lock_timeout', '2000', false),
-           set_config('statement_timeout', '2000', false),
-           set_config('tcp_user_timeout', '2000', false),
-           set_config('tcp_keepalives_idle', '1', false),
-           set_config('tcp_keepalives_interval', '1', false),
-           set_config('tcp_keepalives_count', '2', false)
+# The limits end with the transaction: behind a pooler, the session is then somebody else's.
+LIMITS_SQL = """
+    SELECT set_config('idle_in_transaction_session_timeout', '1000', true),
+           set_config('lock_timeout', '2000', true),
+           set_config('statement_timeout', '2000', true),
+           set_config('tcp_user_timeout', '2000', true),
+           set_config('tcp_keepalives_idle', '1', true),
+           set_config('tcp_keepalives_interval', '1', true),
+           set_config('tcp_keepalives_count', '2', true)
 """
+RECENT_S = 60.0
 LOCK_SQL = "SELECT {origin}, b.seq, b.members FROM leaderboards b WHERE b.name = %s FOR UPDATE OF b"
 # Since version 17, PostgreSQL can limit the whole time from the lock to the commit, also for a worker that stops
 # between two statements of one round trip. The timeout counts from when it is set: in an outer query, so that it starts
@@ -111,6 +117,36 @@ class Batch(NamedTuple):
     facts: dict[str, Any] | None
 
 
+class Outage:
+    """Why the database records nothing, from the first failure to the next success; logged once for each kind."""
+
+    def __init__(self) -> None:
+        self.kinds: set[str] = set()
+        self._newest = ""
+        self._failed_at = 0.0
+
+    @property
+    def recent(self) -> str:
+        """The SQLSTATE and name of the newest failure; empty if it was not in the last minute, or a success followed."""
+        is_recent = self.kinds and time.monotonic() - self._failed_at < RECENT_S
+        return self._newest if is_recent else ""
+
+    def failed(self, error: DatabaseError) -> None:
+        cause = error.__cause__
+        sqlstate = getattr(cause, "sqlstate", None) or ""  # without one, the connection itself failed
+        self._newest = kind = f"{sqlstate} {type(cause or error).__name__}".lstrip()
+        self._failed_at = time.monotonic()
+        if kind not in self.kinds:
+            self.kinds.add(kind)
+            # The first line only: details may show a user's data.
+            text = str(error).strip().partition("\n")[0] if sqlstate else " ".join(str(error).split())
+            logger.warning("The database does not record changes: %s: %s", kind, text)
+
+    def ended(self) -> None:
+        self.kinds.clear()
+        logger.info("The database records changes again")
+
+
 class Writer:
     """Records changes in one log. Each process has one; the lock on the log's head puts their commits in one order."""
 
@@ -119,6 +155,7 @@ class Writer:
         self.batcher: Batcher[Change, Recorded] = Batcher(
             "writer", self.record_batch, max_batch=MAX_PER_TRANSACTION, max_queued=20_000, timeout_s=1.8
         )
+        self.outage = Outage()
 
     def record(self, changes: Sequence[Change]) -> list[Recorded | Exception]:
         """Record all `changes` in one transaction, and send `scores_committed` after its commit.
@@ -159,14 +196,18 @@ class Writer:
         except DATABASE_AWAY as error:
             connection.close()
             if batch is None:
+                self.outage.failed(error)
                 raise OutcomeUnknown from error
         except DatabaseError:
             connection.close()
             raise
         assert batch is not None
+        if self.outage.kinds:
+            self.outage.ended()
         return batch
 
     def _transact(self, cursor: psycopg.Cursor[Any], pipeline: psycopg.Pipeline, changes: Sequence[Change]) -> Batch:
+        cursor.execute(LIMITS_SQL)  # before the lock, which it limits, and in the same round trip
         locked = self._lock_and_read(cursor, pipeline, changes)
         ledger = locked.ledger
         first = ledger.seq + 1
@@ -263,17 +304,33 @@ class Writer:
         return outcomes
 
 
+_known: WeakSet[psycopg.Connection[Any]] = WeakSet()  # connections that were looked at for a pooler
+
+
 def _connected(connection: BaseDatabaseWrapper) -> psycopg.Connection[Any]:
-    """This thread's connection, prepared for writing when it is new; replaced if the server closed it while idle."""
+    """This thread's connection; replaced if the server closed it while idle."""
     if connection.connection is not None and _has_unread_data(connection.connection):
         connection.close()
     connection.ensure_connection()
     raw: psycopg.Connection[Any] = connection.connection
-    if raw.prepare_threshold != 0:  # Django turns prepared statements off, but these few are worth planning once
-        raw.prepare_threshold = 0
-        with connection.cursor() as cursor:
-            cursor.execute(SESSION_SQL)
+    if raw not in _known:
+        # Django turns prepared statements off, but these few are worth planning once: without them a batch takes 15 to
+        # 45 % longer. They belong to a session, which behind a pooler is another one in the next transaction.
+        if not _is_pooled(connection):
+            raw.prepare_threshold = 0
+        _known.add(raw)
     return raw
+
+
+def _is_pooled(connection: BaseDatabaseWrapper) -> bool:
+    """Whether a pooler such as PgBouncer answers for the server: it tells its clients a process id of its own making.
+
+    In its session mode as well, which then only misses the prepared statements.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        (pid,) = cursor.fetchone()
+    return bool(pid != connection.connection.info.backend_pid)
 
 
 def _has_unread_data(raw: psycopg.Connection[Any]) -> bool:

@@ -85,7 +85,7 @@ def _find_suspects(copy: Copy, size: int, progress: Callable[[int, int], None]) 
         scanned += len(members)
         progress(on_board + min(scanned, size), on_board + size)
     changed = copy.log.events_after(head.seq).values_list("user_id", flat=True).distinct()
-    return on_board + len(only_in_redis), suspects | only_in_redis | set(changed.iterator())
+    return on_board + len(only_in_redis), suspects | only_in_redis | set(changed)
 
 
 def _settle(copy: Copy, suspects: set[str]) -> tuple[list[Difference], int]:

@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,13 +15,16 @@ import pytest
 from django.conf import settings
 from redis import Redis
 
+from leaderboard_site.local import DataDirectory
 from scores.log.head import log
 from scores.models import ScoreEvent, UserScore
 from scores.projection.leaderboard import leaderboard
 from scores.projection.receivers import move_leaderboard
 from scores.signals import scores_committed
 from tests.conftest import TokenFor
+from tools.pooler import Pooler
 from tools.servers import Server
+from tools.stores import PostgreSQL
 
 Post = Callable[..., httpx.Response]
 
@@ -43,6 +47,15 @@ def increment(api: httpx.Client, token_for: TokenFor) -> Post:
         return api.post("/scores/increment", json={"points": points}, headers=headers)
 
     return post
+
+
+@pytest.fixture(scope="module")
+def pooler(_stores: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pooler]:
+    """PgBouncer in front of the tests' PostgreSQL. Mark who asks for it with `needs("pgbouncer")`."""
+    pooler = Pooler(PostgreSQL(DataDirectory(Path(os.environ["DATA_DIR"]))), tmp_path_factory.mktemp("pooler"))
+    pooler.start()
+    yield pooler
+    pooler.kill()
 
 
 @pytest.fixture

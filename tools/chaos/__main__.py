@@ -10,6 +10,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from tools.programs import program
+
 from .cycle import Line, run
 from .faults import FAULTS
 from .table import drawn, keep
@@ -31,6 +33,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder, world(Path(folder)) as hurt:
         for fault in FAULTS:
             if options.only.lower() not in fault.name.lower():
+                continue
+            if fault.needs and program(fault.needs) is None:
+                console.print(f"{fault.name}: there is no {fault.needs}")
                 continue
             line = Line(fault.name)
             lines.append(line)

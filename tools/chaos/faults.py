@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psycopg
+
+from tools.pooler import Neighbours, Pooler
 
 from .proxy import Mood
 from .world import World
@@ -25,6 +29,7 @@ class Fault:
     cycles: int
     shows: bool = False  # until it is found, nothing in Redis gives it away
     cuts: bool = False  # the sockets of a process that ends, end
+    needs: str = ""  # a program that not every machine has
 
 
 def kill_worker(world: World) -> None:
@@ -160,6 +165,41 @@ def put_back(*, redis_empty: bool = False, members_differ: bool = False) -> Call
     return strike
 
 
+def pool(world: World) -> None:
+    """Put PgBouncer in front of PostgreSQL, hurt it and what is behind it, and take it away again."""
+    url = world.server.env["DATABASE_URL"]
+    with tempfile.TemporaryDirectory(prefix="pool-") as folder:
+        pooler = Pooler(world.postgresql, Path(folder))
+        pooler.start()
+        try:
+            serve_from(world, pooler.url())
+            with Neighbours(pooler) as neighbours:
+                time.sleep(0.5)
+                world.redis.client.flushall()  # lets a tail rebuild, under its lock
+                time.sleep(0.5)
+                with world.postgresql.open() as database:
+                    database.execute(
+                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+                    )
+                time.sleep(0.5)
+                pooler.kill()
+                time.sleep(0.3)
+                pooler.start()
+                time.sleep(0.5)
+        finally:
+            serve_from(world, url)
+            pooler.kill()
+    assert neighbours.found == {("0", "0", "0")}, f"neighbours on the pool found the timeouts {neighbours.found}"
+    with world.postgresql.open() as database:
+        assert not database.execute("SELECT FROM pg_locks WHERE locktype = 'advisory'").fetchall()
+
+
+def serve_from(world: World, database_url: str) -> None:
+    world.server.stop()
+    world.server.env["DATABASE_URL"] = database_url
+    world.server.start()
+
+
 def old_rdb(world: World) -> None:
     world.redis.client.save()
     time.sleep(0.5)
@@ -211,6 +251,9 @@ FAULTS = [
     Fault("PostgreSQL is put back to an older base, and writers go on at once", put_back(), 5),
     Fault("PostgreSQL is put back, and the members are others", put_back(members_differ=True), 3),
     Fault("PostgreSQL is put back, and Redis comes back empty", put_back(redis_empty=True), 3),
+    Fault(
+        "PgBouncer with neighbours on its pool: sessions and PgBouncer killed", pool, 3, cuts=True, needs="pgbouncer"
+    ),
     Fault("Redis comes back with an old RDB file", old_rdb, 10),
     Fault("FLUSHALL", command("FLUSHALL"), 10),
     Fault("only `leaderboard` deleted", command("DEL", "leaderboard"), 10),

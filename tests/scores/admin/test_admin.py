@@ -227,6 +227,25 @@ def test_the_log_is_not_counted(admin: Client) -> None:
     assert [q["sql"] for q in queries if "COUNT(" in q["sql"]] == []
 
 
+@pytest.mark.parametrize(("order", "seqs"), [({}, range(21, 0, -1)), ({"o": "0"}, range(101, 122))])
+def test_the_end_of_the_list_is_not_reached_by_skipping_rows(
+    order: dict[str, str], seqs: Iterable[int], admin: Client
+) -> None:
+    score_all([("ann", 1)] * 121)
+
+    with CaptureQueriesContext(connection) as queries:
+        page = admin.get(EVENTS, {"p": "3", **order})
+
+    assert cells(page, "seq") == [str(seq) for seq in seqs]
+    assert [q["sql"] for q in queries if "OFFSET" in q["sql"]] == []
+
+
+def test_what_is_found_is_listed_in_pages_too(admin: Client) -> None:
+    score_all([("ann", 1), ("ben", 1)] * 60)
+
+    assert cells(admin.get(EVENTS, {"q": "ann", "p": "2"}), "seq") == [str(seq) for seq in range(19, 0, -2)]
+
+
 def test_of_what_is_found_in_the_log_no_more_than_is_listed_is_counted(admin: Client) -> None:
     score(ann=20)
 

@@ -302,8 +302,7 @@ def killed_who_waits() -> bool:
         return bool(cursor.fetchall())
 
 
-def test_a_new_connection_has_the_limits_of_a_writer(board: None) -> None:
-    connection.close()
+def test_the_limits_of_a_writer_end_with_its_transaction(board: None) -> None:
     writer.record([add("ann", 1)])
 
     with connection.cursor() as cursor:
@@ -311,7 +310,7 @@ def test_a_new_connection_has_the_limits_of_a_writer(board: None) -> None:
             "SELECT current_setting('lock_timeout'), current_setting('statement_timeout'), "
             "current_setting('idle_in_transaction_session_timeout')"
         )
-        assert cursor.fetchone() == ("2s", "2s", "1s")
+        assert cursor.fetchone() == ("0", "0", "0")
 
 
 def test_a_board_that_was_emptied_starts_a_new_log(board: None) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.programs import needs
 from tools.chaos.cycle import Line, run
 from tools.chaos.faults import FAULTS, Fault
 from tools.chaos.world import World, world
@@ -19,12 +20,14 @@ def hurt(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         yield hurt
 
 
-ONE_PROCESS = [pytest.mark.uvicorn("has no workers")]
+def marks_of(fault: Fault) -> list[pytest.MarkDecorator]:
+    marks = [pytest.mark.uvicorn("has no workers")] if fault.name == "kill -9 of a worker" else []
+    return [*marks, needs(fault.needs)] if fault.needs else marks
 
 
 @pytest.mark.parametrize(
     "fault",
-    [pytest.param(f, id=f.name, marks=ONE_PROCESS if f.name == "kill -9 of a worker" else ()) for f in FAULTS],
+    [pytest.param(f, id=f.name, marks=marks_of(f)) for f in FAULTS],
 )
 def test_nothing_is_lost_doubled_or_wrongly_shown_by(fault: Fault, hurt: World) -> None:
     line = Line(fault.name)
