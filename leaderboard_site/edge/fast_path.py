@@ -10,7 +10,7 @@ from leaderboard_site.asgi_types import Application, Receive, Scope, Send
 from scores import selectors
 from scores.access.client_address import rate_limit_key
 from scores.access.throttling import RateLimited, ReadThrottle
-from scores.api.views import MAX_PER_PAGE, board_answer
+from scores.api.views import MAX_PER_PAGE, UNANSWERED, board_answer
 from scores.exceptions import Unavailable
 
 from .handlers import is_ours
@@ -44,8 +44,14 @@ class BoardFastPath:
         try:
             limits = await limits_of(scope)
             found = await selectors.top(*page)
-        except (RateLimited, Unavailable):
+        except RateLimited:
             return await self.app(scope, receive, send)
+        except Unavailable as error:
+            scope[UNANSWERED] = error  # or the view would wait for the same stores once more
+            try:
+                return await self.app(scope, receive, send)
+            finally:
+                del scope[UNANSWERED]  # its traceback holds the scope
         response = board_answer(found, *page, headers.get(b"if-none-match", b"").decode("latin-1"))
         fields = [(name.encode(), value.encode()) for name, value in (response.headers | limits).items()]
         await send({"type": "http.response.start", "status": response.status, "headers": fields})

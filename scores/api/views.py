@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
@@ -17,7 +17,7 @@ from scores import metrics, selectors, services
 from scores.access.authentication import AuthenticatedRequest, InsufficientScope
 from scores.access.throttling import IncrementThrottle, PlayerThrottle
 from scores.board import LEADERBOARD
-from scores.exceptions import ServiceHasNoScore
+from scores.exceptions import ServiceHasNoScore, Unavailable
 from scores.log import refusals
 from scores.log.token_uses import token_uses
 from scores.scopes import Scope
@@ -97,12 +97,18 @@ def idempotency_key(request: Request) -> str | None:
     return key
 
 
+UNANSWERED = "leaderboard.unanswered"  # in a scope: the `Unavailable` that a question for this page ended with
+
+
 class LeaderboardView(AsyncView):
     authentication_classes = ()  # the board is public: a stale token must not hide it
     permission_classes = (AllowAny,)
 
     async def get(self, request: Request) -> HttpResponse:
         limit, offset = page_parameters(request)
+        unanswered: Unavailable | None = cast("Any", request).scope.get(UNANSWERED)
+        if unanswered is not None:
+            raise unanswered
         page = await selectors.top(limit, offset)
         answer = board_answer(page, limit, offset, request.META.get("HTTP_IF_NONE_MATCH", ""))
         response = HttpResponse(answer.body, status=answer.status, headers=answer.headers)

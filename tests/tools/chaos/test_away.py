@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -84,3 +86,34 @@ def test_all_goes_on_without_redis_and_comes_back_to_it(way: str, hurt: Service)
 
         assert shows(open_since_before, "ann", total)
         until(lambda: hurt.redis.client.zscore("leaderboard", "ann") == total)
+
+
+def test_while_both_stores_are_silent_the_board_is_asked_for_once(hurt: Service) -> None:
+    until(lambda: source(hurt) == "redis")
+    answered: list[str] = []
+
+    def answer(name: str, connection: http.client.HTTPConnection) -> int:
+        status = connection.getresponse().status
+        answered.append(name)
+        return status
+
+    hurt.redis.freeze()
+    hurt.postgresql.freeze()
+    try:
+        with ThreadPoolExecutor() as pool:
+            user, user_again, board = (http.client.HTTPConnection("127.0.0.1", hurt.server.port) for _ in range(3))
+            user.request("GET", "/api/v1/users/ann")
+            assert hurt.server.answers()  # so that the board comes second
+            board.request("GET", "/api/v1/leaderboard")
+            shown = pool.submit(answer, "board", board)
+            statuses = [answer("user", user)]
+            user_again.request("GET", "/api/v1/users/ann")
+            statuses += [answer("user again", user_again), shown.result()]
+    finally:
+        hurt.postgresql.thaw()
+        hurt.redis.thaw()
+        for connection in (user, user_again, board):
+            connection.close()
+
+    assert statuses == [503, 503, 503]
+    assert answered.index("board") < answered.index("user again")
