@@ -12,12 +12,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import global_settings
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from leaderboard_site.conf.database import database_of
 from leaderboard_site.conf.env import Reader
 from leaderboard_site.conf.keys import algorithm_of_pair, is_confidential
+from leaderboard_site.conf.redis import redis_of
 from leaderboard_site.observability.logs import RefusalFilter, formatter
 from leaderboard_site.version import VERSION
 
@@ -103,8 +102,6 @@ TEMPLATES = [
 
 DATABASE_URL = read.text("DATABASE_URL", hint="PostgreSQL, e.g. DATABASE_URL=postgresql://user:password@host:5432/name")
 REDIS_URL = read.text("REDIS_URL", hint="Redis, e.g. REDIS_URL=redis://host:6379/0")
-if REDIS_URL and urlsplit(REDIS_URL).scheme not in ("redis", "rediss", "unix"):
-    read.problems.append("REDIS_URL: expected redis://…, rediss://… or unix://…")
 
 DATABASES: dict[str, Any] = {}
 if DATABASE_URL:
@@ -115,37 +112,22 @@ if DATABASE_URL:
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 
-# By the library's defaults, a command waits up to a minute if Redis falls silent, and is sent again if its reply is lost.
-def _redis(timeout_s: float) -> dict[str, Any]:
-    return {
-        "BACKEND": "django_redis.cache.RedisCache",
-        "LOCATION": f"{REDIS_URL}#{timeout_s}",  # django-redis shares connections by URL, even if the options differ
-        "OPTIONS": {
-            "SOCKET_CONNECT_TIMEOUT": timeout_s,
-            "SOCKET_TIMEOUT": timeout_s,
-            "CONNECTION_POOL_KWARGS": {"retry": Retry(NoBackoff(), 0)},
-            # The default is pickle, which would let anyone with write access to Redis run code here.
-            "SERIALIZER": "django_redis.serializers.json.JSONSerializer",
-        },
-    }
-
-
-CACHES = {
-    "default": _redis(0.1),  # what a request waits for
-    # Rebuilds and comparisons, for which no request waits. Redis stands still for a second while the system takes the
-    # memory of a replaced set of two million members back.
-    "bulk": _redis(5.0),
-}
-CHANNEL_LAYERS = {
-    "default": {
-        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
-        "CONFIG": {
-            # Limits a publish to a Redis that has fallen silent. With redis 8 the timeout would also end every idle
-            # subscription (django/channels_redis#422); tests/realtime/test_silence.py checks that it does not.
-            "hosts": [{"address": REDIS_URL, "socket_timeout": 2, "socket_connect_timeout": 2}],
-        },
-    }
-}
+CACHES: dict[str, Any] = {}
+CHANNEL_LAYERS: dict[str, Any] = {}
+if REDIS_URL:
+    try:
+        redis_server = redis_of(REDIS_URL)
+    except ValueError as error:
+        read.problems.append(f"REDIS_URL: {error}")
+    else:
+        CACHES["default"] = redis_server.cache(0.1)  # what a request waits for
+        # Rebuilds and comparisons, for which no request waits. Redis stands still for a second while the system takes
+        # the memory of a replaced set of two million members back.
+        CACHES["bulk"] = redis_server.cache(5.0)
+        CHANNEL_LAYERS["default"] = {
+            "BACKEND": "realtime.channel_layer.ChannelLayer",
+            "CONFIG": {"hosts": [redis_server.channel_layer_host()]},
+        }
 
 # The leaderboard
 

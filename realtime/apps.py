@@ -7,8 +7,9 @@ class RealtimeConfig(AppConfig):
     name = "realtime"
 
     def ready(self) -> None:
-        from scores.signals import leaderboard_changed
+        from scores.signals import leaderboard_changed, redis_moved
 
-        from .receivers import announce
+        from .receivers import announce, follow
 
         leaderboard_changed.connect(announce, dispatch_uid="announce")
+        redis_moved.connect(follow, dispatch_uid="follow")

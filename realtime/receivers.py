@@ -1,4 +1,4 @@
-"""The receiver of `leaderboard_changed`: it publishes the change to the group."""
+"""Receivers: of `leaderboard_changed`, which publishes the change to the group, and of `redis_moved`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 from asgiref.sync import async_to_sync
+from channels.layers import get_channel_layer
 from redis.exceptions import RedisError
 
 from scores.board import LEADERBOARD
@@ -24,3 +25,9 @@ def announce(sender: object, *, origin: str, seq: int, **kwargs: Any) -> None:
         async_to_sync(group_send)(LEADERBOARD, seq)
     except (RedisError, OSError) as error:
         logger.warning("Could not publish to the group; every hub reads the board within a second: %s", error)
+
+
+def follow(sender: object, **kwargs: Any) -> None:
+    """Lets the channel layer leave the former primary of Redis."""
+    layer: Any = get_channel_layer()
+    layer.reconnect()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 from django.conf import settings
 
@@ -12,25 +13,35 @@ class Board:
     """`name` is also the key of the ZSET in Redis: a contract with external readers of Redis."""
 
     name: str
+    tag: str = ""  # the part of the other keys that says in which slot of a cluster they are
+
+    @cached_property
+    def in_cluster(self) -> Board:
+        """The same board in a Redis in cluster mode, where all keys of a script must be in one slot.
+
+        That of the ZSET, which keeps its name. Elsewhere the other keys keep theirs: processes of another version would
+        move the same ZSET under a second state.
+        """
+        return replace(self, tag=f"{{{self.name}}}")
 
     @property
     def key(self) -> str:
         """The ZSET: member = user id, score = total."""
         return self.name
 
-    @property
+    @cached_property
     def state_key(self) -> str:
         """The hash with the state of the copy: the log and the event that the ZSET belongs to."""
-        return f"{self.name}:state"
+        return f"{self.tag or self.name}:state"
 
-    @property
+    @cached_property
     def rebuilt_key(self) -> str:
         """The description of the last rebuild, for people."""
-        return f"{self.name}:rebuilt"
+        return f"{self.tag or self.name}:rebuilt"
 
     def side_key(self, token: str) -> str:
         """The ZSET that a rebuild fills and then renames to `key`."""
-        return f"{self.name}:rebuild:{token}"
+        return f"{self.tag or self.name}:rebuild:{token}"
 
     @property
     def group(self) -> str:

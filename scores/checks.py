@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from channels_redis.pubsub import RedisPubSubChannelLayer
 from django.apps import AppConfig
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
+from django.utils.module_loading import import_string
 
 
 @register()
 def stores_are_real(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """The channel layer must connect processes, and the service must control its transactions itself."""
     problems: list[CheckMessage] = []
-    if settings.CHANNEL_LAYERS["default"]["BACKEND"] != "channels_redis.pubsub.RedisPubSubChannelLayer":
+    if not issubclass(import_string(settings.CHANNEL_LAYERS["default"]["BACKEND"]), RedisPubSubChannelLayer):
         problems.append(
             Error(
                 "The channel layer is not channels_redis's pub/sub layer.",

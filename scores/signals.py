@@ -11,3 +11,7 @@ scores_committed = Signal()
 
 # The copy in Redis moved. Provides: origin (str), seq (int, the newest event in the copy).
 leaderboard_changed = Signal()
+
+# Another server may be the primary of Redis: connections that were made before may lead to the former one. Sent by the
+# thread that found out.
+redis_moved = Signal()

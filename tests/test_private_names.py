@@ -45,6 +45,9 @@ TYPES = {
     ("leaderboard_site/server/protocol.py", "self.conn"): "websockets.server.ServerProtocol",
     ("leaderboard_site/server/protocol.py", "cycle"): "uvicorn.protocols.http.httptools_impl.RequestResponseCycle",
     ("scores/api/async_view.py", "wrapped"): "rest_framework.request.Request",
+    ("realtime/channel_layer.py", "layer"): "channels_redis.pubsub.RedisPubSubLoopLayer",
+    ("realtime/channel_layer.py", "self"): "channels_redis.pubsub.RedisPubSubChannelLayer",
+    ("realtime/channel_layer.py", "shard"): "channels_redis.pubsub.RedisSingleShardConnection",
 }
 DOCUMENTED = {"_asdict", "_fields", "_make", "_meta", "_replace"}  # of named tuples and of Django's models
 
@@ -120,6 +123,9 @@ LISTED: dict[Use, str] = (
     | uses(adr(5), "realtime/consumers.py", "channels.consumer.AsyncConsumer", "base_send dispatch scope")
     | uses(FRAMES, "realtime/frame_bytes.py", "websockets.frames", "Frame Opcode")
     | uses("docs/protocol.md", "realtime/origins.py", "django.http.request", "split_domain_port validate_host")
+    | uses(adr(30), "realtime/channel_layer.py", "channels_redis.pubsub.RedisPubSubChannelLayer", "_layers")
+    | uses(adr(30), "realtime/channel_layer.py", "channels_redis.pubsub.RedisPubSubLoopLayer", "_shards")
+    | uses(adr(30), "realtime/channel_layer.py", "channels_redis.pubsub.RedisSingleShardConnection", "_redis")
     # Stores
     | uses(adr(8), "leaderboard_site/local/run.py", "django.db.migrations.executor", "MigrationExecutor")
     | uses(

@@ -16,6 +16,7 @@ from redis import Redis as RedisClient
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
+from redis.sentinel import Sentinel as SentinelClient
 
 from leaderboard_site.local import DataDirectory
 from leaderboard_site.local import postgresql as local_postgresql
@@ -114,17 +115,25 @@ class PostgreSQL(local_postgresql.PostgreSQL):
 class Redis:
     """A redis-server on a port of loopback, which loads what it once saved when it starts."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         self.folder = folder
         self.folder.mkdir()
         self.port = free_port()
+        self.options = options
         self._program = local_redis.Redis(DataDirectory(folder)).program()
         # Its own line to the store, past the proxy, that waits for nothing.
         self.client = RedisClient(port=self.port, retry=Retry(NoBackoff(), 0), socket_timeout=5)
 
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
     def boot(self) -> None:
         command = [self._program, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
-        command += ["--save", "", "--appendonly", "no", "--logfile", str(self.folder / "log")]
+        command += ["--save", "", "--appendonly", "no", "--logfile", str(self.folder / "log"), *self.options]
+        self._start(command)
+
+    def _start(self, command: list[str]) -> None:
         self.process = subprocess.Popen(command, start_new_session=True)
         until = time.monotonic() + 15
         while time.monotonic() < until:
@@ -139,6 +148,10 @@ class Redis:
         self.process.kill()
         self.process.wait()
 
+    def end(self) -> None:
+        self.kill()
+        self.client.close()
+
     def forget_saved(self) -> None:
         (self.folder / "dump.rdb").unlink(missing_ok=True)
 
@@ -147,3 +160,123 @@ class Redis:
 
     def thaw(self) -> None:
         self.process.send_signal(signal.SIGCONT)
+
+
+class ClusterNode(Redis):
+    """A redis-server in cluster mode, which has no slots at first."""
+
+    SLOTS = 16_384
+    BUS = 10_000  # nodes talk to each other on a port that is so much higher
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, "--cluster-enabled", "yes", "--cluster-node-timeout", "1000")
+        while self.port > 65_535 - self.BUS:
+            self.port = free_port()
+        self.client = RedisClient(port=self.port, retry=Retry(NoBackoff(), 0), socket_timeout=5)
+
+    def take(self, first: int = 0, last: int = SLOTS - 1) -> None:
+        """Serve these slots. A node that has just started does so after two seconds."""
+        self.client.execute_command("CLUSTER", "ADDSLOTS", *range(first, last + 1))
+
+
+class Sentinel(Redis):
+    """One of several that watch `master`, known to each other from the start: to find each other takes them seconds."""
+
+    NAME = "Board"
+
+    def boot(self) -> None:
+        self._start([self._program, str(self.folder / "sentinel.conf"), "--sentinel"])
+
+    def configure(self, master: Redis, replica: Redis, others: list[Sentinel]) -> None:
+        told = [
+            f"port {self.port}",
+            "bind 127.0.0.1",
+            f"dir {self.folder}",
+            f"logfile {self.folder / 'log'}",
+            f"sentinel myid {self.identity}",
+            f"sentinel monitor {self.NAME} 127.0.0.1 {master.port} 2",
+            f"sentinel down-after-milliseconds {self.NAME} 500",
+            f"sentinel failover-timeout {self.NAME} 1000",
+            f"sentinel known-replica {self.NAME} 127.0.0.1 {replica.port}",
+            *(f"sentinel known-sentinel {self.NAME} 127.0.0.1 {other.port} {other.identity}" for other in others),
+        ]
+        (self.folder / "sentinel.conf").write_text("\n".join(told) + "\n")
+
+    @property
+    def identity(self) -> str:
+        return f"{self.port:040x}"
+
+
+class WatchedRedis(Redis):
+    """A master and a replica, watched by three sentinels. What is done to it is done to the master of the moment."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.client.close()
+        self.servers = [Redis(folder / name) for name in ("one", "two")]
+        self.sentinels = [Sentinel(folder / f"sentinel{number}") for number in range(3)]
+        self._hurt: Redis | None = None
+        sentinels = SentinelClient(
+            [("127.0.0.1", sentinel.port) for sentinel in self.sentinels],
+            sentinel_kwargs={"socket_timeout": 1},
+        )
+        self.client = sentinels.master_for(Sentinel.NAME, retry=Retry(NoBackoff(), 0), socket_timeout=1)
+
+    @property
+    def url(self) -> str:
+        hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
+        return f"redis+sentinel://{hosts}/0?master={Sentinel.NAME}"
+
+    @property
+    def master(self) -> Redis:
+        """As the sentinels name it."""
+        reply: Any = self.sentinels[0].client.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", Sentinel.NAME)
+        (master,) = (server for server in self.servers if server.port == int(reply[1]))
+        return master
+
+    def boot(self) -> None:
+        first, second = self.servers
+        first.boot()
+        second.options = ("--replicaof", "127.0.0.1", str(first.port))
+        second.boot()
+        for sentinel in self.sentinels:
+            sentinel.configure(first, second, [other for other in self.sentinels if other is not sentinel])
+        for sentinel in self.sentinels:
+            sentinel.boot()
+        self.wait_until_guarded()
+
+    def wait_until_guarded(self) -> None:
+        """Return when a replica follows the master, and the sentinels know that it could take its place."""
+        until = time.monotonic() + 60  # they look at a replica every ten seconds
+        while time.monotonic() < until:
+            states: list[Any] = [s.client.sentinel_slaves(Sentinel.NAME) for s in self.sentinels]
+            if all(len(s) == 1 and s[0]["flags"] == "slave" and s[0]["master-link-status"] == "ok" for s in states):
+                return
+            time.sleep(0.02)
+        raise AssertionError(f"no replica follows the master: {states}")
+
+    def kill(self) -> None:
+        """kill -9 of the master."""
+        self._hurt = self.master
+        self._hurt.kill()
+
+    def freeze(self) -> None:
+        """SIGSTOP of the master."""
+        self._hurt = self.master
+        self._hurt.freeze()
+
+    def recover(self) -> None:
+        """Make a replica of what was the master before `kill` or `freeze`, and return when it could be it again."""
+        if self._hurt is not None:
+            if self._hurt.process.poll() is None:
+                self._hurt.thaw()
+            else:
+                self._hurt.options = ("--replicaof", "127.0.0.1", str(self.master.port))
+                self._hurt.boot()
+            self._hurt = None
+        self.wait_until_guarded()
+
+    def end(self) -> None:
+        for process in (*self.sentinels, *self.servers):
+            process.end()
+        self.client.close()

@@ -20,12 +20,13 @@ from rest_framework.views import APIView
 
 from realtime.socket_limits import socket_limits
 from scores.access.authentication import Principal, TokenAuthentication
-from scores.exceptions import CopyUnusable
+from scores.exceptions import CopyUnusable, RedisAway
 from scores.log.head import log
 from scores.log.writer import writer
 from scores.projection.leaderboard import leaderboard
 from scores.projection.tail import copy_fault, tail
-from scores.stores.redis import breaker, client
+from scores.stores import permissions
+from scores.stores.redis import Unfit, breaker, check_writes, client, in_cluster
 
 from . import pending_migrations
 from .drain import drain
@@ -81,8 +82,14 @@ def examined(part: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     try:
         found = {"status": "ok"} | part()
     except FAILURES as error:
-        found = {"status": "ill", "error": type(error).__name__}
+        found = {"status": "ill", "error": type(error).__name__} | reason(error)
     return found | {"ms": round((time.perf_counter() - started) * 1000, 1)}
+
+
+def reason(error: Exception) -> dict[str, str]:
+    """What operators have to change, if that is known."""
+    cause = error.__cause__ if isinstance(error, RedisAway) else error
+    return {"reason": str(cause)} if isinstance(cause, Unfit) else {}
 
 
 def database() -> dict[str, Any]:
@@ -97,8 +104,11 @@ def recording() -> dict[str, Any]:
 
 def redis() -> dict[str, Any]:
     # Through the bare client: an open breaker would not ask Redis, and its state is reported separately.
-    client().ping()
-    return {"breaker": "open" if breaker.is_open else "closed"}
+    rules = permissions.missing(client(), cluster=in_cluster())
+    if rules:
+        return {"status": "ill", "missing_permissions": rules, "reason": permissions.sentence(rules)}
+    check_writes()
+    return {"breaker": "open" if breaker.is_open else "closed", "mode": "cluster" if in_cluster() else "standalone"}
 
 
 def group() -> dict[str, Any]:

@@ -1,31 +1,29 @@
 """The server processes: each publishes its status once a second, so that one of them can show all of them to an admin.
 
-A status stays in Redis for five seconds, through Django's cache. It is for people only: no decision depends on it.
+A status is believed for five seconds. It is for people only: no decision depends on it.
 While Redis is away, a process knows only its own status.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import socket
 import threading
 import time
-from typing import Any, NamedTuple
-
-from django.core.cache import cache
-from django_redis.exceptions import ConnectionInterrupted
-from redis.exceptions import RedisError
+from typing import NamedTuple
 
 from realtime.hub import hub
+from scores.exceptions import RedisAway
 from scores.projection.tail import tail
-from scores.stores.redis import breaker
+from scores.stores import presence
+from scores.stores.redis import breaker, say_what_is_denied
 
 logger = logging.getLogger(__name__)
 
 PUBLISH_EVERY_S = 1.0
 BELIEVED_S = 5  # a process that published nothing for so long has ended
-KEYS = "process:*"
 
 
 class Process(NamedTuple):
@@ -85,11 +83,11 @@ class ProcessReporter:
     def _run(self) -> None:
         while not self._ended.is_set():
             try:
-                if not breaker.is_open:  # the breaker has logged the outage already
-                    process = self.here()
-                    cache.set(f"process:{process.name}", process, timeout=BELIEVED_S)
-            except (RedisError, ConnectionInterrupted, OSError) as error:
-                logger.debug("Could not publish the status of this process: %s", error)
+                process = self.here()
+                presence.tell(process.name, json.dumps(process), for_s=BELIEVED_S)
+                say_what_is_denied()
+            except RedisAway:
+                pass  # the breaker has logged it
             except Exception:
                 logger.exception("The process reporter failed and continues")
             self._ended.wait(PUBLISH_EVERY_S)
@@ -98,16 +96,12 @@ class ProcessReporter:
 def everyone() -> tuple[list[Process], bool]:
     """Returns all known processes, this one as it is now, and whether Redis could be asked for the others."""
     mine = reporter.here()
-    others: dict[str, Any] = {}
-    asked = not breaker.is_open
-    if asked:
-        try:
-            # A scan of all keys is cheap: Redis holds a handful, because the whole board is one of them.
-            others = cache.get_many(list(cache.iter_keys(KEYS)))  # type: ignore[attr-defined]  # django-redis's own
-        except (RedisError, ConnectionInterrupted, OSError):
-            asked = False
+    try:
+        told, asked = [json.loads(words) for words in presence.told()], True
+    except RedisAway:
+        told, asked = [], False
     # During an update, a process of another version may publish other fields.
-    understood = (Process(*status) for status in others.values() if len(status) == len(Process._fields))
+    understood = (Process(*status) for status in told if len(status) == len(Process._fields))
     processes = {process.name: process for process in understood}
     return sorted((processes | {mine.name: mine}).values()), asked
 

@@ -26,6 +26,7 @@ from scores.models import Leaderboard
 from scores.projection.leaderboard import PageQuestion, Rebuilt, State, leaderboard
 from scores.projection.tail import copy_fault
 from scores.selectors import Source
+from scores.stores.redis import outage
 
 from . import processes
 
@@ -62,6 +63,7 @@ def status(request: HttpRequest) -> HttpResponse:
         **admin.site.each_context(request),
         "title": "Status",
         "copy": copy,
+        "to_mend": outage.to_mend if copy.redis_away else None,
         "source": source(),
         "rebuilt": rebuilt,
         "rebuilt_at": datetime.fromtimestamp(rebuilt.at, UTC) if rebuilt else None,

@@ -15,14 +15,13 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple, cast
 
 from scores.board import LEADERBOARD, Board
 from scores.exceptions import Damaged, Gap, RedisAway
 from scores.log.head import Head, Log, log
-from scores.stores.redis import BULK, client, guarded, run_script
+from scores.stores.redis import BULK, client, guarded, in_cluster, run_script
 
 from . import scripts
 
@@ -111,9 +110,14 @@ class Copy:
     """The copy of a board of a log. Methods raise `RedisAway` if Redis does not answer; `alias` selects timeouts."""
 
     def __init__(self, board: Board, log: Log) -> None:
-        self.board = board
+        self._board = board
         self.log = log
         self._newest = _Newest()
+
+    @property
+    def board(self) -> Board:
+        """With the keys that it has in this Redis."""
+        return self._board.in_cluster if in_cluster() else self._board
 
     def _run(
         self,
@@ -124,8 +128,13 @@ class Copy:
         alias: str = "default",
         probe: bool = False,
     ) -> list[Any]:
-        keys = [self.board.key, self.board.state_key, *([side_key] if side_key else [])]
-        command = partial(run_script, body, keys=keys, args=list(argv), alias=alias)
+        args = list(argv)
+
+        def command() -> Any:
+            board = self.board
+            keys = [board.key, board.state_key, *([side_key] if side_key else [])]
+            return run_script(body, keys=keys, args=args, alias=alias)
+
         return cast("list[Any]", guarded(command, probe=probe))
 
     def apply(

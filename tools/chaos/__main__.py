@@ -30,20 +30,21 @@ def main() -> int:
     if not console.is_terminal:
         console.width = 150  # of a file, which is as wide as it has to be
     lines = []
-    with tempfile.TemporaryDirectory(prefix="chaos-") as folder, world(Path(folder)) as hurt:
-        for fault in FAULTS:
-            if options.only.lower() not in fault.name.lower():
-                continue
-            if fault.needs and program(fault.needs) is None:
-                console.print(f"{fault.name}: there is no {fault.needs}")
-                continue
-            line = Line(fault.name)
-            lines.append(line)
-            cycles = fault.cycles if options.cycles is None else options.cycles
-            for cycle in range(cycles):
-                console.print(f"{fault.name}: {cycle + 1} of {cycles}")
-                for problem in run(fault, hurt, line):
-                    console.print(f"  [red]{problem}")
+    faults = [fault for fault in FAULTS if options.only.lower() in fault.name.lower()]
+    # One world after the other.
+    for redis_class in dict.fromkeys(fault.redis_class for fault in faults):
+        with tempfile.TemporaryDirectory(prefix="chaos-") as folder, world(Path(folder), redis_class) as hurt:
+            for fault in (fault for fault in faults if fault.redis_class is redis_class):
+                if fault.needs and program(fault.needs) is None:
+                    console.print(f"{fault.name}: there is no {fault.needs}")
+                    continue
+                line = Line(fault.name)
+                lines.append(line)
+                cycles = fault.cycles if options.cycles is None else options.cycles
+                for cycle in range(cycles):
+                    console.print(f"{fault.name}: {cycle + 1} of {cycles}")
+                    for problem in run(fault, hurt, line):
+                        console.print(f"  [red]{problem}")
     console.print(drawn(lines))
     if options.write:
         keep(lines)

@@ -15,6 +15,7 @@ from typing import Any
 import psycopg
 
 from tools.pooler import Neighbours, Pooler
+from tools.stores import Redis, WatchedRedis
 
 from .proxy import Mood
 from .world import World
@@ -30,6 +31,7 @@ class Fault:
     shows: bool = False  # until it is found, nothing in Redis gives it away
     cuts: bool = False  # the sockets of a process that ends, end
     needs: str = ""  # a program that not every machine has
+    redis_class: type[Redis] = Redis  # in a world with this one
 
 
 def kill_worker(world: World) -> None:
@@ -235,6 +237,21 @@ def evict_and_recreate(world: World) -> None:
     world.redis.client.zadd("leaderboard", {"user1": 1})
 
 
+def watched(world: World) -> WatchedRedis:
+    """With the master of the cycle before as its replica."""
+    assert isinstance(world.redis, WatchedRedis)
+    world.redis.recover()
+    return world.redis
+
+
+def kill_master(world: World) -> None:
+    watched(world).kill()
+
+
+def freeze_master(world: World) -> None:
+    watched(world).freeze()
+
+
 FAULTS = [
     Fault("kill -9 of a worker", kill_worker, 20, cuts=True),
     Fault("a worker is stopped while it holds the log's head (SIGSTOP)", stop_holder, 5),
@@ -263,4 +280,6 @@ FAULTS = [
     Fault("a score changed by hand", change_score, 10, shows=True),
     Fault("the key evicted and recreated by a write", evict_and_recreate, 10),
     Fault("a copy of another database", command("HSET", "leaderboard:state", "origin", "another"), 10),
+    Fault("kill -9 of the Redis that the sentinels name", kill_master, 3, redis_class=WatchedRedis),
+    Fault("the Redis that the sentinels name is stopped (SIGSTOP)", freeze_master, 3, redis_class=WatchedRedis),
 ]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from leaderboard_site.local import DataDirectory
 from tools.servers import ROOT, Server, free_port
-from tools.stores import PostgreSQL, Redis
+from tools.stores import PostgreSQL, Redis, WatchedRedis
 
 from .load import Load
 from .oracle import Oracle
@@ -51,17 +51,16 @@ class World(Service):
 
 
 @contextmanager
-def stores(folder: Path) -> Iterator[tuple[PostgreSQL, Redis]]:
+def stores(folder: Path, redis_class: type[Redis] = Redis) -> Iterator[tuple[PostgreSQL, Redis]]:
     """Both running, and both ended again."""
     postgresql = PostgreSQL(DataDirectory(folder / "data"))
-    redis = Redis(folder / "redis")
+    redis = redis_class(folder / "redis")
     try:
         postgresql.boot()
         redis.boot()
         yield postgresql, redis
     finally:
-        redis.kill()
-        redis.client.close()
+        redis.end()
         postgresql.stop()
 
 
@@ -87,11 +86,15 @@ def environment(postgresql: PostgreSQL, redis_port: int, **more: str) -> dict[st
 
 
 @contextmanager
-def service(folder: Path, settings: dict[str, str] | None = None) -> Iterator[Service]:
+def service(
+    folder: Path, settings: dict[str, str] | None = None, *, redis_class: type[Redis] = Redis
+) -> Iterator[Service]:
     """All of it running, and all of it ended again."""
-    with stores(folder) as (postgresql, redis):
+    with stores(folder, redis_class) as (postgresql, redis):
         proxy = Proxy(free_port(), redis.port)
         env = environment(postgresql, proxy.port, WORKERS=str(WORKERS)) | (settings or {})
+        if isinstance(redis, WatchedRedis):
+            env["REDIS_URL"] = redis.url  # the sentinels lead past the proxy
         server = Server(log=folder / "server.log", env=env)
         try:
             make_tables(env)
@@ -103,9 +106,9 @@ def service(folder: Path, settings: dict[str, str] | None = None) -> Iterator[Se
 
 
 @contextmanager
-def world(folder: Path) -> Iterator[World]:
+def world(folder: Path, redis_class: type[Redis] = Redis) -> Iterator[World]:
     """A service under load."""
-    with service(folder) as hurt:
+    with service(folder, redis_class=redis_class) as hurt:
         load = Load(hurt.server, hurt.signing_key)
         load.start()
         try:

@@ -13,7 +13,6 @@ import httpx
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
-from django.core.cache import cache
 from django.db import connection
 from django.test import Client
 from redis import Redis
@@ -22,6 +21,7 @@ from websockets.sync.client import connect
 from leaderboard_site.operations.processes import BELIEVED_S, ProcessReporter, everyone
 from scores import services
 from scores.projection.leaderboard import leaderboard
+from scores.stores import presence
 from tests.polling import until
 from tests.scores.admin.test_admin import logged_in
 from tests.scores.admin.test_moderation import member_of
@@ -164,19 +164,35 @@ def test_every_process_is_listed_until_it_has_been_silent(server: Server, browse
     finally:
         other.stop()
 
-    (key,) = redis.scan_iter(f"*process:*:{os.getpid()}")
-    left_s: Any = redis.ttl(key)
+    left_s: Any = redis.ttl(presence.KEY)
     assert 0 < left_s <= BELIEVED_S
-    cache.delete_pattern(f"process:*:{os.getpid()}")  # type: ignore[attr-defined]  # django-redis's own
 
 
 def test_what_another_version_tells_is_left_out(board: None) -> None:
-    cache.set("process:elsewhere:1", ["elsewhere", 1], timeout=5)
+    presence.tell("elsewhere:1", '["elsewhere", 1]', for_s=5)
 
     processes, asked = everyone()
 
     assert asked
     assert [process.pid for process in processes] == [os.getpid()]
+
+
+def test_a_process_that_is_silent_is_forgotten(redis: Redis) -> None:
+    presence.tell("elsewhere:2", "here", for_s=5)
+    redis.hset(presence.KEY, "elsewhere:1", "1700000000 gone")
+
+    assert presence.told() == ["here"]
+    assert redis.hkeys(presence.KEY) == [b"elsewhere:2"]
+
+
+def test_the_page_does_not_look_through_the_keys_of_redis(admin: Client, redis: Redis) -> None:
+    leaderboard.rebuild()
+    redis.config_resetstat()
+
+    page(admin)
+
+    used: Any = redis.info("commandstats")
+    assert not {"cmdstat_scan", "cmdstat_keys"} & used.keys()
 
 
 def test_the_button_rebuilds_and_says_when_it_is_done(server: Server, browser: httpx.Client, redis: Redis) -> None:

@@ -1,0 +1,105 @@
+"""Redis in cluster mode: one shard serves the board, with more the reads stay on PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import pytest
+from limits import parse
+
+from scores import selectors, services
+from scores.access.sliding_window import Hit, count_in_redis
+from scores.board import LEADERBOARD
+from scores.exceptions import RedisAway
+from scores.projection.leaderboard import PageQuestion, leaderboard
+from scores.projection.verification import compare
+from scores.selectors import Source
+from scores.stores import presence
+from scores.stores.redis import guarded, outage
+from tests.polling import until
+from tools.stores import ClusterNode, Redis
+
+from .conftest import using
+
+HITS = [Hit("test", subject, parse("5/minute")) for subject in ("ann", "ben", "cem")]
+
+
+def answers() -> bool:
+    try:
+        leaderboard.state()
+    except RedisAway:
+        return False
+    return True
+
+
+def source() -> Source:
+    (page,) = selectors.reader.answer_questions([PageQuestion(10, 0)])
+    return page.source
+
+
+@pytest.mark.slow
+def test_one_shard_with_all_slots_has_everything(
+    servers: Callable[..., ClusterNode], caplog: pytest.LogCaptureFixture
+) -> None:
+    node = servers(ClusterNode)
+    with using(node.url) as layer, caplog.at_level(logging.INFO):
+        assert not answers()
+        assert "0 of 16384 slots are assigned" in str(outage.to_mend)
+
+        node.take()
+        until(answers)
+        leaderboard.rebuild()
+        services.correct(user_id="ann", total=20, actor="test", reason="start")
+        counted = guarded(lambda: count_in_redis(HITS))
+        presence.tell("here", "I am", for_s=5)
+
+        assert source() is Source.REDIS
+        assert compare(leaderboard).equal
+        assert node.client.zscore("leaderboard", "ann") == 20
+        assert node.client.hget("{leaderboard}:state", "seq") == b"1"
+        assert node.client.exists("{leaderboard}:rebuilt")
+        assert not list(node.client.scan_iter("leaderboard:state")) + list(node.client.scan_iter("leaderboard:rebuilt"))
+        assert all(hit.admitted for hit in counted)
+        assert presence.told() == ["I am"]
+        assert asyncio.run(heard(layer)) == {"type": "test"}
+    assert [record.getMessage() for record in caplog.records].count("Redis answers again") == 1
+
+
+async def heard(layer: object) -> object:
+    channel = await layer.new_channel()  # type: ignore[attr-defined]
+    await layer.group_add("test", channel)  # type: ignore[attr-defined]
+    await layer.group_send("test", {"type": "test"})  # type: ignore[attr-defined]
+    async with asyncio.timeout(30):
+        return await layer.receive(channel)  # type: ignore[attr-defined]
+
+
+def test_elsewhere_the_keys_keep_their_names() -> None:
+    assert (LEADERBOARD.state_key, LEADERBOARD.side_key("1")) == ("leaderboard:state", "leaderboard:rebuild:1")
+
+
+@pytest.mark.slow
+def test_more_shards_are_named_once_and_reads_stay_on_postgresql(
+    servers: Callable[..., ClusterNode], caplog: pytest.LogCaptureFixture
+) -> None:
+    services.correct(user_id="ann", total=20, actor="test", reason="start")
+    first, second = servers(ClusterNode), servers(ClusterNode)
+    first.take(0, 8_191)
+    second.take(8_192)
+    first.client.execute_command("CLUSTER", "MEET", "127.0.0.1", second.port)
+    until(lambda: b"cluster_size:2" in first.client.execute_command("CLUSTER", "INFO"))
+
+    with using(first.url):
+        for _ in range(10):
+            assert not answers()
+        assert source() is Source.DATABASE
+        assert "cluster of 2 shards" in str(outage.to_mend)
+        assert commands(first, "eval", "evalsha") == 0
+
+    assert ["cluster of 2 shards" in record.getMessage() for record in caplog.records] == [True]
+
+
+def commands(server: Redis, *names: str) -> int:
+    stats: dict[str, dict[str, int]] = server.client.info("commandstats")  # type: ignore[assignment]
+    return sum(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in names)
