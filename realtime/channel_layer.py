@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 logger = logging.getLogger(__name__)
 
 
-class ChannelLayer(RedisPubSubChannelLayer):
+class ChannelLayer(RedisPubSubChannelLayer):  # type: ignore[misc]  # published without types
     """A former primary of Redis keeps its connections, and nobody publishes there any more."""
 
     def reconnect(self) -> None:

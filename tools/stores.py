@@ -176,7 +176,15 @@ class ClusterNode(Redis):
 
     def take(self, first: int = 0, last: int = SLOTS - 1) -> None:
         """Serve these slots. A node that has just started does so after two seconds."""
-        self.client.execute_command("CLUSTER", "ADDSLOTS", *range(first, last + 1))
+        self._command("ADDSLOTS", *range(first, last + 1))
+
+    def meet(self, other: ClusterNode) -> None:
+        """Make one cluster of both."""
+        self._command("MEET", "127.0.0.1", other.port)
+
+    def _command(self, *words: str | int) -> None:
+        client: Any = self.client  # whose stubs do not type this one
+        client.execute_command("CLUSTER", *words)
 
 
 class Sentinel(Redis):
@@ -216,7 +224,7 @@ class WatchedRedis(Redis):
         self.servers = [Redis(folder / name) for name in ("one", "two")]
         self.sentinels = [Sentinel(folder / f"sentinel{number}") for number in range(3)]
         self._hurt: Redis | None = None
-        sentinels = SentinelClient(
+        sentinels: Any = SentinelClient(  # type: ignore[no-untyped-call]  # redis-py's own
             [("127.0.0.1", sentinel.port) for sentinel in self.sentinels],
             sentinel_kwargs={"socket_timeout": 1},
         )
@@ -230,7 +238,8 @@ class WatchedRedis(Redis):
     @property
     def master(self) -> Redis:
         """As the sentinels name it."""
-        reply: Any = self.sentinels[0].client.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", Sentinel.NAME)
+        sentinel: Any = self.sentinels[0].client  # whose stubs do not type this one
+        reply = sentinel.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", Sentinel.NAME)
         (master,) = (server for server in self.servers if server.port == int(reply[1]))
         return master
 
@@ -249,7 +258,8 @@ class WatchedRedis(Redis):
         """Return when a replica follows the master, and the sentinels know that it could take its place."""
         until = time.monotonic() + 60  # they look at a replica every ten seconds
         while time.monotonic() < until:
-            states: list[Any] = [s.client.sentinel_slaves(Sentinel.NAME) for s in self.sentinels]
+            clients: list[Any] = [sentinel.client for sentinel in self.sentinels]
+            states = [client.sentinel_slaves(Sentinel.NAME) for client in clients]
             if all(len(s) == 1 and s[0]["flags"] == "slave" and s[0]["master-link-status"] == "ok" for s in states):
                 return
             time.sleep(0.02)

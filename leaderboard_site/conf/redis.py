@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from redis.backoff import NoBackoff
-from redis.connection import parse_url
+from redis.connection import Connection, parse_url
 from redis.retry import Retry
 
 EXAMPLE = "redis://user:password@host:6379/0"
@@ -139,11 +140,8 @@ def _check_database(text: str) -> None:
 
 def _check_options(url: str) -> dict[str, Any]:
     """The options in the query of `url`. Raises what the library raises for one that it does not know."""
-    options: dict[str, Any] = dict(parse_url(url))
-    connection_class = options.pop("connection_class", None)
-    if connection_class is None:
-        from redis.connection import Connection as connection_class  # noqa: N813
-    connection_class(**options)
+    options: dict[str, Any] = parse_url(url)  # type: ignore[no-untyped-call]
+    options.pop("connection_class", Connection)(**options)
     return {name: value for name, value in options.items() if name not in ("host", "port", "path")}
 
 
@@ -160,5 +158,5 @@ def _address(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def _given(login: dict[str, str | None]) -> dict[str, str]:
+def _given(login: Mapping[str, str | None]) -> dict[str, str]:
     return {name: value for name, value in login.items() if value}

@@ -52,9 +52,9 @@ def missing(redis: Redis, *, cluster: bool) -> list[str]:
 
     Raises `RedisError` or `OSError`.
     """
-    pipeline = redis.pipeline(transaction=False)
+    pipeline: Any = redis.pipeline(transaction=False)
     board = LEADERBOARD.in_cluster if cluster else LEADERBOARD
-    questions: list[tuple[str | int, ...]] = [
+    questions = [
         *QUESTIONS,
         ("ZCARD", board.key),
         ("HMGET", board.state_key, "seq"),

@@ -22,7 +22,6 @@ from .breaker import Breaker
 
 if TYPE_CHECKING:
     from redis import Redis
-    from redis.connection import Connection
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +100,7 @@ def in_cluster() -> bool:
     return _kind.is_cluster
 
 
-def _greet(connection: Connection) -> None:
+def _greet(connection: Any) -> None:
     """Runs on each new connection, before its first command.
 
     The names of the keys must depend on nothing but what the server says of itself: two processes that differ would move

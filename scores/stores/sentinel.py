@@ -29,7 +29,7 @@ class Lookout:
 
     def __init__(self, name: str, sentinels: Sequence[Address], options: dict[str, Any]) -> None:
         self._name = name
-        self._sentinels = [Redis(host, port, **options) for host, port in sentinels]
+        self._sentinels: list[Any] = [Redis(host, port, **options) for host, port in sentinels]
         self._address: Address | None = None
         self._answered = threading.Event()
         self._asking = threading.Lock()

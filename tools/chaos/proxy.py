@@ -27,7 +27,9 @@ class Proxy:
         self._lines: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="proxy")
+        self._listening = threading.Event()
         self._thread.start()
+        self._listening.wait()
 
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -36,6 +38,10 @@ class Proxy:
     def be(self, mood: Mood) -> None:
         """Change for all connections; those that were silent are cut when it passes again, as a restarted host would."""
         asyncio.run_coroutine_threadsafe(self._be(mood), self._loop).result()
+
+    def lead_to(self, port: int) -> None:
+        """Connections that are made from now on lead there; those that there are stay where they are."""
+        self._to = port
 
     async def _be(self, mood: Mood) -> None:
         before, self._mood = self._mood, mood
@@ -46,6 +52,7 @@ class Proxy:
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         server = self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", self.port))
+        self._listening.set()
         self._loop.run_forever()
         server.close()
         for task in (tasks := asyncio.all_tasks(self._loop)):

@@ -13,7 +13,7 @@ from leaderboard_site.conf.redis import redis_of
 from realtime.channel_layer import ChannelLayer
 from scores.stores.redis import ALIASES, breaker, client, guarded, outage
 from tests.settings import MORE_PATIENT
-from tools.stores import Redis
+from tools.stores import Redis, WatchedRedis
 
 Using = Callable[[str], AbstractContextManager[ChannelLayer]]
 
@@ -53,3 +53,19 @@ def servers(board: None, tmp_path: Path) -> Iterator[Callable[..., Redis]]:
             return server
 
         yield make
+
+
+@pytest.fixture(scope="module")
+def sentinels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WatchedRedis]:
+    watched = WatchedRedis(tmp_path_factory.mktemp("sentinels") / "redis")
+    watched.boot()
+    yield watched
+    watched.end()
+
+
+@pytest.fixture
+def watched(sentinels: WatchedRedis, board: None) -> Iterator[WatchedRedis]:
+    """A master with three sentinels, who answer."""
+    yield sentinels
+    for sentinel in sentinels.sentinels:
+        sentinel.thaw()

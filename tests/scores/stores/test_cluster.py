@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from limits import parse
 
 from scores import selectors, services
@@ -19,6 +21,7 @@ from scores.selectors import Source
 from scores.stores import presence
 from scores.stores.redis import guarded, outage
 from tests.polling import until
+from tests.scores.admin.test_admin import logged_in
 from tools.stores import ClusterNode, Redis
 
 from .conftest import using
@@ -58,7 +61,7 @@ def test_one_shard_with_all_slots_has_everything(
         assert source() is Source.REDIS
         assert compare(leaderboard).equal
         assert node.client.zscore("leaderboard", "ann") == 20
-        assert node.client.hget("{leaderboard}:state", "seq") == b"1"
+        assert node.client.hmget("{leaderboard}:state", ["seq"]) == [b"1"]
         assert node.client.exists("{leaderboard}:rebuilt")
         assert not list(node.client.scan_iter("leaderboard:state")) + list(node.client.scan_iter("leaderboard:rebuilt"))
         assert all(hit.admitted for hit in counted)
@@ -67,12 +70,12 @@ def test_one_shard_with_all_slots_has_everything(
     assert [record.getMessage() for record in caplog.records].count("Redis answers again") == 1
 
 
-async def heard(layer: object) -> object:
-    channel = await layer.new_channel()  # type: ignore[attr-defined]
-    await layer.group_add("test", channel)  # type: ignore[attr-defined]
-    await layer.group_send("test", {"type": "test"})  # type: ignore[attr-defined]
+async def heard(layer: Any) -> object:
+    channel = await layer.new_channel()
+    await layer.group_add("test", channel)
+    await layer.group_send("test", {"type": "test"})
     async with asyncio.timeout(30):
-        return await layer.receive(channel)  # type: ignore[attr-defined]
+        return await layer.receive(channel)
 
 
 def test_elsewhere_the_keys_keep_their_names() -> None:
@@ -83,12 +86,13 @@ def test_elsewhere_the_keys_keep_their_names() -> None:
 def test_more_shards_are_named_once_and_reads_stay_on_postgresql(
     servers: Callable[..., ClusterNode], caplog: pytest.LogCaptureFixture
 ) -> None:
+    admin = logged_in(User.objects.create_superuser("root"))
     services.correct(user_id="ann", total=20, actor="test", reason="start")
     first, second = servers(ClusterNode), servers(ClusterNode)
     first.take(0, 8_191)
     second.take(8_192)
-    first.client.execute_command("CLUSTER", "MEET", "127.0.0.1", second.port)
-    until(lambda: b"cluster_size:2" in first.client.execute_command("CLUSTER", "INFO"))
+    first.meet(second)
+    until(lambda: b"cluster_size:2" in info(first))
 
     with using(first.url):
         for _ in range(10):
@@ -96,8 +100,17 @@ def test_more_shards_are_named_once_and_reads_stay_on_postgresql(
         assert source() is Source.DATABASE
         assert "cluster of 2 shards" in str(outage.to_mend)
         assert commands(first, "eval", "evalsha") == 0
+        seen = admin.get("/admin/status/").content.decode()
+        assert "Redis cannot be used: Redis is a cluster of 2 shards" in seen
+        deep = admin.get("/healthz/deep").json()
+        assert "cluster of 2 shards" in deep["redis"]["reason"]
 
     assert ["cluster of 2 shards" in record.getMessage() for record in caplog.records] == [True]
+
+
+def info(node: ClusterNode) -> bytes:
+    client: Any = node.client
+    return bytes(client.execute_command("CLUSTER", "INFO"))
 
 
 def commands(server: Redis, *names: str) -> int:
