@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import NoPermissionError, RedisError
+from redis.exceptions import ExecAbortError, NoPermissionError, RedisError
 
 from scores.board import LEADERBOARD
 
@@ -42,9 +42,10 @@ QUESTIONS: list[tuple[str | int, ...]] = [
     ("UNLINK", SPARE),
     ("TIME",),
     ("PING",),
+    ("EXEC",),
     ("PUBLISH", CHANNEL, ""),
 ]
-COMMANDS = {str(question[0]).lower() for question in QUESTIONS} | {"subscribe", "unsubscribe"}
+COMMANDS = {str(question[0]).lower() for question in QUESTIONS} | {"multi", "subscribe", "unsubscribe"}
 
 
 def missing(redis: Redis, *, cluster: bool) -> list[str]:
@@ -65,19 +66,30 @@ def missing(redis: Redis, *, cluster: bool) -> list[str]:
         pipeline.execute_command(*question)
     replies = pipeline.execute(raise_on_error=False)
     rules = [_rule(question, reply) for question, reply in zip(questions, replies, strict=True)]
+    if "+exec" not in rules:  # or the connection would stay in a transaction that nobody can end
+        rules.append(_transaction(redis))
     return sorted({rule for rule in [*rules, _subscription(redis)] if rule})
 
 
 def _rule(question: tuple[str | int, ...], reply: Any) -> str | None:
-    if not isinstance(reply, NoPermissionError):
-        return None
     text = str(reply).lower()
+    # EXEC that is refused has a code of its own.
+    if not isinstance(reply, NoPermissionError) and not (isinstance(reply, ExecAbortError) and "permission" in text):
+        return None
     if "channel" in text:
         return "&asgi*"
     if "keys" in text or "a key" in text:
         board_key = question[1] == LEADERBOARD.key
         return f"~{LEADERBOARD.name}" if board_key else f"~{str(question[1]).partition(':')[0]}:*"
     return "+cluster|info" if question[0] == "CLUSTER" else f"+{str(question[0]).lower()}"
+
+
+def _transaction(redis: Redis) -> str | None:
+    pipeline: Any = redis.pipeline(transaction=False)
+    pipeline.execute_command("MULTI")
+    pipeline.execute_command("EXEC")
+    begun, _ = pipeline.execute(raise_on_error=False)
+    return _rule(("MULTI",), begun)
 
 
 def _subscription(redis: Redis) -> str | None:

@@ -128,6 +128,8 @@ def test_a_permission_that_is_missing_is_named_once(
     [
         (("resetchannels",), ["&asgi*"]),
         (("-subscribe",), ["+subscribe"]),
+        (("-multi",), ["+multi"]),
+        (("-exec",), ["+exec"]),
         (("-incr", "-hdel"), ["+hdel", "+incr"]),
         (("resetkeys", "~leaderboard:*"), ["~leaderboard"]),
         (("resetkeys", "~leaderboard"), ["~leaderboard:*"]),
