@@ -7,8 +7,10 @@ class RealtimeConfig(AppConfig):
     name = "realtime"
 
     def ready(self) -> None:
-        from scores.signals import leaderboard_changed
+        from scores.signals import leaderboard_changed, scores_committed
 
-        from .receivers import announce
+        from .receivers import announce, wake
 
         leaderboard_changed.connect(announce, dispatch_uid="announce")
+        # After the receiver of `scores` that moves the copy, so that it is known whether that was announced.
+        scores_committed.connect(wake, dispatch_uid="wake")
