@@ -7,10 +7,14 @@ import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any
 
 import pytest
 from channels.layers import get_channel_layer
+from django.conf import settings
+from django.db import connection
+from prometheus_client import REGISTRY
 from redis import Redis
 from websockets.asyncio.client import ClientConnection, connect
 
@@ -19,6 +23,7 @@ from realtime import hub as hub_module
 from realtime.hub import Hub, hub
 from scores import services
 from scores.board import LEADERBOARD
+from scores.projection.leaderboard import leaderboard
 from scores.stores.redis import breaker
 from tools.servers import ROOT, Server
 
@@ -74,6 +79,40 @@ async def test_a_change_of_this_process_reaches_its_sockets_without_redis(runnin
     await asyncio.to_thread(set_total, "ann", 7)
 
     await eventually(lambda: shown(running) == [("ann", 7)])
+
+
+async def test_a_change_of_this_process_is_one_read(running: Hub, redis: Redis) -> None:
+    """It is woken by its own process, and by the echo on the group not once more."""
+    await asyncio.to_thread(rebuild)  # or there would be no copy to move, and nothing on the group
+    before, now = reads(), asyncio.get_running_loop().time
+    with redis.pubsub(ignore_subscribe_messages=True) as listener:  # type: ignore[no-untyped-call]
+        listener.subscribe("asgi__group__leaderboard")
+
+        for total in (1, 2, 3):
+            await asyncio.to_thread(set_total, "ann", total)
+            await eventually(partial(is_shown, running, total))
+            await eventually(lambda: b"leaderboard.changed" in (listener.get_message() or {"data": b""})["data"])
+            await eventually(lambda: now() - running._read_at > 4 * settings.FRAME_INTERVAL_MS / 1000)
+
+        redis.publish("asgi__group__leaderboard", b"after all echoes")
+        await eventually(lambda: reads() - before > 3)
+    assert reads() - before == 4
+
+
+def is_shown(hub: Hub, total: int) -> bool:
+    return shown(hub) == [("ann", total)]
+
+
+def rebuild() -> None:
+    leaderboard.rebuild()
+    connection.close()  # this thread's
+
+
+def reads() -> float:
+    return sum(
+        REGISTRY.get_sample_value("leaderboard_reads_total", {"source": source}) or 0
+        for source in ("redis", "database")
+    )
 
 
 @pytest.mark.parametrize("name", ["listen", "publish", "push"])
