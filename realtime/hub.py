@@ -29,6 +29,7 @@ LOOK_EVERY_S = 1.0  # without a message: those on the group are lost while Redis
 HEARTBEAT_S = 25.0  # then the current frame again, so that proxies and clients know that the socket is alive
 PROVE_EVERY_S = 2.0  # a process that has published nothing meanwhile sees whether it still hears itself
 HEARD_WITHIN_S = 3.0
+FLUSH_TIMEOUT_S = 3.0  # more than one publish to a Redis that is silent, for which a flush waits
 RESTART_AFTER_S = 1.0
 SLICE = 256  # sockets between two turns of the event loop: about 2 ms
 STRETCH = 1.25  # the shortest interval between two rounds of sending, in durations of the round before
@@ -167,7 +168,7 @@ class Hub:
             try:
                 # What the last try has left: the layer keeps a queue for every channel that it ever made, and takes a
                 # subscription that Redis refused for one that it has.
-                await layer.flush()
+                await flushed(layer)
                 if self._receiving is not None:
                     self._receiving.cancel()  # after the flush: before, it would unsubscribe, from a Redis that is away
                 # Before it joins: a refusal is the answer to this, while the layer only logs that of a subscription.
@@ -310,6 +311,23 @@ def _fault_of(error: Exception) -> str:
     if isinstance(error, (RedisError, OSError)) and not isinstance(error, ResponseError):
         return "Redis does not answer"  # without the text, which differs from try to try
     return type(error).__name__
+
+
+async def flushed(layer: Any) -> None:
+    """Flushes the channel layer. Raises `NotHeard` if that does not end in time.
+
+    The layer cancels its receiver once and waits for its end, but a Redis client that is connecting may swallow that. Then
+    it would wait for ever, with the lock that a publish needs.
+    """
+    flushing = asyncio.create_task(layer.flush(), name="hub: flush")
+    try:
+        while not (await asyncio.wait({flushing}, timeout=FLUSH_TIMEOUT_S))[0]:
+            flushing.cancel()  # and with it the receiver, once more
+    finally:
+        flushing.cancel()
+    if flushing.cancelled():
+        raise NotHeard
+    flushing.result()
 
 
 async def group_send(board: Board, seq: int, *, hub: str = "") -> None:

@@ -14,6 +14,8 @@ from tests.polling import until
 from tools.servers import Server
 from tools.stores import Redis
 
+pytestmark = pytest.mark.slow
+
 GROUP = "asgi__group__leaderboard"
 ALL_KEYS = ["+@all", "~*"]
 Checkup = Callable[[], dict[str, Any]]
@@ -53,7 +55,7 @@ def group(board: None, limited: Server, token_for: TokenFor) -> Checkup:
     def ask() -> dict[str, Any]:
         answer = httpx.get(f"{limited.url}/healthz/deep", headers=headers, timeout=30, verify=False)
         assert answer.status_code == (200 if answer.json()["status"] == "ok" else 503)
-        return dict(answer.json()["group"])
+        return dict(answer.json().get("group", {}))  # none if Redis is silent and the deadline ends the check
 
     return ask
 
@@ -78,7 +80,7 @@ def test_a_user_without_channels_is_told_and_needs_no_restart_once_there_are_som
 
     allow(own_redis, *ALL_KEYS, "&asgi*")
 
-    until(lambda: group()["status"] == "ok")
+    until(lambda: group().get("status") == "ok")
     assert is_heard(own_redis)
     log = limited.log.read_text()[before:]
     assert log.count("The group does not deliver (Redis refuses it") <= 1  # it may have been said at the start
@@ -88,7 +90,7 @@ def test_a_user_without_channels_is_told_and_needs_no_restart_once_there_are_som
 
 def test_a_redis_that_was_away_is_joined_anew(limited: Server, group: Checkup, own_redis: Redis) -> None:
     allow(own_redis, *ALL_KEYS, "&asgi*")
-    until(lambda: is_heard(own_redis) and group()["status"] == "ok")
+    until(lambda: is_heard(own_redis) and group().get("status") == "ok")
 
     before = len(limited.log.read_text())
     own_redis.kill()
@@ -96,6 +98,6 @@ def test_a_redis_that_was_away_is_joined_anew(limited: Server, group: Checkup, o
     own_redis.boot()
     allow(own_redis, *ALL_KEYS, "&asgi*")
 
-    until(lambda: is_heard(own_redis) and group()["status"] == "ok")
+    until(lambda: is_heard(own_redis) and group().get("status") == "ok")
     log = limited.log.read_text()[before:]
     assert log.count("The group does not deliver (Redis does not answer)") == log.count("The group delivers again") == 1
