@@ -28,7 +28,8 @@ TOP = 10
 LOOK_EVERY_S = 1.0  # without a message: those on the group are lost while Redis reconnects
 HEARTBEAT_S = 25.0  # then the current frame again, so that proxies and clients know that the socket is alive
 PROVE_EVERY_S = 2.0  # a process that has published nothing meanwhile sees whether it still hears itself
-HEARD_WITHIN_S = 3.0
+TURN_S = 0.1
+HEARD_WITHIN_TURNS = 30  # and not within seconds: a process that was stopped for a while has not failed to hear
 FLUSH_TIMEOUT_S = 3.0  # more than one publish to a Redis that is silent, for which a flush waits
 RESTART_AFTER_S = 1.0
 SLICE = 256  # sockets between two turns of the event loop: about 2 ms
@@ -208,11 +209,15 @@ class Hub:
         while True:
             self._heard.clear()
             await self._send_proof()
-            try:
-                async with asyncio.timeout(HEARD_WITHIN_S):
-                    await self._heard.wait()
-            except TimeoutError as error:
-                raise NotHeard from error
+            for _ in range(HEARD_WITHIN_TURNS):
+                try:
+                    async with asyncio.timeout(TURN_S):
+                        await self._heard.wait()
+                    break
+                except TimeoutError:
+                    pass
+            else:
+                raise NotHeard
             self._group_works()
             while self._heard.is_set():  # what it announces is a proof as well
                 self._heard.clear()
