@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import uuid
+from functools import partial
 from typing import Any
 
 from channels.layers import get_channel_layer
 from django.conf import settings
-from redis.exceptions import RedisError
+from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from scores import selectors
 from scores.board import LEADERBOARD, Board
@@ -17,6 +19,7 @@ from scores.exceptions import Unavailable
 from . import metrics
 from .frame_bytes import Frame, prepared
 from .frames import is_stale, leaderboard_update
+from .page_order import PageOrder
 from .socket_writer import SocketWriter
 
 logger = logging.getLogger(__name__)
@@ -24,9 +27,20 @@ logger = logging.getLogger(__name__)
 TOP = 10
 LOOK_EVERY_S = 1.0  # without a message: those on the group are lost while Redis reconnects
 HEARTBEAT_S = 25.0  # then the current frame again, so that proxies and clients know that the socket is alive
+PROVE_EVERY_S = 2.0  # a process that has published nothing meanwhile sees whether it still hears itself
+TURN_S = 0.1
+HEARD_WITHIN_TURNS = 30  # and not within seconds: a process that was stopped for a while has not failed to hear
+FLUSH_TIMEOUT_S = 3.0  # more than one publish to a Redis that is silent, for which a flush waits
+RESTART_AFTER_S = 1.0
 SLICE = 256  # sockets between two turns of the event loop: about 2 ms
 STRETCH = 1.25  # the shortest interval between two rounds of sending, in durations of the round before
 EARLY = 0.2  # of the interval: by up to this much, a round comes earlier to make up for a late one
+
+PROOF = "leaderboard.proof"  # the type of a message that only its sender is to hear
+
+
+class NotHeard(Exception):  # noqa: N818  a state of the group, not an error of the program
+    """The group does not bring this process what it publishes there."""
 
 
 class Hub:
@@ -36,12 +50,17 @@ class Hub:
         self._board = board
         self._socket_writers: set[SocketWriter] = set()
         self._page: selectors.Page | None = None
+        self._order = PageOrder()
         self._read_at = 0.0  # in the loop's clock
         self._frame: Frame | None = None
         self._changed = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._receiving: asyncio.Task[None] | None = None
+        self._stopping = False
         self._unpublished = 0  # the newest seq that was announced here
+        self._announced: tuple[str, int] | None = None  # the newest epoch and seq that this process has announced
+        self._group_fault: str | None = None
 
     @property
     def running(self) -> bool:
@@ -52,21 +71,50 @@ class Hub:
         """How many sockets this process has open. Safe in any thread."""
         return len(self._socket_writers)
 
+    @property
+    def fault(self) -> str | None:
+        """Which part of a running hub has ended, until it is started again; `None` if none. Safe in any thread."""
+        ended = [name for name, task in self._tasks.copy().items() if task.done()]
+        return f"{', '.join(ended)} ended" if ended and not self._stopping else None
+
+    @property
+    def group_fault(self) -> str | None:
+        """Why the group does not bring this process what is published there; `None` if it does. Safe in any thread."""
+        return self._group_fault
+
     def start(self) -> None:
         """Starts the hub in the running event loop."""
         self._loop = asyncio.get_running_loop()
+        self._stopping = False
+        self._id = uuid.uuid4().hex
         self._changed = asyncio.Event()
+        self._heard = asyncio.Event()
         self._to_publish = asyncio.Event()
         metrics.sockets_cap.set(settings.MAX_SOCKETS or 0)
-        self._tasks = [self._loop.create_task(work()) for work in (self._listen, self._publish, self._push)]
+        for name in ("listen", "publish", "push"):
+            self._begin(name)
+
+    def _begin(self, name: str) -> None:
+        if self._loop is not None and not self._stopping:
+            work = {"listen": self._listen, "publish": self._publish, "push": self._push}[name]
+            self._tasks[name] = self._loop.create_task(work(), name=f"hub: {name}")
+            self._tasks[name].add_done_callback(partial(self._ended, name))
+
+    def _ended(self, name: str, task: asyncio.Task[None]) -> None:
+        """None of them ends by itself, and each of them catches what fails: a stray cancellation ends it all the same."""
+        if self._loop is not None and not self._stopping:
+            error = None if task.cancelled() else task.exception()
+            logger.error("The hub's task %r ended, and starts again in a second", name, exc_info=error)
+            self._loop.call_later(RESTART_AFTER_S, self._begin, name)
 
     async def stop(self) -> None:
-        running = set(self._tasks)
-        while running:  # more than once: a Redis client that is connecting swallows a cancellation
+        self._stopping = True
+        # More than once: a Redis client that is connecting swallows a cancellation.
+        while running := [task for task in (*self._tasks.values(), self._receiving) if task and not task.done()]:
             for task in running:
                 task.cancel()
-            _, running = await asyncio.wait(running, timeout=0.1)
-        self._tasks, self._loop = [], None
+            await asyncio.wait(running, timeout=0.1)
+        self._tasks, self._receiving, self._loop = {}, None, None
 
     # Sockets
 
@@ -82,13 +130,24 @@ class Hub:
 
     # The group
 
-    def announce(self, seq: int) -> None:
-        """Wakes the hubs of all processes, this one included: the board is at event `seq`. Safe in any thread."""
+    def announce(self, origin: str, seq: int) -> None:
+        """Wakes the hubs of all processes: the board is at event `seq` of `origin`. Safe in any thread."""
+        self._announced = origin, seq
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._announce, seq)
 
+    def committed(self, origin: str, seq: int) -> None:
+        """Wakes the hub of this process, which has committed event `seq`, if that was not announced. Safe in any thread.
+
+        A commit is not announced while Redis is away; then the reads of this process see it in the database, and other
+        processes look once a second. With the copy moved, this would only cause a second read.
+        """
+        if self._loop is not None and self._announced != (origin, seq):
+            self._loop.call_soon_threadsafe(self._changed.set)
+
     def _announce(self, seq: int) -> None:
-        self._unpublished = seq
+        self._changed.set()
+        self._unpublished = seq  # the newest one stands for all before
         self._to_publish.set()
 
     async def _publish(self) -> None:
@@ -96,30 +155,95 @@ class Hub:
             await self._to_publish.wait()
             self._to_publish.clear()
             try:
-                await group_send(self._board, self._unpublished)
-            except (RedisError, OSError) as error:
-                logger.warning("Could not publish to the group; every hub reads the board within a second: %s", error)
+                await group_send(self._board, self._unpublished, hub=self._id)
+            except Exception as error:
+                self._group_fails(error)
             # The first message after a pause goes out at once. A hub sends at most once per interval, so it need not be
             # woken much more often.
             await asyncio.sleep(settings.FRAME_INTERVAL_MS / 2000)
 
     async def _listen(self) -> None:
+        """Is in the group, and joins it anew when it does not deliver."""
         layer: Any = get_channel_layer()
-        channel: str | None = None
         while True:
             try:
-                # One channel for all tries: the layer keeps a queue for every channel it ever made. Once the group is
-                # joined, the layer reconnects by itself.
-                channel = channel or await layer.new_channel()
+                # What the last try has left: the layer keeps a queue for every channel that it ever made, and takes a
+                # subscription that Redis refused for one that it has.
+                await flushed(layer)
+                if self._receiving is not None:
+                    self._receiving.cancel()  # after the flush: before, it would unsubscribe, from a Redis that is away
+                # Before it joins: a refusal is the answer to this, while the layer only logs that of a subscription.
+                await self._send_proof()
+                channel = await layer.new_channel()
                 await layer.group_add(self._board.group, channel)
-                while True:
-                    await layer.receive(channel)
-                    self._changed.set()
-            except (RedisError, OSError) as error:
-                logger.warning("Could not join the group; next try in a second: %s", error)
-            except Exception:  # for example, a foreign message on the group
-                logger.exception("The hub failed to listen to the group and continues")
+                self._receiving = asyncio.create_task(self._receive(layer, channel), name="hub: receive")
+                await self._prove(self._receiving)
+            except Exception as error:
+                self._group_fails(error)
             await asyncio.sleep(LOOK_EVERY_S)
+
+    async def _receive(self, layer: Any, channel: str) -> None:
+        is_told = False
+        while True:
+            try:
+                message = await layer.receive(channel)
+            except (RedisError, OSError):
+                raise
+            except Exception:  # bytes that the layer cannot read
+                if not is_told:
+                    logger.warning("Another program writes to the group; its messages wake the hub", exc_info=True)
+                is_told, message = True, None
+                await asyncio.sleep(0)
+            self._hear(message)
+
+    def _hear(self, message: object) -> None:
+        """Wakes the hub, whatever the message is, but for its own: what it announced it knows already."""
+        sender, kind = (message.get("hub"), message.get("type")) if isinstance(message, dict) else (None, None)
+        if sender == self._id:
+            self._heard.set()
+        elif kind != PROOF:
+            self._changed.set()
+
+    async def _prove(self, receiving: asyncio.Task[None]) -> None:
+        """Returns never. Raises `NotHeard` when this process does not hear itself, or what Redis raises."""
+        while True:
+            self._heard.clear()
+            await self._send_proof()
+            for _ in range(HEARD_WITHIN_TURNS):
+                try:
+                    async with asyncio.timeout(TURN_S):
+                        await self._heard.wait()
+                    break
+                except TimeoutError:
+                    pass
+            else:
+                raise NotHeard
+            self._group_works()
+            while self._heard.is_set():  # what it announces is a proof as well
+                self._heard.clear()
+                await asyncio.sleep(PROVE_EVERY_S)
+            if receiving.done():
+                raise NotHeard from receiving.exception()
+
+    async def _send_proof(self) -> None:
+        layer: Any = get_channel_layer()
+        await layer.group_send(self._board.group, {"type": PROOF, "hub": self._id})
+
+    def _group_fails(self, error: Exception) -> None:
+        fault = _fault_of(error)
+        if fault != self._group_fault:  # once, and not at every try
+            unexpected = None if isinstance(error, (RedisError, OSError, NotHeard)) else error
+            logger.warning(
+                "The group does not deliver (%s): changes of other processes take up to a second to reach the sockets here",
+                fault,
+                exc_info=unexpected,
+            )
+        self._group_fault = fault
+
+    def _group_works(self) -> None:
+        if self._group_fault is not None:
+            logger.info("The group delivers again")
+        self._group_fault = None
 
     # Frames
 
@@ -161,7 +285,7 @@ class Hub:
                 return False
             page = before._replace(age_s=before.age_s + now - self._read_at)
         self._read_at = now
-        if before is not None and page.epoch == before.epoch and page.seq < before.seq:
+        if not self._order.admits(page, now):
             return False  # this source is behind the previous one: frames never go back
         self._page = page
         self._frame = prepared(leaderboard_update(page))
@@ -183,10 +307,38 @@ def visible_part(page: selectors.Page) -> tuple[Any, ...]:
     return page.epoch, page.entries, is_stale(page)
 
 
-async def group_send(board: Board, seq: int) -> None:
-    """Publishes to the group of `board` that it is at event `seq`. Raises what Redis raises."""
+def _fault_of(error: Exception) -> str:
+    channels = "the user of Redis may lack &asgi* in its ACL"
+    if isinstance(error, NoPermissionError):
+        return f"Redis refuses it: {channels}"
+    if isinstance(error, NotHeard):
+        return f"this process does not hear what it publishes: {channels}, or the right to subscribe"
+    if isinstance(error, (RedisError, OSError)) and not isinstance(error, ResponseError):
+        return "Redis does not answer"  # without the text, which differs from try to try
+    return type(error).__name__
+
+
+async def flushed(layer: Any) -> None:
+    """Flushes the channel layer. Raises `NotHeard` if that does not end in time.
+
+    The layer cancels its receiver once and waits for its end, but a Redis client that is connecting may swallow that. Then
+    it would wait for ever, with the lock that a publish needs.
+    """
+    flushing = asyncio.create_task(layer.flush(), name="hub: flush")
+    try:
+        while not (await asyncio.wait({flushing}, timeout=FLUSH_TIMEOUT_S))[0]:
+            flushing.cancel()  # and with it the receiver, once more
+    finally:
+        flushing.cancel()
+    if flushing.cancelled():
+        raise NotHeard
+    flushing.result()
+
+
+async def group_send(board: Board, seq: int, *, hub: str = "") -> None:
+    """Publishes to the group of `board` that it is at event `seq`; `hub` has announced it. Raises what Redis raises."""
     layer: Any = get_channel_layer()
-    await layer.group_send(board.group, {"type": "leaderboard.changed", "seq": seq})
+    await layer.group_send(board.group, {"type": "leaderboard.changed", "seq": seq, "hub": hub})
 
 
 hub = Hub(LEADERBOARD)

@@ -18,6 +18,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from realtime.hub import hub
 from realtime.socket_limits import socket_limits
 from scores.access.authentication import Principal, TokenAuthentication
 from scores.exceptions import CopyUnusable, RedisAway
@@ -65,6 +66,7 @@ class CheckupView(APIView):
             "redis": examined(redis),
             "group": examined(group),
             "copy": examined(copy),
+            "hub": examined(hub_tasks),
         }
         process = {
             "id": os.getpid(),
@@ -112,9 +114,15 @@ def redis() -> dict[str, Any]:
 
 
 def group() -> dict[str, Any]:
+    if hub.group_fault is not None:
+        return {"status": "ill", "fault": hub.group_fault}
     layer: Any = get_channel_layer()
     async_to_sync(layer.group_send)("checkup", {"type": "checkup"})  # a group without members
     return {}
+
+
+def hub_tasks() -> dict[str, Any]:
+    return {"status": "ill", "fault": hub.fault} if hub.fault else {}
 
 
 def copy() -> dict[str, Any]:

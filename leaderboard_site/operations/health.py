@@ -8,6 +8,7 @@ from django.conf import settings
 
 from leaderboard_site.asgi_types import Receive, Scope, Send
 from leaderboard_site.version import VERSION
+from realtime.hub import hub
 from scores.log.writer import writer
 from scores.projection.tail import tail
 from scores.stores.redis import breaker
@@ -53,4 +54,6 @@ async def readiness() -> tuple[int, str]:
         return 503, "migrations missing"
     if current is None or tail.age_s > DATABASE_MAY_BE_AWAY_S:
         return 503, "database away"
+    if hub.fault is not None:
+        return 503, "hub ended"
     return 200, "degraded" if breaker.is_open or writer.outage.recent else "ok"

@@ -111,11 +111,17 @@ def verify_token(token: str) -> Principal:
     """The principal of an access token. Raises `TokenExpired` or `TokenInvalid`, or `KeyAwaited` (see `jwks`)."""
     principal = _cache.get(token)
     if principal is None:
+        generation = jwks_client.generation if jwks_client is not None else 0
         principal = _verify(token)
         if len(token) <= MAX_CACHED_LENGTH:
             if len(_cache) >= MAX_CACHED_TOKENS:
                 del _cache[next(iter(_cache))]
             _cache[token] = principal
+            # Its key may have been withdrawn, and the cache cleared, between the look-up of the key and here.
+            if jwks_client is not None and jwks_client.generation != generation:
+                _cache.pop(token, None)
+    elif principal.is_foreign and jwks_client is not None:
+        jwks_client.renew()
     if principal.expires_at <= time.time():
         _cache.pop(token, None)
         raise TokenExpired

@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable
-from http.client import HTTPException
+from functools import partial
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from io import BufferedReader, RawIOBase
 from typing import Any
-from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
+from urllib.parse import urlsplit
 
 from jwt import PyJWK, PyJWTError
 
@@ -21,22 +26,11 @@ logger = logging.getLogger(__name__)
 # Only asymmetric ones, of which the service has the public half: with an HMAC, every verifier could also sign.
 ALGORITHMS = frozenset(("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"))
 MIN_RSA_BITS = 2048  # RFC 7518, section 3.3
-FETCH_TIMEOUT_S = 2.0  # for a whole fetch
+FETCH_TIMEOUT_S = 2.0  # for a whole fetch, from the first connection to the last byte
 MAX_BYTES = 256 * 1024
 MIN_INTERVAL_S = 10.0  # between two fetches
 MAX_AGE_S = 300.0  # older keys are fetched again, so a key that the provider has withdrawn is dropped
 WAIT_TIMEOUT_S = 2.5  # of a request that waits for a fetch
-
-
-class _NoRedirect(HTTPRedirectHandler):
-    """Refuses redirects: only the configured URL is trusted."""
-
-    def redirect_request(self, *args: Any) -> None:
-        return None
-
-
-# Ignores a proxy in the environment as well, which may be set for other software.
-_opener = build_opener(_NoRedirect, ProxyHandler({}))
 
 
 class JwksClient:
@@ -51,6 +45,7 @@ class JwksClient:
         self._keys: dict[str, PyJWK] = {}
         self._fetched_at: float | None = None  # the last successful fetch, monotonic seconds
         self._next_at = 0.0  # the earliest start of the next fetch, monotonic seconds
+        self.generation = 0  # grows before `changed` is called
         self._done = threading.Event()
         self._done.set()
         self._waiting: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
@@ -66,9 +61,16 @@ class JwksClient:
             if self._start_fetch() or not self._done.is_set() or self._fetched_at is None:
                 raise KeyAwaited
             return self._keys.get(kid)  # again: a fetch may have ended since the first look-up
-        if self._fetched_at is not None and time.monotonic() - self._fetched_at > MAX_AGE_S:
-            self._start_fetch()  # and use the old key until then
+        self.renew()
         return key
+
+    def renew(self) -> None:
+        """Starts a fetch if the keys are older than `MAX_AGE_S`; until it has ended they stay in use.
+
+        Whoever accepts a token without a look at its key calls this, or a withdrawn key would be believed for as long.
+        """
+        if self._fetched_at is not None and time.monotonic() - self._fetched_at > MAX_AGE_S:
+            self._start_fetch()
 
     async def fetched(self) -> None:
         """Return when the current fetch has ended, or after `WAIT_TIMEOUT_S`."""
@@ -102,6 +104,7 @@ class JwksClient:
             before, self._keys = self._keys, keys
             self._fetched_at = time.monotonic()
             if any(kid not in keys or keys[kid].key != key.key for kid, key in before.items()):
+                self.generation += 1
                 self._changed()
         finally:
             with self._lock:
@@ -140,18 +143,87 @@ def _min_bits(key: PyJWK) -> int:
 
 
 def _fetch(url: str) -> Any:
-    """The JSON at `url`, within `FETCH_TIMEOUT_S` and `MAX_BYTES`."""
-    deadline = time.monotonic() + FETCH_TIMEOUT_S
-    request = Request(url, headers={"Accept": "application/jwk-set+json, application/json"})  # noqa: S310  see settings
-    body = b""
-    with _opener.open(request, timeout=FETCH_TIMEOUT_S) as response:
-        while part := response.read1(65_536):
-            body += part
-            if len(body) > MAX_BYTES:
-                raise ValueError(f"more than {MAX_BYTES} bytes")
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"took longer than {FETCH_TIMEOUT_S:g} s")
+    """The JSON at `url`, within `FETCH_TIMEOUT_S` and `MAX_BYTES`.
+
+    By `http.client`, which follows no redirect, since only the configured URL is trusted, and uses no proxy that the
+    environment may name for other software.
+    """
+    deadline = _Deadline(FETCH_TIMEOUT_S)
+    parts = urlsplit(url)
+    connection_class = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+    connection = connection_class(parts.hostname or "", parts.port)
+    connection.response_class = partial(_TimedResponse, deadline)  # type: ignore[assignment]  # made from it, not a class
+    headers = {"Accept": "application/jwk-set+json, application/json", "User-Agent": "leaderboard"}
+    try:
+        connection.sock = _connected(parts.scheme, connection.host, connection.port, deadline)
+        connection.request("GET", f"{parts.path or '/'}{parts.query and '?'}{parts.query}", headers=headers)
+        response = connection.getresponse()
+        with response:
+            if response.status != HTTPStatus.OK:
+                raise ValueError(f"it answers {response.status}")
+            body = response.read(MAX_BYTES + 1)
+    finally:
+        connection.close()
+    if len(body) > MAX_BYTES:
+        raise ValueError(f"more than {MAX_BYTES} bytes")
     return json.loads(body)
+
+
+class _Deadline:
+    def __init__(self, after_s: float) -> None:
+        self._at = time.monotonic() + after_s
+
+    def left_s(self) -> float:
+        """The timeout of the next step. Raises `TimeoutError` when there is none left."""
+        left_s = self._at - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError(f"took longer than {FETCH_TIMEOUT_S:g} s")
+        return left_s
+
+
+def _connected(scheme: str, host: str, port: int, deadline: _Deadline) -> socket.socket:
+    """A socket to the first address of `host` that answers; the library would allow its timeout to each of them."""
+    error: OSError = OSError(f"{host} has no address")
+    addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    for number, (family, kind, protocol, _, address) in enumerate(addresses):
+        connection = socket.socket(family, kind, protocol)
+        try:
+            connection.settimeout(deadline.left_s() / (len(addresses) - number))
+            connection.connect(address)
+            connection.settimeout(deadline.left_s())
+            if scheme == "https":
+                return ssl.create_default_context().wrap_socket(connection, server_hostname=host)
+            return connection
+        except OSError as failure:
+            connection.close()
+            error = failure
+    raise error
+
+
+class _TimedResponse(HTTPResponse):
+    """Each read, of the headers too, has what is left until the deadline, so a provider that drips holds up nobody."""
+
+    def __init__(self, deadline: _Deadline, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp = BufferedReader(_TimedReader(deadline, sock))
+
+
+class _TimedReader(RawIOBase):
+    def __init__(self, deadline: _Deadline, sock: socket.socket) -> None:
+        self._deadline = deadline
+        self._sock = sock
+        self._raw = sock.makefile("rb", buffering=0)  # keeps the socket open until it is closed itself
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        self._sock.settimeout(self._deadline.left_s())
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

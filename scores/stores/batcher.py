@@ -54,7 +54,8 @@ class Batcher(Generic[Item, Answer]):
     batch. So batches grow exactly when that pays (the idea is PostgreSQL's own group commit).
 
     `work` returns one answer per item, in order. An exception among the answers is raised for that item's caller only;
-    an exception that `work` raises is raised for all callers.
+    an exception that `work` raises is raised for all callers. Work that ends in any other way, with `SystemExit` or with
+    too few answers, is `OutcomeUnknown` for all of them, and the thread goes on.
 
     `share` is for work that only reads: callers with equal items wait for one answer, from work that starts after all
     of them have asked. It is called for each caller that joins another.
@@ -116,50 +117,74 @@ class Batcher(Generic[Item, Answer]):
         """Process the waiting items, then end the thread; waits for that at most `timeout_s`."""
         thread = self._thread
         if thread is not None:
-            self._waiting.put(None)
-            thread.join(timeout_s)
+            if thread.is_alive():
+                self._waiting.put(None)
+                thread.join(timeout_s)
             self._thread = None
 
     def _put(self, ticket: _Ticket) -> None:
         if self._waiting.qsize() >= self._max_queued:
             raise Overloaded
         self._waiting.put(ticket)
-        if self._thread is None:
+        if not self._is_running():
             self._start()
+
+    def _is_running(self) -> bool:
+        # A thread is also over in a process that was forked after its start.
+        return self._thread is not None and self._thread.is_alive()
 
     def _start(self) -> None:
         with self._starting:
-            if self._thread is None:
+            if not self._is_running():
                 self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
                 self._thread.start()
 
     def _run(self) -> None:
-        while (ticket := self._waiting.get()) is not None:
-            tickets = [ticket]
+        is_open = True
+        while is_open:
             try:
-                while len(tickets) < self._max_batch:
-                    if (ticket := self._waiting.get_nowait()) is None:
-                        self._waiting.put(None)  # ends the thread after this batch
-                        break
-                    tickets.append(ticket)
-            except Empty:
-                pass
-            tickets = [t for t in tickets if t.start()]
-            if tickets:
-                self._settle(tickets, self._answers([t.item for t in tickets]))
+                is_open = self._run_batch()
+            except BaseException:  # nobody else would start the thread again before the next item comes
+                logger.exception("%s: a batch was lost, its callers time out", self._name)
         connections.close_all()  # Django keeps one per thread
+
+    def _run_batch(self) -> bool:
+        """Waits for items and answers them. Returns whether more are to come."""
+        if (ticket := self._waiting.get()) is None:
+            return False
+        tickets = [ticket]
+        try:
+            while len(tickets) < self._max_batch:
+                if (ticket := self._waiting.get_nowait()) is None:
+                    self._waiting.put(None)  # ends the thread after this batch
+                    break
+                tickets.append(ticket)
+        except Empty:
+            pass
+        tickets = [t for t in tickets if t.start()]
+        if tickets:
+            self._settle(tickets, self._answers([t.item for t in tickets]))
+        return True
 
     def _answers(self, items: list[Item]) -> Sequence[Answer | Exception]:
         try:
-            return self._work(items)
-        except Exception as error:
-            logger.debug("%s: a batch of %d failed", self._name, len(items), exc_info=True)
-            return [error] * len(items)
+            answers = self._work(items)
+        except BaseException as error:
+            # A future takes no StopIteration, and with any other that is no `Exception` the thread would end.
+            if isinstance(error, Exception) and not isinstance(error, StopIteration):
+                logger.debug("%s: a batch of %d failed", self._name, len(items), exc_info=True)
+                return [error] * len(items)
+            logger.exception("%s: the work on a batch of %d broke off", self._name, len(items))
+        else:
+            if len(answers) == len(items):
+                return answers
+            logger.error("%s: %d answers to a batch of %d", self._name, len(answers), len(items))
+        return [OutcomeUnknown()] * len(items)
 
     def _settle(self, tickets: list[_Ticket], answers: Sequence[Answer | Exception]) -> None:
         # One wake-up per loop, not per answer: each wake-up writes to the loop's self-pipe.
         by_loop: dict[asyncio.AbstractEventLoop | None, list[tuple[_Ticket, Answer | Exception]]] = defaultdict(list)
-        for ticket, answer in zip(tickets, answers, strict=True):
+        for ticket, answer in zip(tickets, answers, strict=True):  # `_answers` has counted them
             by_loop[ticket.loop].append((ticket, answer))
         for loop, pairs in by_loop.items():
             if loop is None:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from django.contrib.auth.models import User
 from jwt.algorithms import get_default_algorithms
 
-from scores.access import jwks
+from scores.access import authentication, jwks
 from scores.access.jwks import JwksClient, signature_keys
 from scores.exceptions import KeyAwaited
 from scores.models import ScoreEvent
@@ -54,17 +55,29 @@ class Site:
         self.asked = 0
         self.open = threading.Event()  # nobody is answered before
         self.open.set()
+        self.drips = b""  # sent instead of an answer, for ever, a byte at a time
         site = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 site.asked += 1
                 site.open.wait(30)
+                if site.drips:
+                    return self.drip()
                 self.send_response(site.status)
                 for name, value in site.headers.items():
                     self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(site.body)
+
+            def drip(self) -> None:
+                start, _, rest = site.drips.partition(b"|")
+                with suppress(OSError):
+                    self.wfile.write(start)
+                    while site.drips:
+                        for number in range(len(rest)):
+                            self.wfile.write(rest[number : number + 1])
+                            time.sleep(0.005)
 
             def log_message(self, format: str, *args: Any) -> None:
                 pass
@@ -76,6 +89,7 @@ class Site:
 
     def close(self) -> None:
         self.open.set()
+        self.drips = b""
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
@@ -332,6 +346,53 @@ async def test_keys_outlive_a_provider_that_is_away(site: Site, monkeypatch: pyt
 
     assert await known(keys, "rsa")
     await keys.fetched()
+
+
+@pytest.mark.parametrize(
+    "drips",
+    [
+        pytest.param(b"|HTTP/1.1 100 Continue\r\n\r\n", id="it is about to answer"),
+        pytest.param(b"HTTP/1.1 200 OK\r\n|X-Drip: 1\r\n", id="headers"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nX-Drip: |1", id="one header"),
+        pytest.param(b"HTTP/1.1 200 OK\r\n\r\n|[]", id="the body"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n|1\r\n[\r\n", id="the body in chunks"),
+    ],
+)
+async def test_a_provider_that_drips_is_left_in_time_and_asked_again(
+    drips: bytes, site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(jwks, "FETCH_TIMEOUT_S", 0.2)
+    keys = JwksClient(site.url, changed=lambda: None)
+    site.drips = drips
+    with pytest.raises(KeyAwaited):
+        await known(keys, "rsa")
+    await asyncio.to_thread(until, keys._done.is_set)
+    assert "could not be fetched" in caplog.text
+
+    site.drips = b""
+    keys._next_at = 0.0  # as ten seconds later
+
+    assert await known(keys, "rsa")
+
+
+async def test_a_token_that_is_remembered_ends_with_its_key(
+    site: Site, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    settings.JWT_ISSUER, settings.JWT_AUDIENCE = ISSUER, AUDIENCE
+    keys = JwksClient(site.url, changed=authentication._cache.clear)
+    monkeypatch.setattr(authentication, "jwks_client", keys)
+    assert await known(keys, "rsa")
+    text = token()
+    assert authentication.verify_token(text).user_id == "ann"
+
+    site.body = json.dumps({"keys": [jwk("new", *KEYS["ec"])]}).encode()
+    keys._fetched_at, keys._next_at = time.monotonic() - jwks.MAX_AGE_S - 1, 0.0  # as five minutes later
+
+    assert authentication.verify_token(text).user_id == "ann"  # a request does not wait for the provider
+    await keys.fetched()
+    with pytest.raises(authentication.TokenInvalid):
+        authentication.verify_token(text)
+    assert site.asked == 2
 
 
 @pytest.mark.parametrize(

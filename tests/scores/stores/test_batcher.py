@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -144,6 +146,55 @@ async def test_work_that_fails_fails_its_piece_and_not_the_next(desk: Desk, make
 
     assert [type(error) for error in failed] == [OSError, OSError]
     assert two == 4
+
+
+@pytest.mark.parametrize(
+    "breaks",
+    [
+        pytest.param(lambda: sys.exit("no more"), id="it ends the thread"),
+        pytest.param(lambda: next(iter(())), id="it runs out of something"),
+        pytest.param(lambda: [1], id="it answers too few"),
+        pytest.param(lambda: [1, 2, 3], id="it answers too many"),
+    ],
+)
+async def test_work_that_breaks_off_leaves_nobody_waiting_and_the_thread_alive(
+    breaks: Callable[[], list[int]], desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    def work(items: Sequence[int]) -> Sequence[int | Exception]:
+        return breaks() if BROKEN in items else desk.work(items)
+
+    batcher: Batcher[int, int] = Batcher("broken", work, max_batch=2, max_queued=10, timeout_s=10)
+    first = await busy(batcher, desk)
+    from_thread = asyncio.create_task(asyncio.to_thread(batcher.submit_and_wait, BROKEN))
+    await asyncio.to_thread(until, lambda: batcher._waiting.qsize() == 1)
+    rest = asyncio.gather(*map(batcher.submit, (1, 2)), return_exceptions=True)
+    await asyncio.sleep(0)
+    desk.open.set()
+
+    with pytest.raises(OutcomeUnknown):
+        await from_thread
+    lost, answered = await rest
+    await first
+
+    assert (type(lost), answered) == (OutcomeUnknown, 4)
+    assert "broken: " in caplog.text
+    assert batcher.submit_and_wait(21) == 42
+    batcher.close()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # of Python 3.12: here it may
+def test_a_process_that_was_forked_has_a_thread_of_its_own(make_batcher: MakeBatcher) -> None:
+    batcher = make_batcher(timeout_s=10)
+    assert batcher.submit_and_wait(21) == 42
+
+    child = os.fork()
+    if child == 0:
+        try:
+            os._exit(batcher.submit_and_wait(21) - 42)
+        finally:
+            os._exit(1)
+
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 async def test_a_full_queue_refuses_and_forgets(desk: Desk, make_batcher: MakeBatcher) -> None:
