@@ -95,9 +95,9 @@ def config() -> uvicorn.Config:
         workers=settings.WORKERS,
         backlog=4096,
         loop="uvloop",
-        http="leaderboard_site.server.protocol:HttpProtocol",
+        http="leaderboard_site.server.http_protocol:HttpProtocol",
         # Deflate would cost 34 KiB per socket, and more per frame than sending it; no client has long frames to send.
-        ws="leaderboard_site.server.protocol:SocketProtocol",
+        ws="leaderboard_site.server.socket_protocol:SocketProtocol",
         ws_per_message_deflate=False,
         ws_max_size=1024,
         ws_ping_interval=12,
