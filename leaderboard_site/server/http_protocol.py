@@ -56,7 +56,8 @@ class JoinedWrites(Connection):
 
     def flush(self) -> None:
         held, self._held = self._held, b""
-        if held:
+        # After a reset, uvicorn goes on with the requests that waited, and uvloop has an exception for each write.
+        if held and not self.transport.is_closing():
             self.transport.write(held)
 
 

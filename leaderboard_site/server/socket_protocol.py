@@ -127,7 +127,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self.handle_parser_exception()
 
     def handle_parser_exception(self) -> None:
-        """Sends the close frame that is due, ignores all further input, and cuts the connection after `LINGER_S`."""
+        """Sends the close frame that is due, ignores all further input, and closes the connection after `LINGER_S`."""
         self._ignores_input = True
         if self.conn.close_sent is not None:
             code, reason = self.conn.close_sent.code, self.conn.close_sent.reason
@@ -137,7 +137,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self._report_clear()
         self.transport.pause_reading()
         # uvicorn leaves the connection open for as long as this timer is set.
-        self.close_timer = self.loop.call_later(LINGER_S, self.transport.abort)
+        self.close_timer = self.loop.call_later(LINGER_S, self.transport.close)
 
     # What goes out
 
