@@ -104,7 +104,7 @@ LISTED: dict[Use, str] = (
     | uses(FRAMES, SOCKET_PROTOCOL, "websockets.protocol", "State")
     | uses(FRAMES, SOCKET_PROTOCOL, "websockets.server.ServerProtocol", "parser reader state")
     | uses(STRANGERS, SOCKET_PROTOCOL, "websockets.server.ServerProtocol", "close_sent data_to_send send_close")
-    | uses(REFUSALS, SOCKET_PROTOCOL, "websockets.server.ServerProtocol", "reject")
+    | uses(REFUSALS, SOCKET_PROTOCOL, "websockets.server.ServerProtocol", "reject handshake_exc")
     # What is beside them
     | uses(adr(18), "leaderboard_site/server/uvicorn_server.py", "uvicorn.supervisors", "Multiprocess")
     | uses(

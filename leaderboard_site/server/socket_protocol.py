@@ -192,6 +192,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         # Reference cycles would wait for a full collection, which is rare here (`lifespan`): 20 KiB for each socket
         # that was ever open. A test counts what is left.
         self.conn.parser = self.conn.reader = None  # type: ignore[assignment]
+        self.conn.handshake_exc = None  # its traceback has the connection
         self.scope = {}  # type: ignore[typeddict-item]  # it holds `watch`
 
     def keepalive_timeout(self) -> None:

@@ -90,7 +90,7 @@ def test_a_port_that_is_taken_ends_it(server: Server) -> None:
 
 ADDRESSES = {
     "::": {"127.0.0.1": True, "::1": True},
-    "0.0.0.0": {"127.0.0.1": True, "::1": False},  # noqa: S104  as in a container
+    "0.0.0.0": {"127.0.0.1": True, "::1": False},
     "::1": {"127.0.0.1": False, "::1": True},
 }
 
@@ -140,7 +140,11 @@ def test_a_proxy_is_trusted_by_its_address_whichever_family_it_came_by(
         headers = {"X-Forwarded-For": forwarded_for}
         return int(httpx.get(f"{both.url}/api/v1/leaderboard", headers=headers).headers["RateLimit"].split("r=")[1][0])
 
-    remaining = [left(f"198.51.100.{workers}"), left(f"198.51.100.{workers}, ::ffff:127.0.0.2"), left(f"203.0.113.{workers}")]
+    remaining = [
+        left(f"198.51.100.{workers}"),
+        left(f"198.51.100.{workers}, ::ffff:127.0.0.2"),
+        left(f"203.0.113.{workers}"),
+    ]
     there = [answers(address, both.port) for address in ("127.0.0.1", "::1")]
     both.stop()
 
