@@ -16,7 +16,7 @@ from . import metrics
 
 HEAD_S = 5.0  # for the head of a request, or from there to an open socket: a client can send half a head at no cost
 READS_NOTHING_S = 30.0
-LEAST_READ = 16 * 1024  # bytes in that time: whoever takes fewer counts as one who reads nothing
+LEAST_READ = 512  # bytes a second: whoever takes fewer counts as one who reads nothing
 LINGER_S = 1.0  # for the client to read a last word; unread input would otherwise turn the close into a reset
 
 
@@ -86,7 +86,7 @@ class Connection:
 
     def _look(self, within_s: float) -> None:
         self._reading = None
-        if self._unread - self._waiting() < LEAST_READ:
+        if self._unread - self._waiting() < LEAST_READ * within_s:
             metrics.slow_closes.inc()
             self._reset()
         else:  # slow, but it reads
