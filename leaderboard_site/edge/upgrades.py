@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.conf import settings
+from django.http import HttpResponse
 
 from leaderboard_site.asgi_types import Receive, Scope, Send
 from scores.api import problems
@@ -17,4 +18,5 @@ DETAIL = (
 async def upgrade_required(scope: Scope, receive: Receive, send: Send) -> None:
     """Answers 426 to any method."""
     headers = {"Upgrade": "websocket", "Connection": "Upgrade", "Cache-Control": "no-store"}
-    await problems.send_response(problems.problem_response(426, "upgrade_required", DETAIL, headers=headers), send)
+    answer = HttpResponse(f"{DETAIL}\n", status=426, content_type="text/plain; charset=utf-8", headers=headers)
+    await problems.send_response(answer, send)

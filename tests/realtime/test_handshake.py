@@ -88,12 +88,8 @@ def test_a_request_that_a_proxy_took_the_upgrade_out_of_is_told_so(method: str, 
 
     answer = httpx.request(method, f"{server.url}{path}", verify=False)
 
-    assert (answer.status_code, answer.headers["Upgrade"], answer.json()["code"]) == (
-        426,
-        "websocket",
-        "upgrade_required",
-    )
-    assert "proxy" in answer.json()["detail"]
+    assert (answer.status_code, answer.headers["Upgrade"]) == (426, "websocket")
+    assert "proxy" in answer.text
     assert "warning" not in server.log.read_text()[len(before) :].lower()
 
 
