@@ -21,6 +21,7 @@ from leaderboard_site.edge.handlers import MAX_FORM_BYTES, BodyLimit, LeanHandle
 from leaderboard_site.edge.handshakes import HandshakeLimit  # noqa: E402
 from leaderboard_site.edge.page_limits import PASSWORD_FORMS, PageLimit  # noqa: E402
 from leaderboard_site.edge.prefix import Prefix  # noqa: E402
+from leaderboard_site.edge.upgrades import PATHS, upgrade_required  # noqa: E402
 from leaderboard_site.observability.tracing import Tracing  # noqa: E402
 from realtime.origins import OriginCheck  # noqa: E402
 from realtime.routing import websocket_urlpatterns  # noqa: E402
@@ -70,6 +71,8 @@ async def http(scope: Scope, receive: Receive, send: Send) -> None:
         application = health.health
     elif path == exposition.PATH:
         application = exposition.exposition
+    elif path in PATHS:
+        application = upgrade_required
     await application(scope, receive, send)
 
 

@@ -18,7 +18,6 @@ frames_dropped = Counter(
     "leaderboard_frames_dropped",
     "Frames that a newer one replaced while the client was still taking an earlier one.",
 )
-slow_closes = Counter("leaderboard_slow_closes", "Sockets cut because their client had read nothing for 30 s.")
 talkers_closed = Counter("leaderboard_talkers_closed", "Sockets closed with 4429: the client sent too much.")
 frame_delay_seconds = Histogram(
     "leaderboard_frame_delay_seconds",

@@ -42,8 +42,8 @@ NOT_PUBLIC = (
 )
 # Objects that one gets without an import, by the file and the way in which they are named there.
 TYPES = {
-    ("leaderboard_site/server/protocol.py", "self.conn"): "websockets.server.ServerProtocol",
-    ("leaderboard_site/server/protocol.py", "cycle"): "uvicorn.protocols.http.httptools_impl.RequestResponseCycle",
+    ("leaderboard_site/server/socket_protocol.py", "self.conn"): "websockets.server.ServerProtocol",
+    ("leaderboard_site/server/http_protocol.py", "cycle"): "uvicorn.protocols.http.httptools_impl.RequestResponseCycle",
     ("scores/api/async_view.py", "wrapped"): "rest_framework.request.Request",
     ("realtime/channel_layer.py", "layer"): "channels_redis.pubsub.RedisPubSubLoopLayer",
     ("realtime/channel_layer.py", "self"): "channels_redis.pubsub.RedisPubSubChannelLayer",
@@ -72,32 +72,42 @@ UVICORN_HTTP = "uvicorn.protocols.http.httptools_impl"
 UVICORN_SOCKETS = "uvicorn.protocols.websockets.websockets_sansio_impl"
 HTTP = f"{UVICORN_HTTP}.HttpToolsProtocol"
 SOCKET = f"{UVICORN_SOCKETS}.WebSocketsSansIOProtocol"
-PROTOCOL = "leaderboard_site/server/protocol.py"
+HTTP_PROTOCOL = "leaderboard_site/server/http_protocol.py"
+SOCKET_PROTOCOL = "leaderboard_site/server/socket_protocol.py"
 FRAMES = adr(11)
 STRANGERS = adr(20)
+REFUSALS = adr(27)
 ADMIN = "docs/admin.md"
 
 # By use, the page to read when a release changes what is used.
 LISTED: dict[Use, str] = (
     # The server's protocols
-    uses(FRAMES, PROTOCOL, UVICORN_HTTP, "HttpToolsProtocol RequestResponseCycle")
-    | uses(FRAMES, PROTOCOL, HTTP, "connection_made loop transport")
-    | uses(FRAMES, PROTOCOL, HTTP, "handle_websocket_upgrade parser")
-    | uses(STRANGERS, PROTOCOL, HTTP, "connection_lost cycle data_received send_400_response")
-    | uses(STRANGERS, PROTOCOL, f"{UVICORN_HTTP}.RequestResponseCycle", "response_complete")
-    | uses(FRAMES, PROTOCOL, UVICORN_SOCKETS, "WebSocketsSansIOProtocol")
-    | uses(FRAMES, PROTOCOL, SOCKET, "connection_lost handle_close handle_connect")
-    | uses(FRAMES, PROTOCOL, SOCKET, "conn loop resume_writing scope send transport")
-    | uses(STRANGERS, PROTOCOL, SOCKET, "close_sent close_timeout close_timer")
-    | uses(STRANGERS, PROTOCOL, SOCKET, "data_received handle_bytes handle_cont")
-    | uses(STRANGERS, PROTOCOL, SOCKET, "handle_parser_exception handle_ping")
-    | uses(STRANGERS, PROTOCOL, SOCKET, "handle_pong handle_text keepalive_timeout")
-    | uses(STRANGERS, PROTOCOL, SOCKET, "pause_writing queue shutdown")
-    | uses(FRAMES, PROTOCOL, "websockets.frames", "Frame")
-    | uses(FRAMES, PROTOCOL, "websockets.http11", "Request")
-    | uses(FRAMES, PROTOCOL, "websockets.protocol", "State")
-    | uses(FRAMES, PROTOCOL, "websockets.server.ServerProtocol", "parser reader state")
-    | uses(STRANGERS, PROTOCOL, "websockets.server.ServerProtocol", "close_sent data_to_send send_close")
+    uses(FRAMES, HTTP_PROTOCOL, UVICORN_HTTP, "HttpToolsProtocol RequestResponseCycle")
+    | uses(REFUSALS, HTTP_PROTOCOL, UVICORN_HTTP, "STATUS_LINE")
+    | uses(FRAMES, HTTP_PROTOCOL, HTTP, "connection_made loop transport client")
+    | uses(FRAMES, HTTP_PROTOCOL, HTTP, "handle_websocket_upgrade parser flow")
+    | uses(STRANGERS, HTTP_PROTOCOL, HTTP, "connection_lost cycle data_received shutdown")
+    | uses(REFUSALS, HTTP_PROTOCOL, HTTP, "on_headers_complete on_body on_response_complete pipeline scope headers url")
+    | uses(REFUSALS, HTTP_PROTOCOL, HTTP, "_should_upgrade pause_writing resume_writing server_state")
+    | uses(REFUSALS, HTTP_PROTOCOL, HTTP, "timeout_keep_alive_task")
+    | uses(STRANGERS, HTTP_PROTOCOL, f"{UVICORN_HTTP}.RequestResponseCycle", "response_complete")
+    | uses(REFUSALS, HTTP_PROTOCOL, f"{UVICORN_HTTP}.RequestResponseCycle", "more_body disconnected response_started")
+    | uses(FRAMES, SOCKET_PROTOCOL, UVICORN_SOCKETS, "WebSocketsSansIOProtocol")
+    | uses(FRAMES, SOCKET_PROTOCOL, SOCKET, "connection_lost handle_close handle_connect")
+    | uses(FRAMES, SOCKET_PROTOCOL, SOCKET, "conn loop resume_writing scope send transport writable")
+    | uses(STRANGERS, SOCKET_PROTOCOL, SOCKET, "close_sent close_timeout close_timer")
+    | uses(STRANGERS, SOCKET_PROTOCOL, SOCKET, "data_received handle_bytes handle_cont")
+    | uses(STRANGERS, SOCKET_PROTOCOL, SOCKET, "handle_parser_exception handle_ping")
+    | uses(STRANGERS, SOCKET_PROTOCOL, SOCKET, "handle_pong handle_text keepalive_timeout")
+    | uses(STRANGERS, SOCKET_PROTOCOL, SOCKET, "pause_writing queue shutdown")
+    | uses(REFUSALS, SOCKET_PROTOCOL, SOCKET, "client connection_made disconnected handshake_complete")
+    | uses(REFUSALS, SOCKET_PROTOCOL, SOCKET, "handshake_initiated response")
+    | uses(FRAMES, SOCKET_PROTOCOL, "websockets.frames", "Frame")
+    | uses(FRAMES, SOCKET_PROTOCOL, "websockets.http11", "Request")
+    | uses(FRAMES, SOCKET_PROTOCOL, "websockets.protocol", "State")
+    | uses(FRAMES, SOCKET_PROTOCOL, "websockets.server.ServerProtocol", "parser reader state")
+    | uses(STRANGERS, SOCKET_PROTOCOL, "websockets.server.ServerProtocol", "close_sent data_to_send send_close")
+    | uses(REFUSALS, SOCKET_PROTOCOL, "websockets.server.ServerProtocol", "reject handshake_exc")
     # What is beside them
     | uses(adr(18), "leaderboard_site/server/uvicorn_server.py", "uvicorn.supervisors", "Multiprocess")
     | uses(
@@ -292,10 +302,10 @@ def test_what_is_listed_is_used() -> None:
     ],
 )
 def test_what_is_gone_is_named_with_its_page(owner: str, name: str) -> None:
-    (said,) = missing(uses(STRANGERS, PROTOCOL, owner, name))
+    (said,) = missing(uses(STRANGERS, SOCKET_PROTOCOL, owner, name))
 
     assert f"has no {name} in {owner}" in said
-    assert f"{PROTOCOL} uses it: read {STRANGERS}" in said
+    assert f"{SOCKET_PROTOCOL} uses it: read {STRANGERS}" in said
 
 
 @pytest.mark.parametrize(

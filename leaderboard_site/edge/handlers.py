@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 MAX_BYTES = 16 * 1024  # of a body for the API
 MAX_FORM_BYTES = 1024 * 1024  # in the admin, whose longest forms send a line per row
+MAX_REMEMBERED = 256  # characters of a path: a stranger chooses what is remembered, and a path may have 64 KiB
+MAX_HOST = 255  # characters (RFC 1035, section 2.3.4)
 RECEIVE_S = 10.0  # for a whole body: a client that needs longer for 16 KiB only holds a connection
 
 
@@ -66,7 +68,8 @@ class LeanHandler(ASGIHandler):
         scope.pop(REQUEST, None)  # the request holds the scope, and both would wait for the garbage collector
 
     async def _call_view(self, request: HttpRequest) -> HttpResponse:
-        match = _match(request.path_info)
+        path = request.path_info
+        match = _match(path) if len(path) <= MAX_REMEMBERED else get_resolver().resolve(path)
         request.resolver_match = match
         response: HttpResponse = await match.func(request, *match.args, **match.kwargs)
         return response
@@ -78,9 +81,13 @@ def _match(path: str) -> ResolverMatch:
     return get_resolver().resolve(path)
 
 
-@lru_cache(maxsize=64)
 def is_ours(host: str) -> bool:
     """Whether ALLOWED_HOSTS admits this Host."""
+    return len(host) <= MAX_HOST and _is_admitted(host)
+
+
+@lru_cache(maxsize=64)
+def _is_admitted(host: str) -> bool:
     domain, _ = split_domain_port(host)
     return bool(domain) and validate_host(domain, settings.ALLOWED_HOSTS)
 
@@ -93,9 +100,13 @@ class BodyLimit:
         self.max_bytes = max_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        for name, length in scope["headers"]:
-            if name == b"content-length" and length.isdigit() and int(length) > self.max_bytes:
+        for name, value in scope["headers"]:
+            if name == b"content-length" and value.isdigit() and int(value) > self.max_bytes:
                 return await self._refuse_large(send)
+            if name == b"transfer-encoding" and value.lower() != b"chunked":  # the server has undone the chunks alone
+                return await _refuse(
+                    send, 400, "bad_request", "The only Transfer-Encoding that is known here is chunked."
+                )
         try:
             body = await _read_in_time(receive, self.max_bytes)
         except TimeoutError:

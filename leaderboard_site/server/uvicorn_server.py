@@ -14,7 +14,8 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from ipaddress import IPv4Network
 from types import FrameType
 
 import django
@@ -62,12 +63,30 @@ def make_room_for_metrics() -> None:
 
 def refuse_taken_port(host: str, port: int) -> None:
     """Exits with status 1 if the port is taken or not allowed, before anything else is started."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            sys.exit(f"Cannot listen on {host} port {port}: {error.strerror}. Set PORT or HOST to another.")
+    for listener in listeners(host, port):
+        listener.close()
+
+
+def listeners(host: str, port: int) -> list[socket.socket]:
+    """A socket for each address of `host`, bound but not listening yet; exits with status 1 if there is none.
+
+    uvicorn binds in two ways, with one worker and with several, and only one of them takes IPv4 on `::`.
+    """
+    bound: list[socket.socket] = []
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            bound.append(listener := socket.socket(family, kind, protocol))
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(address[0] != "::"))
+            listener.bind(address)
+            listener.set_inheritable(True)  # by the workers
+    except OSError as error:
+        for listener in bound:
+            listener.close()
+        sys.exit(f"Cannot listen on {host} port {port}: {error.strerror}. Set PORT or HOST to another.")
+    return bound
 
 
 def serve(listening: Callable[[], None] = lambda: None) -> None:
@@ -77,12 +96,12 @@ def serve(listening: Callable[[], None] = lambda: None) -> None:
     signal.signal(signal.SIGTERM, _exit)
     options = config()
     try:
+        sockets = listeners(settings.HOST, settings.PORT)
         if options.workers > 1:
-            listener = options.bind_socket()
             listening()
-            Multiprocess(options, sockets=[listener]).run()
+            Multiprocess(options, sockets=sockets).run()
         else:
-            Server(options, listening).run()
+            Server(options, listening).run(sockets=sockets)
     except KeyboardInterrupt:
         pass
 
@@ -95,9 +114,9 @@ def config() -> uvicorn.Config:
         workers=settings.WORKERS,
         backlog=4096,
         loop="uvloop",
-        http="leaderboard_site.server.protocol:HttpProtocol",
+        http="leaderboard_site.server.http_protocol:HttpProtocol",
         # Deflate would cost 34 KiB per socket, and more per frame than sending it; no client has long frames to send.
-        ws="leaderboard_site.server.protocol:SocketProtocol",
+        ws="leaderboard_site.server.socket_protocol:SocketProtocol",
         ws_per_message_deflate=False,
         ws_max_size=1024,
         ws_ping_interval=12,
@@ -107,11 +126,21 @@ def config() -> uvicorn.Config:
         timeout_graceful_shutdown=20,
         # Without trusted proxies, headers in which a client states its own address and scheme are not even read.
         proxy_headers=bool(settings.TRUSTED_PROXIES),
-        forwarded_allow_ips=settings.TRUSTED_PROXIES,
+        forwarded_allow_ips=[*settings.TRUSTED_PROXIES, *mapped(settings.TRUSTED_PROXIES)],
         server_header=False,
         access_log=False,  # the proxy has one, and a log line costs more than some requests
         log_config=None,  # settings.LOGGING
     )
+
+
+def mapped(names: Iterable[str]) -> Iterator[str]:
+    """IPv4 addresses and networks of `names` as IPv6 has them: a proxy that takes both names itself so."""
+    for name in names:
+        try:
+            network = IPv4Network(name)
+        except ValueError:  # IPv6, or no address
+            continue
+        yield f"::ffff:{network.network_address}/{96 + network.prefixlen}"
 
 
 def allow_many_sockets() -> None:

@@ -79,7 +79,9 @@ class AsyncView(APIView):
         except Exception as error:
             problem = self.handle_exception(error)
             self.finalize_response(wrapped, problem, *args, **kwargs)
-            return cast("HttpResponse", problem.render())
+            rendered = cast("HttpResponse", problem.render())
+            cast("dict[str, Any]", vars(problem)["renderer_context"]).clear()  # has the response itself: a cycle, too
+            return rendered
         finally:
             wrapped.parser_context.clear()  # or it makes a cycle for the garbage collector
         for name, value in self.headers.items():

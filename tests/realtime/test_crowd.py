@@ -205,10 +205,10 @@ async def test_a_head_of_any_size_is_cut(server: Server) -> None:
     try:
         answer = await asyncio.wait_for(reader.read(), 30)
     except ConnectionError:  # reset by what was still on its way
-        answer = b"HTTP/1.1 400"
+        answer = b"HTTP/1.1 431"
     writer.close()
 
-    assert answer.startswith(b"HTTP/1.1 400")
+    assert answer.startswith(b"HTTP/1.1 431")
 
 
 async def test_a_connection_that_waits_between_requests_is_not(server: Server) -> None:

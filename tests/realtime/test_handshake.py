@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import httpx
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from realtime.origins import is_allowed
+from realtime.origins import MOST_NAMED, OriginCheck, is_allowed
 from tools.servers import Server
 
 pytestmark = pytest.mark.writes_nothing
@@ -42,6 +43,54 @@ async def test_a_page_of_another_host_may_not(origin: Any, server: Server) -> No
             pass
 
     assert refused.value.response.status_code == 403
+
+
+async def test_the_log_names_an_origin_once(server: Server) -> None:
+    origins = ["https://once.example", "https://twice.example", "https://twice.example"]
+    for origin in origins:
+        with pytest.raises(InvalidStatus):
+            async with connect(server.ws_url, origin=origin):  # type: ignore[arg-type]
+                pass
+
+    lines = [line for line in server.log.read_text().splitlines() if "SOCKET_ORIGINS" in line]
+    assert [sum(origin in line for line in lines) for origin in origins] == [1, 1, 1]
+
+
+async def test_the_log_does_not_name_every_origin(caplog: pytest.LogCaptureFixture) -> None:
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "websocket.disconnect", "code": 1006} if events.pop() else {"type": "websocket.connect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    check = OriginCheck(never)
+    for number in range(2 * MOST_NAMED):
+        events = [True, False]
+        headers = [(b"origin", b"https://%d.example" % number + b"x" * 60_000), (b"host", b"x" * 60_000)]
+        await check({"type": "websocket", "headers": headers}, receive, send)  # type: ignore[typeddict-item]
+
+    assert [message["type"] for message in sent] == ["websocket.close"] * 2 * MOST_NAMED
+    assert len(caplog.messages) == MOST_NAMED
+    assert max(map(len, caplog.messages)) < 1000
+    assert caplog.messages[-1].endswith("no more will be")
+
+
+async def never(*_: Any) -> None:
+    raise AssertionError("no refused origin gets here")
+
+
+@pytest.mark.parametrize("path", ["/ws/leaderboard/", "/ws/leaderboard"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_request_that_a_proxy_took_the_upgrade_out_of_is_told_so(method: str, path: str, server: Server) -> None:
+    before = server.log.read_text()
+
+    answer = httpx.request(method, f"{server.url}{path}", verify=False)
+
+    assert (answer.status_code, answer.headers["Upgrade"]) == (426, "websocket")
+    assert "proxy" in answer.text
+    assert "warning" not in server.log.read_text()[len(before) :].lower()
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import asyncio
 import json
 import multiprocessing
 import resource
+import socket
 import statistics
 import sys
 import tempfile
@@ -41,6 +42,8 @@ HANDSHAKE = (
     "GET /ws/leaderboard/ HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nX-Forwarded-For: {ABUSER}\r\n\r\n"
 ).encode()
+LARGE_FILE = "/static/admin/js/vendor/jquery/jquery.js"  # 285 KB
+GOODBYE = bytes([0x88, 0x82, 0, 0, 0, 0, 0x03, 0xE8])  # 1000
 A_FRAME = bytes([0x81, 0x81, 0, 0, 0, 0, 0x78])  # the text "x", masked with zeros
 
 Told = Counter[str]
@@ -156,6 +159,92 @@ async def bodies(port: int, count: int, length: bytes, part: bytes, *, pause_s: 
     return Counter(await asyncio.gather(*(push() for _ in range(count))))
 
 
+async def unread_answers(port: int, count: int) -> Told:
+    """Ask for files on `count` lines, read nothing of them, and go on with a head that does not end."""
+    file = f"GET {LARGE_FILE} HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Forwarded-For: {ABUSER}\r\n\r\n".encode()
+
+    async def stare() -> str:
+        line = await line_without_room(port)
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(60):
+                await loop.sock_sendall(line, file * 20 + b"GET / HTTP/1.1\r\nX: ")
+                while True:
+                    await loop.sock_sendall(line, b"x" * 2**16)
+        except TimeoutError:
+            return "held"
+        except ConnectionError:
+            return "cut"
+        finally:
+            line.close()
+
+    return Counter(await asyncio.gather(*(stare() for _ in range(count))))
+
+
+async def refused_handshakes(port: int, count: int) -> Told:
+    """Ask for `count` sockets in ways that no server can grant, and hold on for as long as one is let."""
+    begin = HANDSHAKE.removesuffix(b"\r\n")
+    wrong = [b"X: 1\r\n" * 130 + b"\r\n", b"X: " + b"x" * 9_000 + b"\r\n\r\n", b"Content-Length: 5\r\n\r\nhello"]
+    return Counter(await asyncio.gather(*(answer_to(port, begin + wrong[n % len(wrong)]) for n in range(count))))
+
+
+async def close_without_reading(port: int, count: int) -> Told:
+    """Open `count` sockets, say goodbye at once, and look only later at what has come."""
+
+    async def leave() -> str:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(HANDSHAKE)
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(GOODBYE)
+        await asyncio.sleep(2)
+        try:
+            async with asyncio.timeout(10):
+                return str(await end_of(reader))
+        except TimeoutError:
+            return "held"
+        finally:
+            writer.close()
+
+    return Counter(await asyncio.gather(*(leave() for _ in range(count))))
+
+
+async def line_without_room(port: int) -> socket.socket:
+    """A line on which nothing is read, and little fits."""
+    line = socket.socket()
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    line.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(line, ("127.0.0.1", port))
+    return line
+
+
+async def sign_ins(port: int, count: int) -> Told:
+    """Try to sign in `count` times at once, from as many addresses."""
+    body = json.dumps({"username": "nobody", "password": "a password of some length"}).encode()
+
+    def request(number: int) -> bytes:
+        head = ["POST /api/v1/auth/token HTTP/1.1", "Host: 127.0.0.1", "Content-Type: application/json"]
+        head += [f"X-Forwarded-For: 198.51.{100 + number // 250}.{number % 250}", f"Content-Length: {len(body)}"]
+        return "\r\n".join([*head, "Connection: close", "", ""]).encode() + body
+
+    return Counter(await asyncio.gather(*(answer_to(port, request(number)) for number in range(count))))
+
+
+async def answer_to(port: int, request: bytes) -> str:
+    """The status of the answer on a line of its own, once the server has closed it."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request)
+    try:
+        async with asyncio.timeout(30):
+            answer = await reader.read()
+            return answer.split()[1].decode() if answer else "cut"
+    except TimeoutError:
+        return "held"
+    except ConnectionError:
+        return "cut"
+    finally:
+        writer.close()
+
+
 async def end_of(reader: asyncio.StreamReader) -> int | str:
     """The code of the close frame that comes after any number of others."""
     try:
@@ -177,6 +266,10 @@ ATTACKS: dict[str, tuple[Attack, int]] = {
     "sockets of one address": (crowd, 2000),
     "bodies of 60 MB": (large_bodies, 200),
     "endless bodies": (endless_bodies, 200),
+    "answers that nobody reads": (unread_answers, 200),
+    "handshakes that cannot be": (refused_handshakes, 1000),
+    "goodbyes without reading": (close_without_reading, 200),
+    "sign-ins at once": (sign_ins, 200),
 }
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import socket
 
+import httpx
 import pytest
 
 from tests.conftest import TokenFor
+from tools.chaos.abuse import memory_of
 from tools.servers import Server
 
 BODY = b'{"points": 10}'
@@ -22,6 +24,14 @@ ODD: dict[str, tuple[int, list[bytes], bytes]] = {
         [b"Transfer-Encoding: chunked", b"Content-Length: 14"],
         b"e\r\n" + BODY + b"\r\n0\r\n\r\n",
     ),
+    "an encoding beside chunks": (400, [b"Transfer-Encoding: gzip, chunked"], b"e\r\n" + BODY + b"\r\n0\r\n\r\n"),
+    "an encoding before chunks": (
+        400,
+        [b"Transfer-Encoding: gzip", b"Transfer-Encoding: chunked"],
+        b"e\r\n" + BODY + b"\r\n0\r\n\r\n",
+    ),
+    "chunks in capitals": (200, [b"Transfer-Encoding: Chunked"], b"e\r\n" + BODY + b"\r\n0\r\n\r\n"),
+    "chunks of chunks": (400, [b"Transfer-Encoding: chunked, chunked"], b"e\r\n" + BODY + b"\r\n0\r\n\r\n"),
     "an encoding that is none": (400, [b"Transfer-Encoding: gzip"], BODY),
     "two lengths": (400, [b"Content-Length: 14", b"Content-Length: 15"], BODY),
     "a length of less than nothing": (400, [b"Content-Length: -1"], BODY),
@@ -60,3 +70,16 @@ def test_an_odd_request_is_no_mistake_of_ours(name: str, server: Server, token_f
                 status = int(answers.readline().split()[1])
 
     assert status == expected
+
+
+@pytest.mark.uvicorn("hangs up on it")
+def test_what_a_long_head_held_is_free_after_the_answer(server: Server) -> None:
+    """Neither remembered by its address or host, nor left to the garbage collector, which comes rarely (`lifespan`)."""
+    before = memory_of(server.process.pid)
+    with httpx.Client(base_url=server.url, trust_env=False) as client:
+        for number in range(120):
+            long = f"{number}{'x' * 60_000}"
+            assert client.get(f"/api/v1/users/{long}/scores/increment").status_code == 401
+            assert client.get("/api/v1/leaderboard", headers={"Host": long}).status_code == 400
+
+    assert memory_of(server.process.pid) - before < 12

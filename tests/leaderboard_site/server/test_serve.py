@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tools.servers import ROOT, Server
+from leaderboard_site.server.uvicorn_server import listeners
+from tools.servers import ROOT, Server, free_port
 
 pytestmark = pytest.mark.writes_nothing
 
@@ -84,6 +86,70 @@ def test_a_port_that_is_taken_ends_it(server: Server) -> None:
 
     assert ended.returncode == 1
     assert f"Cannot listen on 127.0.0.1 port {server.port}: Address already in use" in ended.stderr
+
+
+ADDRESSES = {
+    "::": {"127.0.0.1": True, "::1": True},
+    "0.0.0.0": {"127.0.0.1": True, "::1": False},
+    "::1": {"127.0.0.1": False, "::1": True},
+}
+
+
+@pytest.mark.uvicorn("listens on what it is told on its command line")
+@pytest.mark.parametrize("host", ADDRESSES)
+def test_it_listens_on(host: str, server: Server) -> None:
+    for listener in listeners(host, 0):
+        with listener:
+            listener.listen()
+            _, port = listener.getsockname()[:2]
+            assert {address: answers(address, port) for address in ADDRESSES[host]} == ADDRESSES[host]
+
+
+def answers(address: str, port: int) -> bool:
+    try:
+        socket.create_connection((address, port), timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
+def test_a_name_is_all_its_addresses() -> None:
+    found = listeners("localhost", free_port())
+
+    names = {listener.getsockname()[0] for listener in found}
+    for listener in found:
+        listener.close()
+    assert names == {address[0] for *_, address in socket.getaddrinfo("localhost", 0, type=socket.SOCK_STREAM)}
+
+
+@pytest.mark.uvicorn("believes no proxy")
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_proxy_is_trusted_by_its_address_whichever_family_it_came_by(
+    workers: str, server: Server, tmp_path: Path
+) -> None:
+    env = {
+        "HOST": "::",
+        "WORKERS": workers,
+        "DATABASE_URL": server.env["DATABASE_URL"],
+        "TRUSTED_PROXIES": "127.0.0.0/8",
+        "READ_RATE_LIMIT": "3/minute",
+    }
+    both = Server(log=tmp_path / "log", env=env).start()
+
+    def left(forwarded_for: str) -> int:
+        headers = {"X-Forwarded-For": forwarded_for}
+        return int(httpx.get(f"{both.url}/api/v1/leaderboard", headers=headers).headers["RateLimit"].split("r=")[1][0])
+
+    remaining = [
+        left(f"198.51.100.{workers}"),
+        left(f"198.51.100.{workers}, ::ffff:127.0.0.2"),
+        left(f"203.0.113.{workers}"),
+    ]
+    there = [answers(address, both.port) for address in ("127.0.0.1", "::1")]
+    both.stop()
+
+    assert remaining == [2, 1, 2]
+    assert there == [True, True]
 
 
 @pytest.mark.skipif(not Path("/proc/self/limits").exists(), reason="reads Linux's /proc")

@@ -10,7 +10,8 @@ from websockets.asyncio.client import connect
 
 from leaderboard_site import asgi
 from leaderboard_site.server import uvicorn_server
-from leaderboard_site.server.protocol import HttpProtocol, SocketProtocol
+from leaderboard_site.server.http_protocol import HttpProtocol
+from leaderboard_site.server.socket_protocol import SocketProtocol
 from tests.polling import until
 from tools.servers import free_port
 

@@ -1,136 +1,77 @@
-"""uvicorn's protocols, with additions.
-
-HTTP: a response leaves in one write, and a head that does not arrive in time ends the connection. WebSocket: direct
-writes of ready-made frames, an end for clients that do not read or that send too much, closes in waves at shutdown.
+"""uvicorn's WebSocket protocol, with additions: direct writes of ready-made frames, an end for clients that do not read
+or that send too much, and closes in waves at shutdown.
 """
 
 from __future__ import annotations
 
-import asyncio
 from codecs import IncrementalDecoder, getincrementaldecoder
 from collections.abc import Callable
 from itertools import count
-from typing import Any, cast
 
 from asgiref.typing import ASGISendEvent
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 from websockets.http11 import Request
 from websockets.protocol import State
 
-from realtime import metrics
+from realtime.metrics import talkers_closed
 from realtime.socket_writer import FRAMES
 
-HEAD_S = 5.0  # for the head of a request or a handshake: a client can send half a head at no cost
-MAX_HEAD_BYTES = 64 * 1024
+from . import metrics
+from .connection import HEAD_S, LINGER_S, READS_NOTHING_S, Connection, unmapped
 
-READS_NOTHING_S = 30.0
 # Messages of clients mean nothing here. Allowed are pongs and the keepalive messages of a client library.
 MAX_FRAMES = 10
 COUNTED_S = 1.0  # in which MAX_FRAMES may come
 TOO_MANY_FRAMES = 4429
+MALFORMED = "The handshake is malformed.\n"
 CHUNK_BYTES = 512  # of input parsed before the next check for too many frames; a frame has at least 6 bytes
-LINGER_S = 1.0  # for the client to read a close frame; unread input would otherwise turn the close into a reset
 # A restart closes every socket of the process, and each client reconnects: in waves of this size.
 CLOSED_AT_ONCE = 200
 BETWEEN_CLOSINGS_S = 0.05
 
 _utf8 = getincrementaldecoder("utf-8")
 _closings = count()  # the sockets that this process has closed on shutdown
-MAX_HELD = 64 * 1024  # bytes
-
-
-class JoinedWrites:
-    """A transport that joins all writes of one turn of the event loop into one.
-
-    uvicorn writes the head and the body of a response separately, and uvloop sends each at once: a system call is 12 of
-    the 90 microseconds of a read.
-    """
-
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self.transport = transport
-        self._loop = loop
-        self._held = b""
-
-    def write(self, data: bytes) -> None:
-        if not self._held:
-            self._loop.call_soon(self._flush)
-        self._held += data
-        if len(self._held) > MAX_HELD:  # part of a long response, whose writer checks how much waits in the transport
-            self._flush()
-
-    def close(self) -> None:
-        self._flush()
-        self.transport.close()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.transport, name)
-
-    def _flush(self) -> None:
-        held, self._held = self._held, b""
-        if held:
-            self.transport.write(held)
-
-
-class HttpProtocol(HttpToolsProtocol):
-    """Joins writes, and closes a connection whose first head, or a later head once begun, is too slow or too large."""
-
-    _head: asyncio.TimerHandle | None = None  # set while a head is awaited
-    _head_bytes = 0
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(cast("asyncio.Transport", JoinedWrites(transport, self.loop)))
-        self._await_head()
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        cycle: RequestResponseCycle | None = self.cycle
-        if cycle is not None and not cycle.response_complete:  # the usual case: a request is being answered
-            self._end_wait_for_head()
-        elif not self.transport.is_closing() and self.transport.get_protocol() is self:
-            if self._head is None:
-                self._await_head()
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self.send_400_response(f"The head of a request may have at most {MAX_HEAD_BYTES} bytes.")
-
-    def handle_websocket_upgrade(self) -> None:
-        self._end_wait_for_head()
-        self.transport = cast("JoinedWrites", self.transport).transport
-        super().handle_websocket_upgrade()
-        self.parser = None  # type: ignore[assignment]  # as uvicorn does when this protocol ends
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._end_wait_for_head()
-        super().connection_lost(exc)
-
-    def _await_head(self) -> None:
-        self._head_bytes = 0
-        self._head = self.loop.call_later(HEAD_S, self.transport.close)
-
-    def _end_wait_for_head(self) -> None:
-        if self._head is not None:
-            self._head.cancel()
-            self._head = None
 
 
 class SocketProtocol(WebSocketsSansIOProtocol):
     """Never waits for a client, and reports only the opening and the end of a socket to the application."""
 
-    # Set while the client reads nothing. `transport.close()` would wait for it to read the buffer, maybe for ever.
-    _read_timeout: asyncio.TimerHandle | None = None
+    transport: Connection  # type: ignore[assignment]
     _frame_count = 0  # frames of the client since `_counted_since`
     _counted_since = 0.0  # in the loop's clock
     _text: IncrementalDecoder | None = None  # set while a text arrives
     _ignores_input = False
     _report: Callable[[bool], None] | None = None
 
+    def connection_made(self, transport: Connection) -> None:  # type: ignore[override]
+        super().connection_made(transport)  # type: ignore[arg-type]
+        self.client = unmapped(self.client)
+        transport.await_head(self._give_up)
+
+    def _give_up(self) -> None:
+        """Refuses a handshake that the application has not answered in time."""
+        if not self.handshake_complete:
+            self._refuse(self.conn.reject(503, f"The socket did not open within {HEAD_S:g} s.\n").serialize(), 503)
+            self.queue.put_nowait({"type": "websocket.disconnect", "code": 1006})
+
+    def _refuse(self, answer: bytes, status: int) -> None:
+        metrics.requests_refused.labels(str(status)).inc()
+        self._ignores_input = self.handshake_complete = self.close_sent = True
+        self.disconnected = True  # `send` then does what it does for a client that is gone
+        self.transport.write(answer)
+        self.transport.close()
+
     def handle_connect(self, event: Request) -> None:
         self.close_timeout = LINGER_S  # for the client's reply to a close frame of this server
         super().handle_connect(event)
-        if not self.close_sent:  # the handshake was valid; the application starts in a later turn of the loop
-            self.scope["extensions"][FRAMES] = {"write": self.transport.write, "watch": self.watch}
+        if self.close_sent:  # the library has refused it
+            metrics.requests_refused.labels(str(self.response.status_code)).inc()
+            return
+        # The handshake was valid; the application starts in a later turn of the loop. A client must wait for its answer
+        # (RFC 6455, section 4.1); a reply to a frame would go out before it.
+        self.transport.pause_reading()
+        self.scope["extensions"][FRAMES] = {"write": self.transport.write, "watch": self.watch}
 
     # What comes in
 
@@ -138,6 +79,9 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         for start in range(0, len(data), CHUNK_BYTES):
             if not self._ignores_input:
                 super().data_received(data[start : start + CHUNK_BYTES])
+        if not (self.handshake_initiated or self._ignores_input):  # its head came whole, and the library cannot read it
+            answer = b"".join(self.conn.data_to_send()) or self.conn.reject(400, MALFORMED).serialize()
+            self._refuse(answer, int(answer.split(maxsplit=2)[1]))
 
     def handle_text(self, event: Frame) -> None:
         self._text = _utf8()
@@ -174,7 +118,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             self._frame_count, self._counted_since = 0, now
         self._frame_count += 1
         if self._frame_count > MAX_FRAMES and self._is_open:
-            metrics.talkers_closed.inc()
+            talkers_closed.inc()
             self._end(TOO_MANY_FRAMES, f"more than {MAX_FRAMES} frames in a second")
         return not self._ignores_input
 
@@ -183,7 +127,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self.handle_parser_exception()
 
     def handle_parser_exception(self) -> None:
-        """Sends the close frame that is due, ignores all further input, and cuts the connection after `LINGER_S`."""
+        """Sends the close frame that is due, ignores all further input, and closes the connection after `LINGER_S`."""
         self._ignores_input = True
         if self.conn.close_sent is not None:
             code, reason = self.conn.close_sent.code, self.conn.close_sent.reason
@@ -193,7 +137,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self._report_clear()
         self.transport.pause_reading()
         # uvicorn leaves the connection open for as long as this timer is set.
-        self.close_timer = self.loop.call_later(LINGER_S, self.transport.abort)
+        self.close_timer = self.loop.call_later(LINGER_S, self.transport.close)
 
     # What goes out
 
@@ -205,7 +149,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     def _report_clear(self) -> None:
         """No data may follow a close frame, so each method that sends one calls this afterwards."""
         if self._report is not None:
-            self._report(self._read_timeout is None and self._is_open)
+            self._report(self.writable.is_set() and self._is_open)
 
     @property
     def _is_open(self) -> bool:
@@ -223,25 +167,24 @@ class SocketProtocol(WebSocketsSansIOProtocol):
 
     async def send(self, message: ASGISendEvent) -> None:  # type: ignore[override]  # uvicorn has its own types
         await super().send(message)  # type: ignore[arg-type]
-        if message["type"] == "websocket.close":
+        if message["type"] == "websocket.accept":
+            self.transport.head_came()
+            self.transport.resume_reading()
+        elif message["type"] == "websocket.close":
             self._report_clear()
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._read_timeout = self.loop.call_later(READS_NOTHING_S, self._cut)
+        self.transport.expect_reading(READS_NOTHING_S)
         self._report_clear()
-
-    def _cut(self) -> None:
-        metrics.slow_closes.inc()
-        self.transport.abort()
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._cancel_read_timeout()
+        self.transport.was_read()
         self._report_clear()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._cancel_read_timeout()
+        self.transport.lost()
         super().connection_lost(exc)
         if self._report is not None:
             self._report(False)  # the connection may end without a close frame
@@ -249,12 +192,12 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         # Reference cycles would wait for a full collection, which is rare here (`lifespan`): 20 KiB for each socket
         # that was ever open. A test counts what is left.
         self.conn.parser = self.conn.reader = None  # type: ignore[assignment]
+        self.conn.handshake_exc = None  # its traceback has the connection
         self.scope = {}  # type: ignore[typeddict-item]  # it holds `watch`
 
     def keepalive_timeout(self) -> None:
         super().keepalive_timeout()
         self._report_clear()
-        self.loop.call_later(1.0, self.transport.abort)  # time for a client, if it is alive, to read the close frame
 
     def shutdown(self) -> None:
         wave = next(_closings) // CLOSED_AT_ONCE
@@ -264,8 +207,3 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         if not self.transport.is_closing():
             super().shutdown()
             self._report_clear()
-
-    def _cancel_read_timeout(self) -> None:
-        if self._read_timeout is not None:
-            self._read_timeout.cancel()
-            self._read_timeout = None

@@ -1,0 +1,22 @@
+"""The answer to a plain request where only a WebSocket is: most often a proxy has taken the upgrade out of one."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.http import HttpResponse
+
+from leaderboard_site.asgi_types import Receive, Scope, Send
+from scores.api import problems
+
+PATHS = tuple(f"{settings.URL_PREFIX}/ws/leaderboard{end}" for end in ("/", ""))
+DETAIL = (
+    "This address is a WebSocket, and the request has no Upgrade. If your client has sent one, a proxy on the way does "
+    "not pass on the headers Upgrade and Connection."
+)
+
+
+async def upgrade_required(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers 426 to any method."""
+    headers = {"Upgrade": "websocket", "Connection": "Upgrade", "Cache-Control": "no-store"}
+    answer = HttpResponse(f"{DETAIL}\n", status=426, content_type="text/plain; charset=utf-8", headers=headers)
+    await problems.send_response(answer, send)

@@ -1,0 +1,217 @@
+"""What the server makes of bytes: each request gets its own answer, in order, and what is wrong ends the connection."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.conftest import TokenFor
+from tools.servers import Server
+
+from .lines import HANDSHAKE, SOCKET, Line, get, increment
+
+pytestmark = pytest.mark.uvicorn("has other protocols")
+
+LIVE = get("/healthz/live")
+LAST = get("/healthz/live", "Connection: close")
+LENGTH = "Content-Length: 14"
+H2C = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA")
+MOST = 64 * 1024
+
+
+def head_of(size: int) -> bytes:
+    """A good head of `size` bytes, whose connection closes after it."""
+    padding = size - len(get("/healthz/live", "Connection: close", "X: "))
+    return get("/healthz/live", "Connection: close", "X: " + "x" * padding)
+
+
+# Heads
+
+
+@pytest.mark.writes_nothing
+@pytest.mark.parametrize("parts", [1, 2, 700])
+@pytest.mark.parametrize(("size", "status"), [(MOST, 200), (MOST + 1, 431), (100_000, 431)])
+def test_a_head_may_be_so_long_and_not_a_byte_longer(size: int, status: int, parts: int, server: Server) -> None:
+    head = head_of(size)
+    step = -(-size // parts)
+
+    with Line(server) as line:
+        line.say(*(head[start : start + step] for start in range(0, size, step)))
+
+        assert line.statuses() == [status]
+
+
+@pytest.mark.writes_nothing
+@pytest.mark.parametrize(("size", "statuses"), [(MOST, [200, 200]), (MOST + 1, [200, 431])])
+def test_a_second_head_may_be_as_long(size: int, statuses: list[int], server: Server) -> None:
+    with Line(server) as line:
+        line.say(LIVE + head_of(size))
+
+        assert line.statuses() == statuses
+
+
+def test_a_head_without_an_end_behind_a_request_is_refused_after_its_answer(
+    server: Server, token_for: TokenFor
+) -> None:
+    with Line(server) as line:
+        line.say(increment(token_for("ann"), LENGTH) + b"GET / HTTP/1.1\r\nX: " + b"x" * 100_000)
+
+        assert line.statuses() == [200, 431]
+
+
+def test_fields_without_an_end_behind_a_body_are_refused(server: Server, token_for: TokenFor) -> None:
+    with Line(server) as line:
+        line.say(increment(token_for("ann"), "Transfer-Encoding: chunked", body=b"1\r\n \r\n0\r\n"))
+        line.say(b"X: 1\r\n" * 40_000)
+
+        assert line.statuses() == [431]
+
+
+@pytest.mark.writes_nothing
+def test_a_field_behind_a_body_is_no_header(server: Server, token_for: TokenFor) -> None:
+    head = b"POST /api/v1/scores/increment HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nConnection: close"
+    body = b'e\r\n{"points": 10}\r\n0\r\n' + f"Authorization: Bearer {token_for('ann')}\r\n\r\n".encode()
+    with Line(server) as line:
+        line.say(head + b"\r\nTransfer-Encoding: chunked\r\n\r\n" + body)
+
+        assert line.statuses() == [401]
+
+
+# Several requests
+
+
+def test_an_answer_comes_before_the_refusal_of_what_follows(server: Server, token_for: TokenFor) -> None:
+    with Line(server) as line:
+        line.say(increment(token_for("ann"), LENGTH) + b"what?\r\n\r\n")
+
+        assert line.statuses() == [200, 400]
+
+
+def test_a_body_that_is_malformed_gets_the_answer_of_its_own_request(server: Server, token_for: TokenFor) -> None:
+    broken = increment(token_for("ann"), "Transfer-Encoding: chunked", body=b"zz\r\n")
+    with Line(server) as alone, Line(server) as behind_another:
+        alone.say(broken)
+        behind_another.say(increment(token_for("ann"), LENGTH) + broken + LIVE)
+
+        assert alone.statuses() == [400]
+        assert behind_another.statuses() == [200, 400]
+
+
+@pytest.mark.writes_nothing
+def test_a_few_requests_may_wait(server: Server) -> None:
+    with Line(server) as line:
+        line.say(LIVE * 30 + LAST)
+
+        assert line.statuses() == [200] * 31
+
+
+@pytest.mark.writes_nothing
+def test_ten_thousand_requests_may_not_wait(server: Server) -> None:
+    with Line(server) as line:
+        line.say(LIVE * 200)
+
+        assert line.statuses() == [200] * 65 + [400]
+
+
+# Upgrades
+
+
+def test_an_upgrade_behind_a_request_is_refused_after_its_answer(server: Server, token_for: TokenFor) -> None:
+    with Line(server) as line:
+        line.say(increment(token_for("ann"), LENGTH) + HANDSHAKE + b"\r\n")
+
+        assert line.statuses() == [200, 400]
+
+
+@pytest.mark.writes_nothing
+def test_an_upgrade_after_an_answer_is_an_upgrade(server: Server) -> None:
+    with Line(server) as line:
+        assert b" 200 " in line.say(LIVE).some()
+        assert line.say(HANDSHAKE + b"\r\n").some().startswith(b"HTTP/1.1 101 ")
+
+
+BODIES = {
+    "with a length": (b"Content-Length: 5\r\n\r\n", b"hello"),
+    "with a length only": (b"Content-Length: 5\r\n\r\n", b""),
+    "in chunks": (b"Transfer-Encoding: chunked\r\n\r\n", b"5\r\nhello\r\n0\r\n\r\n"),
+    "that is a frame": (b"\r\n", b"\x81\x80\x00\x00\x00\x00"),
+}
+
+
+@pytest.mark.writes_nothing
+@pytest.mark.parametrize("name", BODIES)
+def test_an_upgrade_with_a_body_is_refused(name: str, server: Server) -> None:
+    end, body = BODIES[name]
+    with Line(server) as line:
+        line.say(HANDSHAKE + end + body)
+
+        assert line.statuses() == [400]
+
+
+@pytest.mark.parametrize("split", [0, 7, 14])
+def test_another_upgrade_is_ignored_and_its_body_read(split: int, server: Server, token_for: TokenFor) -> None:
+    request = increment(token_for("ann"), *H2C, LENGTH)
+    cut = len(request) - split
+    with Line(server) as line:
+        line.say(request[:cut], request[cut:] + get("/healthz/live", *H2C) + LAST)
+
+        assert line.statuses() == [200, 200, 200]
+
+
+@pytest.mark.writes_nothing
+def test_many_other_upgrades_are_as_many_requests(server: Server) -> None:
+    with Line(server) as line:
+        line.say(get("/healthz/live", *H2C) * 400)
+
+        assert line.statuses() == [200] * 65 + [400]
+
+
+REFUSED_BY_THE_LIBRARY = {
+    "130 headers": (431, HANDSHAKE + b"X: 1\r\n" * 130 + b"\r\n"),
+    "a header of 9 KiB": (431, HANDSHAKE + b"X: " + b"x" * 9_000 + b"\r\n\r\n"),
+    "an address of 9 KiB": (414, HANDSHAKE.replace(b"board/", b"board/?" + b"x" * 9_000) + b"\r\n"),
+    "no key": (400, SOCKET.encode() + b"Sec-WebSocket-Version: 13\r\n\r\n"),
+    "an address that is no ASCII": (400, HANDSHAKE.replace(b"board/", b"board/\xff") + b"\r\n"),
+    "another method": (405, HANDSHAKE.replace(b"GET", b"POST") + b"\r\n"),
+    "no target": (400, b"GET  HTTP/1.1\r\n\r\n"),
+    "a tunnel": (501, b"CONNECT 127.0.0.1:1 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"),
+}
+
+
+@pytest.mark.writes_nothing
+@pytest.mark.parametrize("name", REFUSED_BY_THE_LIBRARY)
+def test_a_handshake_that_is_refused_is_answered_and_closed(name: str, server: Server) -> None:
+    status, handshake = REFUSED_BY_THE_LIBRARY[name]
+    with Line(server) as line:
+        line.say(handshake)
+
+        assert line.statuses() == [status]
+
+
+# Forms of a target, and versions
+
+FORMS = {
+    "the address of a proxy": (
+        200,
+        b"GET http://127.0.0.1/healthz/live HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n",
+    ),
+    "HTTP/1.0": (200, b"GET /healthz/live HTTP/1.0\r\n\r\n"),
+    "HTTP/1.0 without a host": (200, b"GET /api/v1/leaderboard HTTP/1.0\r\n\r\n"),
+    "an upgrade of HTTP/1.0": (200, b"GET /healthz/live HTTP/1.0\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"),
+    "all of the server": (404, b"OPTIONS * HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"),
+    "HTTP/2": (400, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+    "a folded header": (400, get("/healthz/live", "X: 1", " 2")),
+    "a header with a zero": (400, get("/healthz/live", "X: 1\x002")),
+    "a header with a space before its colon": (400, get("/healthz/live", "X : 1")),
+    "ends of lines of another kind": (400, get("/healthz/live").replace(b"\r\n", b"\n")),
+    "one length twice": (400, get("/healthz/live", "Content-Length: 0", "Content-Length: 0")),
+}
+
+
+@pytest.mark.writes_nothing
+@pytest.mark.parametrize("name", FORMS)
+def test_a_request_of_the_form(name: str, server: Server) -> None:
+    status, request = FORMS[name]
+    with Line(server) as line:
+        line.say(request)
+
+        assert line.statuses() == [status]
