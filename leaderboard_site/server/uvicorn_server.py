@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from ipaddress import IPv4Network
 from types import FrameType
@@ -99,7 +100,7 @@ def serve(listening: Callable[[], None] = lambda: None) -> None:
         sockets = listeners(settings.HOST, settings.PORT)
         if options.workers > 1:
             listening()
-            Multiprocess(options, sockets=sockets).run()
+            Supervisor(options, sockets=sockets).run()
         else:
             Server(options, listening).run(sockets=sockets)
     except KeyboardInterrupt:
@@ -150,6 +151,19 @@ def allow_many_sockets() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     except (ValueError, OSError):
         pass  # macOS reports "unlimited" but allows 10,240
+
+
+class Supervisor(Multiprocess):
+    """Passes further signals on to the workers that it waits for: the second one skips what is left of a drain."""
+
+    def join_all(self) -> None:
+        processes = [worker.process for worker in self.processes]
+        while any(process.is_alive() for process in processes):
+            if self.signal_queue:
+                self.signal_queue.clear()
+                for process in processes:
+                    process.terminate()
+            time.sleep(0.05)
 
 
 class Server(uvicorn.Server):
