@@ -302,7 +302,8 @@ def killed_who_waits() -> bool:
         return bool(cursor.fetchall())
 
 
-def test_the_limits_of_a_writer_end_with_its_transaction(board: None) -> None:
+def test_a_new_connection_has_the_limits_of_a_writer(board: None) -> None:
+    connection.close()
     writer.record([add("ann", 1)])
 
     with connection.cursor() as cursor:
@@ -310,7 +311,7 @@ def test_the_limits_of_a_writer_end_with_its_transaction(board: None) -> None:
             "SELECT current_setting('lock_timeout'), current_setting('statement_timeout'), "
             "current_setting('idle_in_transaction_session_timeout')"
         )
-        assert cursor.fetchone() == ("0", "0", "0")
+        assert cursor.fetchone() == ("2s", "2s", "1s")
 
 
 def test_a_board_that_was_emptied_starts_a_new_log(board: None) -> None:
