@@ -264,6 +264,7 @@ SILENCED_SYSTEM_CHECKS = [
     "security.W008",  # the proxy that ends TLS redirects; health checks and loopback clients use plain HTTP
 ]
 
+LOGIN_REDIRECT_URL = "admin:index"  # for a sign-in that names no page to go on to
 STATIC_URL = f"{URL_PREFIX}/static/"
 STATICFILES_DIRS = [BASE_DIR / "leaderboard_site" / "static"]
 WHITENOISE_ROOT = (

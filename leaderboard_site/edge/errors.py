@@ -33,10 +33,13 @@ def late_page_response(
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
-    """For example, a Host that ALLOWED_HOSTS does not name."""
+    """For example, a Host that ALLOWED_HOSTS does not name, or a form in a charset that Django does not read.
+
+    Not Django's own page for it, which reads the form once more.
+    """
     if request.path_info.startswith(API):
         return problems.problem_response(400, "bad_request", str(exception))
-    return defaults.bad_request(request, exception)
+    return page_response(400, "bad_request", "The request cannot be read.")
 
 
 def server_error(request: HttpRequest) -> HttpResponse:

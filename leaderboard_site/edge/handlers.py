@@ -103,7 +103,9 @@ class BodyLimit:
         for name, value in scope["headers"]:
             if name == b"content-length" and value.isdigit() and int(value) > self.max_bytes:
                 return await self._refuse_large(send)
-            if name == b"transfer-encoding" and value.lower() != b"chunked":  # the server has undone the chunks alone
+            if (
+                name == b"transfer-encoding" and value.strip().lower() != b"chunked"
+            ):  # the server has undone the chunks alone
                 return await _refuse(
                     send, 400, "bad_request", "The only Transfer-Encoding that is known here is chunked."
                 )

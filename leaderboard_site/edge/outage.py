@@ -4,10 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from django.db import DataError
 from django.http import HttpRequest, HttpResponse
 
 from scores.api.problems import RETRY_AFTER_S
 from scores.exceptions import DATABASE_AWAY, Overloaded
+
+from .errors import page_response
+
+ADMIN = "/admin/"
+
+
+def is_of_a_value(exception: Exception) -> bool:
+    """Whether a value that somebody sent is the cause: NUL, text for a number, a broken expression, a year too far away.
+
+    The admin hands what is in its addresses and lists to the database, in more places than can be guarded one by one.
+    """
+    if isinstance(exception, (DataError, OverflowError)):
+        return True
+    return isinstance(exception, ValueError) and any(
+        words in str(exception) for words in ("expected a number", "range")
+    )
 
 
 class OutageMiddleware:
@@ -24,6 +41,8 @@ class OutageMiddleware:
             text = "The database does not answer right now. Please try again in a moment."
         elif isinstance(exception, Overloaded):
             text = str(exception)
+        elif is_of_a_value(exception) and request.path_info.startswith(ADMIN):
+            return page_response(400, "bad_request", "The request has a value that cannot be looked up.")
         else:
             return None
         return HttpResponse(

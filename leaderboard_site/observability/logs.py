@@ -30,7 +30,8 @@ class RefusalFilter(logging.Filter):
     """Takes the traceback off lines about requests that were refused: a 403 of the admin, a Host that is not ours."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.exc_info and isinstance(record.exc_info[1], REFUSALS):
+        # What reaches the server was refused by nobody.
+        if record.exc_info and isinstance(record.exc_info[1], REFUSALS) and record.name != "uvicorn.error":
             record.exc_info = None
         return True
 

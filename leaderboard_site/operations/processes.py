@@ -44,6 +44,10 @@ class Process(NamedTuple):
         return f"{self.host}:{self.pid}"
 
 
+TYPES = [str, int, float, int, bool, float, int, int, int]  # of the fields above
+LAST_S = 4e9  # the year 2096: what is later is no time that a process has started at
+
+
 class ProcessReporter:
     """A thread that publishes the status of its process every `PUBLISH_EVERY_S`."""
 
@@ -93,16 +97,26 @@ class ProcessReporter:
             self._ended.wait(PUBLISH_EVERY_S)
 
 
+def understood(words: str) -> Process | None:
+    """What a process published; `None` if it is of a version with other fields, or another program wrote it."""
+    try:
+        status = json.loads(words)
+    except ValueError:
+        return None
+    if not isinstance(status, list) or [type(value) for value in status] != TYPES:
+        return None
+    process = Process(*status)
+    return process if 0 < process.started_at < LAST_S else None
+
+
 def everyone() -> tuple[list[Process], bool]:
     """Returns all known processes, this one as it is now, and whether Redis could be asked for the others."""
     mine = reporter.here()
     try:
-        told, asked = [json.loads(words) for words in presence.told()], True
+        told, asked = presence.told(), True
     except RedisAway:
         told, asked = [], False
-    # During an update, a process of another version may publish other fields.
-    understood = (Process(*status) for status in told if len(status) == len(Process._fields))
-    processes = {process.name: process for process in understood}
+    processes = {process.name: process for words in told if (process := understood(words)) is not None}
     return sorted((processes | {mine.name: mine}).values()), asked
 
 

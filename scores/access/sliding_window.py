@@ -29,8 +29,13 @@ COUNT = """
 local limit, length = tonumber(ARGV[1]), tonumber(ARGV[2])
 local function counter(key)
     local ttl = redis.call('PTTL', key)
-    if ttl <= 0 then return 0, 0 end  -- no counter, or a foreign one without an expiry
-    return tonumber(redis.call('GET', key)) or 0, ttl
+    if ttl <= 0 or ttl > 2 * length then return 0, 0 end  -- no counter, or one that another program wrote
+    local text = redis.pcall('GET', key)
+    if type(text) ~= 'string' or #text > 15 or not string.find(text, '^%d+$') then
+        redis.call('DEL', key)
+        return 0, 0
+    end
+    return tonumber(text), ttl
 end
 local current, current_ttl = counter(KEYS[2])
 if current_ttl > 0 and current_ttl < length then

@@ -23,7 +23,9 @@ class AccountCreationForm(AdminUserCreationForm):  # type: ignore[type-arg]  # g
     """Takes the names that players may register, and also one that has a score: it becomes the score of the account."""
 
     def clean_username(self) -> str:
-        username: str = super().clean_username()
+        username: Any = super().clean_username()
+        if username is None:  # the form has said why
+            return None  # type: ignore[return-value]  # as Django's own does
         if not is_user_id(username):
             raise ValidationError("This username is not allowed.", "invalid")
         if EndedAccount.objects.filter(pk=username).exists():

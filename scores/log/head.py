@@ -33,8 +33,14 @@ MAY_SEE_WAL_SQL = """
 REBUILD_LOCK_S = 300  # a rebuild of two million members takes a minute
 LOOK_AT_WAL_EVERY_S = 5.0  # while this role may not see it: all processes must agree on the origin soon after a GRANT
 # When an event was written, in microseconds. All events of one transaction have the same.
-MARK_SQL = "(extract(epoch FROM {}) * 1000000)::bigint"
+MARK_SQL = "CASE WHEN isfinite({0}) THEN (extract(epoch FROM {0}) * 1000000)::bigint ELSE 1 END"
 EVENT_MARK_SQL = f"(SELECT {MARK_SQL.format('e.created_at')} FROM score_events e WHERE e.seq = {{}})"  # noqa: S608
+
+
+LAST_SEQ_SQL = "SELECT coalesce(max(seq), 0) FROM score_events"
+MEMBERS_SQL = """
+    SELECT count(*) FROM user_scores s WHERE NOT EXISTS (SELECT FROM blocks b WHERE b.user_id = s.user_id)
+"""
 
 
 class Head(NamedTuple):
@@ -195,13 +201,30 @@ class Log:
         return head, continues(seen, head, mark_at_seen)
 
     def start(self) -> None:
-        """Create the head with a new epoch, unless another process has just done so."""
+        """Create the head with a new epoch, unless another process has just done so; at the end of the events, if any."""
         with self.connection.cursor() as cursor:
             cursor.execute(
-                "INSERT INTO leaderboards (name, epoch, seq, members) VALUES (%s, gen_random_uuid(), 0, 0) "
-                "ON CONFLICT DO NOTHING",
+                f"INSERT INTO leaderboards (name, epoch, seq, members) "
+                f"SELECT %s, gen_random_uuid(), ({LAST_SEQ_SQL}), ({MEMBERS_SQL}) ON CONFLICT DO NOTHING",
                 [self.name],
             )
+
+    def mend_head(self) -> None:
+        """Put the head where the tables say that it is, in a new epoch: somebody changed one of them by hand."""
+        with transaction.atomic(using=self.alias):
+            self.locked_row()
+            with self.connection.cursor() as cursor:
+                cursor.execute(
+                    f"UPDATE leaderboards SET epoch = gen_random_uuid(), seq = ({LAST_SEQ_SQL}), "  # noqa: S608
+                    f"members = ({MEMBERS_SQL}) WHERE name = %s",
+                    [self.name],
+                )
+        logger.warning("The head of the log did not agree with the tables: it was mended, and begins a new epoch")
+
+    def locked_row(self) -> None:
+        """Take the lock on the head until the transaction ends."""
+        with self.connection.cursor() as cursor:
+            cursor.execute("SELECT FROM leaderboards WHERE name = %s FOR UPDATE", [self.name])
 
     def totals_from(self, seq: int, *, limit: int) -> list[MemberTotal]:
         """The totals of their users after event `seq` and after each of the next `limit` events, in order."""
@@ -305,8 +328,8 @@ class Log:
                 "SELECT set_config('lock_timeout', '1000', true), "
                 "set_config('idle_in_transaction_session_timeout', '1000', true)"
             )
-            # A statement that waited for the lock has a snapshot from before the wait, so the head is read by the next.
-            cursor.execute("SELECT FROM leaderboards WHERE name = %s FOR UPDATE", [self.name])
+        self.locked_row()
+        # By a statement of its own: one that waited for the lock has a snapshot from before the wait.
         head, is_same = self._read_head()
         if not is_same:
             raise Damaged("diverged")

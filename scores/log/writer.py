@@ -11,7 +11,7 @@ from weakref import WeakSet
 
 import psycopg
 from django.db import Error as DatabaseError
-from django.db import NotSupportedError, ProgrammingError, transaction
+from django.db import IntegrityError, NotSupportedError, ProgrammingError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from scores import metrics, signals
@@ -168,15 +168,7 @@ class Writer:
         have happened.
         """
         started = time.perf_counter()
-        try:
-            batch = self._commit(changes)
-        except Diverged as error:  # the database was put back: nothing of this batch is in the log
-            self._log.begin_epoch(error.origin)
-            batch = self._commit(changes)
-        except (ProgrammingError, NotSupportedError):
-            if not self._log.look_at_wal_again():
-                raise
-            batch = self._commit(changes)
+        batch = self._commit_to_a_log_that_is_whole(changes)
         if batch.facts is not None:
             # Not by `transaction.on_commit`, whose hooks would run within the pipeline: a connection that ends while it is
             # closed would turn a committed batch into an unknown outcome.
@@ -184,6 +176,22 @@ class Writer:
             metrics.committed(batch.facts["last"], len(changes), started)
             signals.scores_committed.send_robust(sender=ScoreEvent, **batch.facts)
         return batch.outcomes
+
+    def _commit_to_a_log_that_is_whole(self, changes: Sequence[Change]) -> Batch:
+        """`_commit`, after what is wrong with the log was mended; nothing of `changes` was recorded before."""
+        for _ in range(2):
+            try:
+                return self._commit(changes)
+            except Diverged as error:  # the database was put back
+                self._log.begin_epoch(error.origin)
+            except IntegrityError as error:
+                if "score_events_pkey" not in str(error):
+                    raise
+                self._log.mend_head()  # somebody set it behind its events
+            except (ProgrammingError, NotSupportedError):
+                if not self._log.look_at_wal_again():
+                    raise
+        return self._commit(changes)
 
     def _commit(self, changes: Sequence[Change]) -> Batch:
         connection = self._log.connection

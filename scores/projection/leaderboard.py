@@ -27,6 +27,7 @@ from . import scripts
 
 CATCH_UP_EVENTS = 5_000  # per step: about 10 ms of Redis
 REBUILD_MEMBERS = 1_000  # per ZADD: well under 10 ms of Redis
+LAST_S = 4e9  # POSIX seconds; no rebuild ends later
 SIDE_KEY_TTL_S = 3_600  # removes the side key of a rebuild that was killed
 
 
@@ -246,6 +247,9 @@ class Copy:
                 self._fill(side_key, dict(chunk), expires=done == 0)
                 done += len(chunk)
                 progress(done, head.members)
+        if done != head.members:
+            self.log.mend_head()
+            raise Damaged("not as large as the head of its log says")
         swap: list[str | int] = [head.origin, head.seq, done, int(force), head.mark or ""]
         (outcome,) = self._run(scripts.SWAP, swap, side_key=side_key, alias=BULK)
         if outcome not in (b"moved", b"done"):
@@ -271,8 +275,8 @@ class Copy:
 
     def last_rebuild(self) -> Rebuilt | None:
         """The last rebuild of the copy, by any process; `None` if Redis has no record of one. Raises `RedisAway`."""
-        stored = cast("bytes | None", guarded(lambda: client().get(self.board.rebuilt_key)))
-        return Rebuilt(*json.loads(stored)) if stored else None
+        (stored,) = guarded(lambda: run_script(scripts.GET, keys=[self.board.rebuilt_key], args=[]))
+        return _rebuilt(stored) if stored else None
 
     def totals_of(self, user_ids: Sequence[str], *, alias: str = "default") -> Totals:
         """The scores of these members (at most 1,000), even if the copy is damaged. Raises `RedisAway`."""
@@ -316,6 +320,16 @@ class Copy:
             yield [member.decode(errors="surrogateescape") for member, _ in rows]
             if cursor == 0:
                 return
+
+
+def _rebuilt(stored: bytes) -> Rebuilt | None:
+    """`None` for what another program wrote there."""
+    try:
+        rebuilt = Rebuilt(*json.loads(stored))
+        is_ours = 0 < rebuilt.at < LAST_S and rebuilt.took_s >= 0 and rebuilt.members >= 0 and rebuilt.seq >= 0
+    except (TypeError, ValueError):
+        return None
+    return rebuilt if is_ours and isinstance(rebuilt.why, str) else None
 
 
 def _decode(question: Question, answer: list[Any]) -> list[Entry] | Entry | None:

@@ -27,7 +27,7 @@ end
 -- The mark of the event that the copy is at; '' if it is not known.
 local function mark()
     local seq, of_seq = string.match(state[4] or '', '^(%d+):(%d+)$')
-    return seq == state[2] and of_seq or ''
+    return seq == state[2] and #of_seq <= 18 and of_seq or ''
 end
 local function is_other(of_event)
     local known = mark()
@@ -158,3 +158,9 @@ if fault() == 'missing' then return {} end
 return {state[1], state[2], state[3], size, mark()}
 """
 )
+
+# For a text that people read: a key of another type has none.
+GET = """
+local text = redis.pcall('GET', KEYS[1])
+return {type(text) == 'string' and text or false}
+"""

@@ -9,16 +9,21 @@ KEY = "leaderboard:processes"
 # KEYS: the hash. ARGV: the name of a process, what it tells, and for how many seconds to believe it. The clock is that
 # of Redis, as hosts differ.
 TELL = """
-redis.call('HSET', KEYS[1], ARGV[1], redis.call('TIME')[1] + ARGV[3] .. ' ' .. ARGV[2])
+local words = redis.call('TIME')[1] + ARGV[3] .. ' ' .. ARGV[2]
+if type(redis.pcall('HSET', KEYS[1], ARGV[1], words)) == 'table' then  -- another program made it another type
+    redis.call('DEL', KEYS[1])
+    redis.call('HSET', KEYS[1], ARGV[1], words)
+end
 redis.call('EXPIRE', KEYS[1], ARGV[3])
 return {}
 """
 ALL = """
 local now, told = tonumber(redis.call('TIME')[1]), {}
-local rows = redis.call('HGETALL', KEYS[1])
+local rows = redis.pcall('HGETALL', KEYS[1])
+if rows.err then return {} end
 for i = 1, #rows, 2 do
     local until_s, words = string.match(rows[i + 1], '^(%d+) (.*)$')
-    if until_s and tonumber(until_s) > now then
+    if until_s and tonumber(until_s) > now and tonumber(until_s) < now + 60 then
         told[#told + 1] = words
     else
         redis.call('HDEL', KEYS[1], rows[i])

@@ -11,6 +11,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import transaction
 
 from scores.models import EndedAccount
+from scores.user_id import is_player_id
 
 
 class Command(BaseCommand):
@@ -26,9 +27,12 @@ class Command(BaseCommand):
         username: str = options["username"]
         password: str = options["password"] or secrets.token_urlsafe(12)
         try:
-            username = users._meta.get_field("username").clean(username, None)
+            # As the form of the sign-in does it, or nobody could sign in by this name.
+            username = users._meta.get_field("username").clean(users.normalize_username(username), None)
         except ValidationError as error:
             raise CommandError(f"--username {username!r}: {' '.join(error.messages)}") from error
+        if not is_player_id(username):
+            raise CommandError(f"--username {username!r}: this name is not allowed.")
 
         if EndedAccount.objects.filter(pk=username).exists():
             raise CommandError(f"--username {username!r}: belonged to a deleted account, and nobody gets it again.")

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
+from django.db import connection
 from redis import Redis
 
 from scores import selectors, services
 from scores.board import LEADERBOARD
+from scores.exceptions import Damaged
+from scores.log.head import log
 from scores.projection import verification
 from scores.projection.leaderboard import Entry, PageQuestion, leaderboard
 from scores.projection.scrub import Scrub
 from scores.projection.tail import Tail
 from scores.selectors import Source
+from scores.stores.redis import breaker
 
 pytestmark = pytest.mark.usefixtures("two_players")
 
@@ -74,3 +80,52 @@ def test_a_copy_that_went_back_is_not_read(copy: Redis) -> None:
         copy.restore(key, 0, value, replace=True)  # type: ignore[arg-type]
 
     assert top() == ([Entry(1, "ben", 40), Entry(2, "ann", 30)], Source.DATABASE)
+
+
+def test_a_mark_of_any_length_is_no_reason_to_stand_still(copy: Redis) -> None:
+    copy.hset(LEADERBOARD.state_key, "mark", "2:" + "9" * 5_000)
+
+    Tail(leaderboard).check()
+    services.correct(user_id="ann", total=31, actor="test", reason="test")
+
+    assert top() == ([Entry(1, "ann", 31), Entry(2, "ben", 20)], Source.REDIS)
+
+
+@pytest.mark.parametrize("value", [b"\xff\xfe", b"{}", b'{"a":[1]}', b"[1e300,1,1,1,1]", b'[NaN,1,1,1,"x"]', b"[]"])
+def test_a_report_of_a_rebuild_that_nobody_wrote_is_none(value: bytes, copy: Redis) -> None:
+    copy.set(LEADERBOARD.rebuilt_key, value)
+    assert leaderboard.last_rebuild() is None
+
+    copy.delete(LEADERBOARD.rebuilt_key)
+    copy.rpush(LEADERBOARD.rebuilt_key, "x")
+    assert leaderboard.last_rebuild() is None
+    assert not breaker.is_open
+
+
+def test_a_head_that_miscounts_is_mended_once(copy: Redis) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE leaderboards SET members = members + 2")
+
+    for _ in range(3):
+        with suppress(Damaged):
+            Tail(leaderboard).check()
+
+    assert log.head().members == 2
+    assert top() == ([Entry(1, "ann", 30), Entry(2, "ben", 20)], Source.REDIS)
+
+
+def test_a_head_that_was_set_back_or_lost_goes_on_behind_its_events(copy: Redis) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE leaderboards SET seq = seq - 1")
+        assert services.correct(user_id="ann", total=31, actor="test", reason="test").seq == 3
+        cursor.execute("DELETE FROM leaderboards")
+
+    assert services.correct(user_id="ann", total=32, actor="test", reason="test").seq == 4
+    assert log.head().members == 2
+
+
+def test_an_event_without_a_time_stops_nobody(copy: Redis) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE score_events SET created_at = 'infinity' WHERE seq = 2")
+
+    assert services.correct(user_id="ann", total=31, actor="test", reason="test").seq == 3
