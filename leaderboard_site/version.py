@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from django.http import HttpRequest
 
-VERSION = "0.2.0"
+VERSION = "0.3.0.dev0"
 
 
 def in_templates(request: HttpRequest) -> dict[str, str]:
