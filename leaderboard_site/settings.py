@@ -287,6 +287,8 @@ LOGGING = {
         "django": {"handlers": [], "level": LOG_LEVEL, "propagate": True},
         # It logs a line for every socket, and there are thousands.
         "uvicorn.error": {"level": "WARNING" if LOG_LEVEL == "INFO" else LOG_LEVEL},
+        # It logs a line for each batch that a lost connection ended, which the writer logs once.
+        "psycopg": {"level": "ERROR"},
         # It logs a traceback per second while Redis is away, which the breaker logs once.
         "channels_redis.pubsub": {"level": "CRITICAL"},
     },

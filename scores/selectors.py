@@ -130,6 +130,7 @@ class Reader:
         return [answers[question] for question in questions]
 
     def _snapshot(self, questions: list[Question]) -> tuple[Snapshot, Source]:
+        self._log.drop_dead_connection()
         try:
             return self._copy.read(self._tail.origin(), questions), Source.REDIS
         except Damaged:

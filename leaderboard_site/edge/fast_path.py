@@ -34,11 +34,8 @@ class BoardFastPath:
         if scope["path"] != BOARD:
             return await self.app(scope, receive, send)
         headers = dict(scope["headers"])
-        page = (
-            page_asked(scope)
-            if b"origin" not in headers and is_ours(headers.get(b"host", b"").decode("latin-1"))
-            else None
-        )
+        is_plain = b"origin" not in headers and len(headers) == len(scope["headers"])  # no header twice
+        page = page_asked(scope) if is_plain and is_ours(headers.get(b"host", b"").decode("latin-1")) else None
         if page is None:
             return await self.app(scope, receive, send)
         try:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
+import select
 import time
 from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
 from typing import NamedTuple
 
+import psycopg
 from django.db import DEFAULT_DB_ALIAS, NotSupportedError, ProgrammingError, connections, transaction
 from django.db import Error as DatabaseError
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -101,6 +103,14 @@ class Log:
         if _was_demoted(connection):
             connection.close()
         return connection
+
+    def drop_dead_connection(self) -> None:
+        """Close the calling thread's connection if the server ended it while it was idle: the next use makes another.
+
+        For those whose first statement would be a 503 for somebody otherwise.
+        """
+        if _was_closed(connections[self.alias]):
+            connections[self.alias].close()
 
     # Its identity
 
@@ -372,6 +382,26 @@ def continues(seen: Head | None, head: Head, mark_at_seen: int | None) -> bool:
 # What PostgreSQL 14 and later report with their answers whenever it changes, so that no question is asked: "on" is the
 # opposite of what libpq connects to for this value of `target_session_attrs`.
 REPORTED = {"read-write": ("default_transaction_read_only", "in_hot_standby"), "primary": ("in_hot_standby",)}
+
+
+def _was_closed(connection: BaseDatabaseWrapper) -> bool:
+    """Whether the server sent something to the idle connection: its goodbye, or the end of the stream after a kill.
+
+    The next statement would show it too, but as a 503 for whoever needs it. The check costs a microsecond.
+    """
+    raw = connection.connection
+    if raw is None or connection.in_atomic_block:
+        return False
+    if raw.closed:
+        return True
+    if raw.info.pipeline_status:  # the answers of a pipeline are on their way
+        return False
+    poller = select.poll()
+    try:
+        poller.register(raw.fileno(), select.POLLIN)
+    except psycopg.Error:  # closed already
+        return True
+    return bool(poller.poll(0))
 
 
 def _was_demoted(connection: BaseDatabaseWrapper) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import select
 import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -15,7 +14,7 @@ from django.db import IntegrityError, NotSupportedError, ProgrammingError, trans
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from scores import metrics, signals
-from scores.exceptions import DATABASE_AWAY, OutcomeUnknown, ScoreError
+from scores.exceptions import DATABASE_AWAY, OutcomeUnknown, ScoreError, Unavailable
 from scores.models import ScoreEvent
 from scores.stores.batcher import Batcher
 
@@ -188,12 +187,14 @@ class Writer:
                 if "score_events_pkey" not in str(error):
                     raise
                 self._log.mend_head()  # somebody set it behind its events
-            except (ProgrammingError, NotSupportedError):
+            except (ProgrammingError, NotSupportedError) as error:
                 if not self._log.look_at_wal_again():
-                    raise
+                    self.outage.failed(error)  # a table or a right is missing
+                    raise Unavailable from error
         return self._commit(changes)
 
     def _commit(self, changes: Sequence[Change]) -> Batch:
+        self._log.drop_dead_connection()
         connection = self._log.connection
         atomic = transaction.atomic(using=self._log.alias)
         batch: Batch | None = None
@@ -322,9 +323,7 @@ _pooled: WeakSet[psycopg.Connection[Any]] = WeakSet()
 
 
 def _connected(connection: BaseDatabaseWrapper) -> psycopg.Connection[Any]:
-    """This thread's connection; replaced if the server closed it while idle."""
-    if connection.connection is not None and _has_unread_data(connection.connection):
-        connection.close()
+    """This thread's connection, which `Log.connection` has looked at."""
     connection.ensure_connection()
     raw: psycopg.Connection[Any] = connection.connection
     if raw not in _known:
@@ -349,19 +348,6 @@ def _is_pooled(connection: BaseDatabaseWrapper) -> bool:
         cursor.execute("SELECT pg_backend_pid()")
         (pid,) = cursor.fetchone()
     return bool(pid != connection.connection.info.backend_pid)
-
-
-def _has_unread_data(raw: psycopg.Connection[Any]) -> bool:
-    """Whether the server sent something to the idle connection: its goodbye, or the end of the stream after a kill.
-
-    A failed batch would show it too, but as a 503 for every request in it. The check costs a microsecond.
-    """
-    poller = select.poll()
-    try:
-        poller.register(raw.fileno(), select.POLLIN)
-    except psycopg.Error:  # closed already
-        return True
-    return bool(poller.poll(0))
 
 
 def _result(outcome: Recorded | Exception) -> str:

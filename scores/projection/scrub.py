@@ -12,6 +12,7 @@ from collections.abc import Collection
 from django.db import transaction
 
 from scores import metrics
+from scores.log.head import Head
 
 from .leaderboard import Copy
 
@@ -29,6 +30,8 @@ class Scrub:
         self.repaired = 0  # members
         self.rounds = 0  # times it reached the end of the board
         self._after = ""  # user id of the last member compared
+        self._begun: Head | None = None  # the head at the beginning of the round
+        self._rows = 0  # seen in the round
 
     def step(self) -> int:
         """Compare the next members with the table and repair the wrong ones; returns how many were wrong.
@@ -46,6 +49,9 @@ class Scrub:
                 suspects -= self._copy.log.touched_after(min(head.seq, totals.seq), suspects)
             if suspects:
                 repaired = mend(self._copy, suspects)
+        if self._after == "":
+            self._begun, self._rows = head, 0
+        self._rows += len(rows)
         self.compared += len(rows)
         self.repaired += repaired
         metrics.sweep_compared.inc(len(rows))
@@ -53,6 +59,8 @@ class Scrub:
         if len(rows) < MEMBERS_PER_STEP:
             self.rounds += 1
             self._after = ""
+            if self._begun == head and self._rows != head.members:  # rows of the table were deleted or added by hand
+                self._copy.log.mend_head()
         else:
             self._after = rows[-1][0]
         return repaired

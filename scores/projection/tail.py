@@ -70,8 +70,9 @@ class Tail:
         while not self._ended.is_set():
             try:
                 self.check()
-            except RedisAway:
-                pass  # the breaker has logged it
+                self._database_answers()
+            except RedisAway:  # the breaker has logged it
+                self._database_answers()
             except DatabaseError as error:
                 if not self._database_away:  # once per outage, not four times a second
                     logger.warning("The tail cannot read the log: %s", str(error).strip())
@@ -83,6 +84,12 @@ class Tail:
             self._awake.wait(POLL_INTERVAL_S)
             self._awake.clear()
         self._log.connection.close()
+
+    def _database_answers(self) -> None:
+        if self._database_away:
+            logger.info("The tail reads the log again")
+            metrics.database_away.set(0)
+        self._database_away = False
 
     def check(self) -> None:
         """Compare once, and repair. Raises `CopyUnusable` or Django's `DatabaseError`."""
@@ -109,10 +116,6 @@ class Tail:
             self._read_at = time.monotonic()
             metrics.database_seconds.observe(self._read_at - started)
             metrics.log_seq.set(head.seq)
-            if self._database_away:
-                logger.info("The tail reads the log again")
-                metrics.database_away.set(0)
-            self._database_away = False
         metrics.copy_seq.set(0 if state is None else state.seq)
         return state, head
 

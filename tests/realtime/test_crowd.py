@@ -134,7 +134,8 @@ async def test_a_flood_of_frames_closes_the_socket_with_4429(kind: str, server: 
         socket.transport.write(FLOODS[kind])
 
         assert await end_of(socket) == (4429, "more than 10 frames in a second")
-        assert await another.recv() == board
+        # On a busy machine it may be told with an age: the server has stood still between two tests.
+        assert json.loads(await another.recv())["leaderboard"] == json.loads(board)["leaderboard"]
 
 
 async def test_a_few_messages_a_second_are_nobodys_business(server: Server) -> None:

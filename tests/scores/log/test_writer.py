@@ -12,13 +12,13 @@ from django.db import connection
 from django.db.backends.base.base import BaseDatabaseWrapper
 from redis import Redis
 
-from scores import services, signals
-from scores.exceptions import NotBlocked, OutcomeUnknown, TotalTooLarge, UserBlocked
+from scores import selectors, services, signals
+from scores.exceptions import NotBlocked, OutcomeUnknown, TotalTooLarge, Unavailable, UserBlocked
 from scores.log.head import log
 from scores.log.ledger import Change, Kind, Recorded
 from scores.log.writer import writer
 from scores.models import MAX_TOTAL, Block, Leaderboard, ScoreEvent, UserScore
-from scores.projection.leaderboard import leaderboard
+from scores.projection.leaderboard import PageQuestion, leaderboard
 from scores.stores.batcher import Batcher
 from tests.polling import until
 from tests.scores.conftest import copy_is_true, nothing_was_written
@@ -322,3 +322,27 @@ def test_a_board_that_was_emptied_starts_a_new_log(board: None) -> None:
 
     assert writer.record([add("bob", 1)]) == [Recorded(1, 1)]
     assert log.head().origin != before.origin
+
+
+def test_a_table_that_is_missing_is_no_failure_of_the_caller(rival: BaseDatabaseWrapper) -> None:
+    writer.record([add("ann", 1)])
+    with rival.cursor() as cursor:
+        cursor.execute("ALTER TABLE blocks RENAME TO blocks_away")
+    try:
+        with pytest.raises(Unavailable):
+            writer.record([add("ann", 1)])
+    finally:
+        with rival.cursor() as cursor:
+            cursor.execute("ALTER TABLE blocks_away RENAME TO blocks")
+
+    assert writer.record([add("ann", 1)]) == [Recorded(2, 2)]
+
+
+def test_a_read_after_the_server_closed_the_connection_makes_another(rival: BaseDatabaseWrapper) -> None:
+    log.head()
+    pid: int = connection.connection.info.backend_pid
+    with rival.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+
+    (page,) = selectors.reader.answer_questions([PageQuestion(10, 0)])
+    assert page.seq == 0

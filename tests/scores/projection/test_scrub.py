@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 from redis import Redis
 
@@ -10,9 +12,12 @@ from scores.exceptions import Damaged
 from scores.log.head import log
 from scores.log.ledger import Change, Kind
 from scores.log.writer import writer
+from scores.models import UserScore
 from scores.projection import scrub
 from scores.projection.leaderboard import PageQuestion, leaderboard
 from scores.projection.scrub import Scrub
+from scores.projection.tail import Tail
+from tests.polling import until
 from tests.scores.conftest import copy_is_true, hooks_lost
 
 pytestmark = pytest.mark.usefixtures("many_players")
@@ -94,3 +99,15 @@ def test_a_late_total_is_not_taken_back(copy: Redis) -> None:
 
     assert scrub.mend(leaderboard, ["user03", "user04"]) == 0
     assert copy_is_true(copy)
+
+
+def test_a_total_that_was_deleted_by_hand_leaves_the_board(copy: Redis) -> None:
+    UserScore.objects.filter(user_id="user00").delete()
+    tail = Tail(leaderboard)
+
+    def is_mended() -> bool:
+        with suppress(Damaged):  # while the head is not mended yet
+            tail.check()
+        return copy_is_true(copy) and copy.zscore("leaderboard", "user00") is None
+
+    until(is_mended)
