@@ -220,16 +220,22 @@ class Log:
             )
 
     def mend_head(self) -> None:
-        """Put the head where the tables say that it is, in a new epoch: somebody changed one of them by hand."""
+        """Put the head where the tables say that it is, in a new epoch, if somebody changed one of them by hand.
+
+        Decided under the lock: whoever asks may have seen a head and tables that are gone by now.
+        """
         with transaction.atomic(using=self.alias):
             self.locked_row()
             with self.connection.cursor() as cursor:
                 cursor.execute(
                     f"UPDATE leaderboards SET epoch = gen_random_uuid(), seq = ({LAST_SEQ_SQL}), "  # noqa: S608
-                    f"members = ({MEMBERS_SQL}) WHERE name = %s",
+                    f"members = ({MEMBERS_SQL}) "
+                    f"WHERE name = %s AND (seq, members) <> (({LAST_SEQ_SQL}), ({MEMBERS_SQL}))",
                     [self.name],
                 )
-        logger.warning("The head of the log did not agree with the tables: it was mended, and begins a new epoch")
+                is_mended = cursor.rowcount > 0
+        if is_mended:
+            logger.warning("The head of the log did not agree with the tables: it was mended, and begins a new epoch")
 
     def locked_row(self) -> None:
         """Take the lock on the head until the transaction ends."""

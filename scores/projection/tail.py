@@ -9,7 +9,7 @@ import time
 from django.db import Error as DatabaseError
 
 from scores import metrics, signals
-from scores.exceptions import CopyUnusable, Damaged, RedisAway
+from scores.exceptions import CopyUnusable, Damaged
 from scores.log.head import Head
 
 from .leaderboard import Copy, State, leaderboard
@@ -71,7 +71,7 @@ class Tail:
             try:
                 self.check()
                 self._database_answers()
-            except RedisAway:  # the breaker has logged it
+            except CopyUnusable:  # the breaker has logged that Redis is away, and the next check mends what is damaged
                 self._database_answers()
             except DatabaseError as error:
                 if not self._database_away:  # once per outage, not four times a second
