@@ -23,7 +23,7 @@ def is_of_a_value(exception: Exception) -> bool:
     if isinstance(exception, (DataError, OverflowError)):
         return True
     return isinstance(exception, ValueError) and any(
-        words in str(exception) for words in ("expected a number", "range")
+        words in str(exception) for words in ("expected a number", "out of range")
     )
 
 

@@ -225,19 +225,20 @@ class Log:
         Decided under the lock: whoever asks may have seen a head and tables that are gone by now.
         """
         with transaction.atomic(using=self.alias):
-            self.locked_row()
+            self._lock_row()
             with self.connection.cursor() as cursor:
                 cursor.execute(
-                    f"UPDATE leaderboards SET epoch = gen_random_uuid(), seq = ({LAST_SEQ_SQL}), "  # noqa: S608
-                    f"members = ({MEMBERS_SQL}) "
-                    f"WHERE name = %s AND (seq, members) <> (({LAST_SEQ_SQL}), ({MEMBERS_SQL}))",
+                    "UPDATE leaderboards b SET epoch = gen_random_uuid(), seq = found.seq, "  # noqa: S608
+                    "members = found.members "
+                    f"FROM (SELECT ({LAST_SEQ_SQL}) AS seq, ({MEMBERS_SQL}) AS members) AS found "
+                    "WHERE b.name = %s AND (b.seq, b.members) <> (found.seq, found.members)",
                     [self.name],
                 )
                 is_mended = cursor.rowcount > 0
         if is_mended:
             logger.warning("The head of the log did not agree with the tables: it was mended, and begins a new epoch")
 
-    def locked_row(self) -> None:
+    def _lock_row(self) -> None:
         """Take the lock on the head until the transaction ends."""
         with self.connection.cursor() as cursor:
             cursor.execute("SELECT FROM leaderboards WHERE name = %s FOR UPDATE", [self.name])
@@ -344,7 +345,7 @@ class Log:
                 "SELECT set_config('lock_timeout', '1000', true), "
                 "set_config('idle_in_transaction_session_timeout', '1000', true)"
             )
-        self.locked_row()
+        self._lock_row()
         # By a statement of its own: one that waited for the lock has a snapshot from before the wait.
         head, is_same = self._read_head()
         if not is_same:

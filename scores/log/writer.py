@@ -119,7 +119,7 @@ class Batch(NamedTuple):
     facts: dict[str, Any] | None
 
 
-class Outage:
+class WriteOutage:
     """Why the database records nothing, from the first failure to the next success; logged once for each kind."""
 
     def __init__(self) -> None:
@@ -157,7 +157,7 @@ class Writer:
         self.batcher: Batcher[Change, Recorded] = Batcher(
             "writer", self.record_batch, max_batch=MAX_PER_TRANSACTION, max_queued=20_000, timeout_s=1.8
         )
-        self.outage = Outage()
+        self.outage = WriteOutage()
 
     def record(self, changes: Sequence[Change]) -> list[Recorded | Exception]:
         """Record all `changes` in one transaction, and send `scores_committed` after its commit.

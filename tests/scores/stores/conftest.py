@@ -11,6 +11,10 @@ from django.test.utils import override_settings
 
 from leaderboard_site.conf.redis import redis_of
 from realtime.channel_layer import ChannelLayer
+from scores import selectors
+from scores.exceptions import RedisAway
+from scores.projection.leaderboard import PageQuestion, leaderboard
+from scores.selectors import Source
 from scores.stores.redis import ALIASES, breaker, client, guarded, outage
 from tests.settings import MORE_PATIENT
 from tools.stores import Redis, WatchedRedis
@@ -33,6 +37,21 @@ def using(url: str) -> Iterator[ChannelLayer]:
         forget_clients()
         client().connection_pool.disconnect()
         guarded(client().ping, probe=True)  # finds out what kind of server it is
+
+
+def answers() -> bool:
+    """Whether the process can use the Redis that it asks."""
+    try:
+        leaderboard.state()
+    except RedisAway:
+        return False
+    return True
+
+
+def source() -> Source:
+    """The store that a read now comes from."""
+    (page,) = selectors.reader.answer_questions([PageQuestion(10, 0)])
+    return page.source
 
 
 def forget_clients() -> None:

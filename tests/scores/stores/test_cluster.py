@@ -11,11 +11,10 @@ import pytest
 from django.contrib.auth.models import User
 from limits import parse
 
-from scores import selectors, services
+from scores import services
 from scores.access.sliding_window import Hit, count_in_redis
 from scores.board import LEADERBOARD
-from scores.exceptions import RedisAway
-from scores.projection.leaderboard import PageQuestion, leaderboard
+from scores.projection.leaderboard import leaderboard
 from scores.projection.verification import compare
 from scores.selectors import Source
 from scores.stores import presence
@@ -24,22 +23,9 @@ from tests.polling import until
 from tests.scores.admin.test_admin import logged_in
 from tools.stores import ClusterNode, Redis
 
-from .conftest import using
+from .conftest import answers, source, using
 
 HITS = [Hit("test", subject, parse("5/minute")) for subject in ("ann", "ben", "cem")]
-
-
-def answers() -> bool:
-    try:
-        leaderboard.state()
-    except RedisAway:
-        return False
-    return True
-
-
-def source() -> Source:
-    (page,) = selectors.reader.answer_questions([PageQuestion(10, 0)])
-    return page.source
 
 
 @pytest.mark.slow

@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from scores import selectors, services, signals
-from scores.exceptions import RedisAway
-from scores.projection.leaderboard import PageQuestion, leaderboard
+from scores import services, signals
+from scores.projection.leaderboard import leaderboard
 from scores.selectors import Source
 from scores.stores import presence
 from scores.stores.redis import BULK, client
@@ -21,7 +20,7 @@ from tools.chaos.proxy import Proxy
 from tools.servers import free_port
 from tools.stores import Redis
 
-from .conftest import using
+from .conftest import answers, source, using
 
 
 @pytest.fixture
@@ -35,19 +34,6 @@ def proxy(servers: Callable[..., Redis]) -> Iterator[Callable[[Redis], Proxy]]:
     yield make
     for made in proxies:
         made.close()
-
-
-def answers() -> bool:
-    try:
-        leaderboard.state()
-    except RedisAway:
-        return False
-    return True
-
-
-def source() -> Source:
-    (page,) = selectors.reader.answer_questions([PageQuestion(10, 0)])
-    return page.source
 
 
 def score(total: int) -> None:

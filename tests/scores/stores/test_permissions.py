@@ -20,11 +20,11 @@ from scores.stores import permissions
 from scores.stores.redis import breaker, say_what_is_denied
 from tests.conftest import TokenFor
 from tests.polling import until
-from tests.scores.stores.test_failover import answers, said
+from tests.scores.stores.test_failover import said
 from tools.servers import ROOT, Server
 from tools.stores import ClusterNode, Redis
 
-from .conftest import using
+from .conftest import answers, using
 
 DOCUMENT = (ROOT / "docs" / "operations.md").read_text()
 
