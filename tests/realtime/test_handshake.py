@@ -10,6 +10,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from realtime import origins
 from realtime.origins import MOST_NAMED, OriginCheck, is_allowed
 from tools.servers import Server
 
@@ -72,9 +73,11 @@ async def test_the_log_does_not_name_every_origin(caplog: pytest.LogCaptureFixtu
         await check({"type": "websocket", "headers": headers}, receive, send)  # type: ignore[typeddict-item]
 
     assert [message["type"] for message in sent] == ["websocket.close"] * 2 * MOST_NAMED
-    assert len(caplog.messages) == MOST_NAMED
-    assert max(map(len, caplog.messages)) < 1000
-    assert caplog.messages[-1].endswith("no more will be")
+    # On a busy machine asyncio's debug mode has a line of its own, about a task that took long.
+    named = [record.getMessage() for record in caplog.records if record.name == origins.logger.name]
+    assert len(named) == MOST_NAMED
+    assert max(map(len, named)) < 1000
+    assert named[-1].endswith("no more will be")
 
 
 async def never(*_: Any) -> None:
