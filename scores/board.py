@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-
-from django.conf import settings
+from zlib import crc32
 
 
 @dataclass(frozen=True)
@@ -48,12 +47,12 @@ class Board:
         """The group of the channel layer that tells the hubs of all processes about changes."""
         return self.name
 
-    def etag(self, epoch: str, seq: int, limit: int, offset: int) -> str:
+    def etag(self, epoch: str, seq: int, limit: int, offset: int, body: bytes) -> str:
         """The tag of a page as of an event: RFC 9110, section 8.8.3. The store it was read from does not change it.
 
-        The release does: after an upgrade, the body of the same page may have another form.
+        Its body does: another version may write the page in another form, and a copy may have been wrong for a while.
         """
-        return f'"{self.name}-{epoch}-{seq}-{limit}-{offset}-{settings.RELEASE}"'
+        return f'"{self.name}-{epoch}-{seq}-{limit}-{offset}-{crc32(body):08x}"'
 
 
 LEADERBOARD = Board("leaderboard")

@@ -130,7 +130,6 @@ class Reader:
         return [answers[question] for question in questions]
 
     def _snapshot(self, questions: list[Question]) -> tuple[Snapshot, Source]:
-        self._log.drop_dead_connection()
         try:
             return self._copy.read(self._tail.origin(), questions), Source.REDIS
         except Damaged:
@@ -141,6 +140,7 @@ class Reader:
 
     def _read_database(self, questions: list[Question]) -> Snapshot:
         """The same as `Copy.read`, from the tables, whose index has the same order."""
+        self._log.drop_dead_connection()  # it has been idle while Redis answered
         self._log.head()  # starts the log if there is none, which the read-only transaction cannot do
         # PostgreSQL refuses NUL, and the error would fail the other questions of the batch too.
         users = [q.user_id for q in questions if isinstance(q, StandingQuestion) and is_storable(q.user_id)]

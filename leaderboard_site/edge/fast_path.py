@@ -50,7 +50,7 @@ class BoardFastPath:
             finally:
                 del scope[UNANSWERED]  # its traceback holds the scope
         response = board_answer(found, *page, headers.get(b"if-none-match", b"").decode("latin-1"))
-        fields = [(name.encode(), value.encode()) for name, value in (response.headers | limits).items()]
+        fields = response.fields + [(name.encode(), value.encode()) for name, value in limits.items()]
         await send({"type": "http.response.start", "status": response.status, "headers": fields})
         await send({"type": "http.response.body", "body": response.body})
 

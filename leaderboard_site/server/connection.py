@@ -31,6 +31,7 @@ class Connection:
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, patience_s: float) -> None:
         self.transport = transport
         self.patience_s = patience_s
+        self.is_closing = transport.is_closing  # asked for each request, and `__getattr__` is slow
         self._loop = loop
         self.head_due = 0.0  # in the loop's clock, while a head is awaited
         self._head: asyncio.TimerHandle | None = None  # set in that time

@@ -85,15 +85,9 @@ class HttpProtocol(HttpToolsProtocol):
     # What comes in
 
     def data_received(self, data: bytes) -> None:
-        while len(data) > (room := MAX_HEAD_BYTES - self._loose_bytes):  # so that not one byte more gets in
-            if not room:
-                return self._refuse(431, TOO_LARGE)
-            self._feed(data[:room])
-            data = data[room:]
-        self._feed(data)
-
-    def _feed(self, data: bytes) -> None:
         self._loose_bytes += len(data)
+        if self._loose_bytes > MAX_HEAD_BYTES:
+            return self._feed_in_parts(data)
         if self.timeout_keep_alive_task is not None:
             self.timeout_keep_alive_task.cancel()
             self.timeout_keep_alive_task = None
@@ -110,6 +104,15 @@ class HttpProtocol(HttpToolsProtocol):
             self._await_head()
         if not self._loose_bytes and self.scope is not self.cycle.scope:  # another head begins behind a request
             self._loose_bytes = len(data.rpartition(b"\r\n\r\n")[2])
+
+    def _feed_in_parts(self, data: bytes) -> None:
+        """So that not one byte more than MAX_HEAD_BYTES gets in."""
+        room = MAX_HEAD_BYTES + len(data) - self._loose_bytes
+        self._loose_bytes -= len(data)
+        if not room:
+            return self._refuse(431, TOO_LARGE)
+        self.data_received(data[:room])
+        self.data_received(data[room:])
 
     @property
     def _is_answering(self) -> bool:
@@ -160,7 +163,7 @@ class HttpProtocol(HttpToolsProtocol):
             if name != b"upgrade":
                 head += [name, b": ", value, b"\r\n"]
         self.parser = httptools.HttpRequestParser(self)  # the old one reads no more of a connection that closes
-        self._feed(b"".join([*head, b"\r\n", rest]))
+        self.data_received(b"".join([*head, b"\r\n", rest]))
 
     def handle_websocket_upgrade(self) -> None:
         self._connection.flush()

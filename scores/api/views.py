@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
@@ -39,9 +39,10 @@ class IncrementView(AsyncView):
     throttle = IncrementThrottle()
 
     async def post(self, request: AuthenticatedRequest) -> HttpResponse:
-        if request.user.is_service:
+        player = request.user
+        if player.is_service:
             raise ServiceHasNoScore
-        return await respond_to_increment(request, request.user.user_id)
+        return await respond_to_increment(request, player.user_id)
 
 
 class UserIncrementView(AsyncView):
@@ -117,33 +118,46 @@ class LeaderboardView(AsyncView):
         return response
 
 
-class BoardAnswer(NamedTuple):
-    status: int
-    headers: dict[str, str]
-    body: bytes
+class BoardAnswer:
+    """An HTTP response of the board; `fields` are its headers as ASGI has them."""
+
+    def __init__(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+        self.fields = [(name.encode(), value.encode()) for name, value in headers.items()]
+
+
+class BoardAnswers:
+    """The responses to a page: 200 with the rows, and 304 for a client that has them already."""
+
+    def __init__(self, page: Page, limit: int, offset: int) -> None:
+        rows = [{"rank": e.rank, "userId": e.user_id, "score": e.score} for e in page.entries]
+        body = encode({"leaderboard": rows, "total": page.total, "seq": page.seq}).encode()
+        self.page = page
+        self.tag = LEADERBOARD.etag(page.epoch, page.seq, limit, offset, body)
+        headers = freshness(page) | {
+            "ETag": self.tag,
+            "Cache-Control": "no-cache",
+            "X-Content-Type-Options": "nosniff",
+        }
+        self.unchanged = BoardAnswer(304, headers, b"")
+        content = {"Content-Type": "application/json", "Content-Length": str(len(body))}
+        self.whole = BoardAnswer(200, headers | content, body)
 
 
 def board_answer(page: Page, limit: int, offset: int, if_none_match: str) -> BoardAnswer:
-    """The HTTP response for a page of the board: 200 with the rows, or 304 if the client already has them."""
-    tag = LEADERBOARD.etag(page.epoch, page.seq, limit, offset)
-    headers = freshness(page) | {"ETag": tag, "Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
-    if matches(tag, if_none_match):
+    """The HTTP response for the page with this limit and offset. Who asks at the same time shares one `Page` and its responses."""
+    global _newest
+    if _newest is None or _newest.page is not page:
+        _newest = BoardAnswers(page, limit, offset)
+    if if_none_match and matches(_newest.tag, if_none_match):
         metrics.reads_not_modified.inc()
-        return BoardAnswer(304, headers, b"")
-    body = encode_page(page)
-    return BoardAnswer(200, headers | {"Content-Type": "application/json", "Content-Length": str(len(body))}, body)
+        return _newest.unchanged
+    return _newest.whole
 
 
-def encode_page(page: Page) -> bytes:
-    """The body of a page. Simultaneous requests share one `Page`, which is encoded once."""
-    global _newest_body
-    if _newest_body is None or _newest_body[0] is not page:
-        rows = [{"rank": e.rank, "userId": e.user_id, "score": e.score} for e in page.entries]
-        _newest_body = page, encode({"leaderboard": rows, "total": page.total, "seq": page.seq}).encode()
-    return _newest_body[1]
-
-
-_newest_body: tuple[Page, bytes] | None = None
+_newest: BoardAnswers | None = None
 
 
 def matches(tag: str, if_none_match: str) -> bool:
