@@ -27,18 +27,22 @@ from . import scripts
 
 CATCH_UP_EVENTS = 5_000  # per step: about 10 ms of Redis
 REBUILD_MEMBERS = 1_000  # per ZADD: well under 10 ms of Redis
+# Why a copy cannot catch up and must be rebuilt; the rest that can be wrong with it shows in its state.
+EVENTS_MISSING = "behind by events that the log no longer has"
+MOVED_BY_HAND = "moved by another program"
 LAST_S = 4e9  # POSIX seconds; no rebuild ends later
 SIDE_KEY_TTL_S = 3_600  # removes the side key of a rebuild that was killed
 
 
 class State(NamedTuple):
-    """How the copy describes itself, and the real size of its set."""
+    """How the copy describes itself, and the real size of its set. It is read only if `reach` is `seq`."""
 
     origin: str
     seq: int
     members: int
     size: int
     mark: int | None  # of event `seq`; None: not known
+    reach: int  # the newest event that the set may contain
 
 
 class Rebuilt(NamedTuple):
@@ -176,7 +180,9 @@ class Copy:
             changes = self.log.totals_from(current.seq, limit=CATCH_UP_EVENTS)
             before = changes.pop(0).mark if changes and changes[0].seq == current.seq else None
             if not changes or changes[0].seq != current.seq + 1:
-                raise Damaged("cut off from its log")
+                raise Damaged(EVENTS_MISSING)
+            if changes[-1].seq < current.reach:  # this step would set newer totals back
+                raise Damaged(MOVED_BY_HAND)
             totals = {change.user_id: change.total for change in changes if change.counts}
             try:
                 moved |= self.apply(
@@ -225,8 +231,8 @@ class Copy:
         state = self._run(scripts.STATE, [""], alias=alias, probe=True)
         if not state:
             return None
-        origin, seq, members, size, mark = state
-        return State(origin.decode(errors="replace"), int(seq), int(members), size, int(mark) if mark else None)
+        origin, seq, members, size, mark, reach = state
+        return State(origin.decode(errors="replace"), seq, int(members), size, int(mark) if mark else None, reach)
 
     def rebuild(
         self, *, why: str = "", force: bool = False, progress: Callable[[int, int], None] = lambda done, total: None
@@ -284,7 +290,7 @@ class Copy:
         origin, seq, scores = self._run(scripts.TOTALS, members, alias=alias)
         return Totals(
             (origin or b"").decode(errors="replace"),
-            int(seq or 0),
+            seq,
             [None if score is None else _parse_score(score) for score in scores],
         )
 

@@ -3,8 +3,12 @@
 KEYS[1] is the ZSET and KEYS[2] the hash with its state, of the same board; ARGV[1] is the origin of the caller's log.
 
 The hash has `origin`, `seq`, `members`, and `mark`: the mark of event `seq`, as "seq:mark". Two logs with the same origin
-and seq are still two if their marks differ. A mark with another seq is not this event's: a process of an earlier version,
-which knows no marks, has moved the copy since.
+and seq are still two if their marks differ.
+
+A mark with another seq says that somebody moved `seq` alone: another program, or a process of version 0.1, which knows no
+marks and has moved the set as well. Nobody can tell which, so the copy is at the lower of the two, and may reach the
+higher: it is not read until the events in between have been applied, perhaps once more. A copy without a mark is at event
+0.
 """
 
 from __future__ import annotations
@@ -24,14 +28,17 @@ local function fault()
     if state[1] ~= ARGV[1] then return 'foreign' end
     if tonumber(state[3]) ~= size then return 'damaged' end
 end
--- The mark of the event that the copy is at; '' if it is not known.
-local function mark()
-    local seq, of_seq = string.match(state[4] or '', '^(%d+):(%d+)$')
-    return seq == state[2] and #of_seq <= 18 and of_seq or ''
+local marked, mark = string.match(state[4] or '', '^(%d+):(%d*)$')
+if not is_count(marked) or #mark > 18 then marked, mark = '0', '' end
+-- The event that the copy is at, and the newest one that its set may contain.
+local at, reach = 0, 0
+if is_count(state[2]) then
+    at = math.min(tonumber(state[2]), tonumber(marked))
+    reach = math.max(tonumber(state[2]), tonumber(marked))
 end
+if at ~= tonumber(marked) then mark = '' end  -- of event `at`; '' if it is not known
 local function is_other(of_event)
-    local known = mark()
-    return known ~= '' and of_event ~= '' and known ~= of_event
+    return mark ~= '' and of_event ~= '' and mark ~= of_event
 end
 """
 
@@ -42,10 +49,11 @@ APPLY = (
     + """
 local wrong = fault()
 if wrong then return {wrong} end
-local seq, first, last = tonumber(state[2]), tonumber(ARGV[2]), tonumber(ARGV[3])
-if seq == last and is_other(ARGV[5]) then return {'diverged'} end
-if seq >= last then return {'done'} end
-if seq ~= first - 1 then return {'behind'} end
+local first, last = tonumber(ARGV[2]), tonumber(ARGV[3])
+if at == last and is_other(ARGV[5]) then return {'diverged'} end
+if at >= last then return {'done'} end
+if at ~= first - 1 then return {'behind'} end
+if reach > last then return {'behind'} end
 if is_other(ARGV[4]) then return {'diverged'} end
 local add, remove = {}, {}
 local function flush(command, list)
@@ -75,7 +83,8 @@ READ = (
     + """
 local wrong = fault()
 if wrong then return {wrong} end
-if tonumber(state[2]) < tonumber(ARGV[2]) then return {'behind'} end
+if at ~= reach then return {'behind'} end
+if at < tonumber(ARGV[2]) then return {'behind'} end
 local answers = {}
 local function rank(score)
     return redis.call('ZCOUNT', KEYS[1], '(' .. score, '+inf') + 1
@@ -100,7 +109,7 @@ return {'whole', state[2], state[3], answers}
 SWAP = (
     _CHECK
     + """
-if ARGV[4] ~= '1' and not fault() and tonumber(state[2]) >= tonumber(ARGV[2]) then
+if ARGV[4] ~= '1' and not fault() and at == reach and at >= tonumber(ARGV[2]) then
     redis.call('DEL', KEYS[3])
     return {'done'}
 end
@@ -123,7 +132,7 @@ MEND = (
     + """
 local wrong = fault()
 if wrong then return {wrong} end
-if state[2] ~= ARGV[2] then return {'behind'} end
+if at ~= reach or state[2] ~= ARGV[2] then return {'behind'} end
 local mended = 0
 for i = 3, #ARGV, 2 do
     local score = redis.call('ZSCORE', KEYS[1], ARGV[i])
@@ -146,7 +155,7 @@ local scores = redis.pcall('ZMSCORE', KEYS[1], unpack(ARGV))
 if scores.err then  -- not a sorted set
     for i = 1, #ARGV do scores[i] = false end
 end
-return {state[1], is_count(state[2]) and state[2] or false, scores}
+return {state[1], at, scores}
 """
 )
 
@@ -155,7 +164,7 @@ STATE = (
     _CHECK
     + """
 if fault() == 'missing' then return {} end
-return {state[1], state[2], state[3], size, mark()}
+return {state[1], at, state[3], size, mark, reach}
 """
 )
 

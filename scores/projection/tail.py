@@ -12,13 +12,13 @@ from scores import metrics, signals
 from scores.exceptions import CopyUnusable, Damaged
 from scores.log.head import Head
 
-from .leaderboard import Copy, State, leaderboard
+from .leaderboard import EVENTS_MISSING, MOVED_BY_HAND, Copy, State, leaderboard
 from .scrub import Scrub
 
 logger = logging.getLogger(__name__)
 
 POLL_INTERVAL_S = 0.25
-EVENTS_MISSING = "behind by events that the log no longer has"  # as the reason of a rebuild
+FAULTS_OF_CATCHING_UP = EVENTS_MISSING, MOVED_BY_HAND
 
 
 class Tail:
@@ -100,8 +100,9 @@ class Tail:
             self._rebuild(fault, logging.INFO if previous is None and fault == "missing" else logging.WARNING)
             return
         assert state is not None  # or the fault would be "missing"
-        if state.seq < head.seq and previous is not None and state.seq < previous.seq:
-            # The copy lacks events that were committed before the previous check, so their receiver is not just late.
+        # The copy lacks events that were committed before the previous check, so their receiver is not just late.
+        is_late = previous is not None and state.seq < previous.seq
+        if state.seq < state.reach or (is_late and state.seq < head.seq):
             self._catch_up(head)
         else:
             self._scrub(head)
@@ -132,15 +133,15 @@ class Tail:
                 metrics.catch_ups.inc()
                 self._announce(head)
         except Damaged as damaged:
-            if str(damaged) != "diverged":  # which the next check finds too
-                self._rebuild(EVENTS_MISSING)
+            if damaged.reason in FAULTS_OF_CATCHING_UP:  # the next check finds the others too
+                self._rebuild(damaged.reason)
 
     def _rebuild(self, fault: str, level: int = logging.WARNING) -> None:
         with self._log.try_rebuild_lock() as acquired:
             if not acquired:
                 return  # another process rebuilds, and the next check sees the result
             state, head = self._compare()
-            if fault != EVENTS_MISSING and not self._fault(state, head):
+            if fault not in FAULTS_OF_CATCHING_UP and not self._fault(state, head):
                 return  # another process has just rebuilt
             metrics.rebuilds.labels(fault).inc()
             logger.log(level, "The copy in Redis is %s: rebuilding it from the database", fault)
@@ -172,7 +173,7 @@ def copy_fault(state: State | None, head: Head) -> str | None:
         return "missing"
     if state.origin != head.origin:
         return "foreign"
-    if state.seq > head.seq:
+    if state.reach > head.seq:
         return "ahead"
     if state.size != state.members or (state.seq == head.seq and state.members != head.members):
         return "damaged"

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import cast
 
 import pytest
 from django.db import connection
 from redis import Redis
 
-from scores import selectors, services
+from scores import metrics, selectors, services
 from scores.board import LEADERBOARD
-from scores.exceptions import Damaged
+from scores.exceptions import Damaged, Gap
 from scores.log.head import log
+from scores.models import UserScore
+from scores.projection import leaderboard as leaderboard_module
 from scores.projection import verification
 from scores.projection.leaderboard import Entry, PageQuestion, leaderboard
 from scores.projection.scrub import Scrub
 from scores.projection.tail import Tail
 from scores.selectors import Source
 from scores.stores.redis import breaker
+from tests.scores.conftest import copy_is_true, hooks_lost
 
 pytestmark = pytest.mark.usefixtures("two_players")
 
@@ -68,6 +72,96 @@ def test_whatever_is_in_the_state_the_copy_is_whole_or_it_is_rebuilt(
     assert top() == (entries, Source.REDIS)
     services.correct(user_id="ann", total=31, actor="test", reason="test")
     assert top() == ([Entry(1, "ann", 31), Entry(2, "ben", 20)], Source.REDIS)
+
+
+def board_in_database() -> list[tuple[str, int]]:
+    return list(UserScore.objects.order_by("-score").values_list("user_id", "score"))
+
+
+def is_right_or_from_the_database() -> bool:
+    entries, source = top()
+    shown = [(entry.user_id, entry.score) for entry in cast("list[Entry]", entries)]
+    return source is Source.DATABASE or shown == board_in_database()
+
+
+def rebuilds() -> float:
+    return sum(
+        sample.value for metric in metrics.rebuilds.collect() for sample in metric.samples if "_total" in sample.name
+    )
+
+
+@pytest.mark.parametrize("events", [1, 2, 3, 7])
+@pytest.mark.parametrize("by", [1, 2, 3, 1000, -1, -2, -1000])
+def test_a_seq_that_was_moved_alone_hides_no_event(by: int, events: int, copy: Redis) -> None:
+    """However many follow before a tail looks: fewer than were skipped, as many, or more."""
+    copy.hincrby(LEADERBOARD.state_key, "seq", by)
+    assert top() == ([Entry(1, "ann", 30), Entry(2, "ben", 20)], Source.DATABASE)
+
+    for number in range(events):
+        services.correct(user_id=f"cid{number % 2}", total=100 + number, actor="test", reason="test")
+        assert is_right_or_from_the_database()
+    Tail(leaderboard).check()
+
+    assert top()[1] is Source.REDIS
+    assert copy_is_true(copy)
+
+
+def test_nor_does_one_of_a_copy_that_lost_its_mark(copy: Redis) -> None:
+    copy.hdel(LEADERBOARD.state_key, "mark")
+    copy.hincrby(LEADERBOARD.state_key, "seq", 1)
+    services.correct(user_id="ann", total=31, actor="test", reason="test")
+    assert is_right_or_from_the_database()
+
+    Tail(leaderboard).check()
+
+    assert top()[1] is Source.REDIS
+    assert copy_is_true(copy)
+
+
+def test_what_an_earlier_version_moved_is_not_set_back(copy: Redis) -> None:
+    """It leaves the mark. A late worker of this version then brings an event from in between."""
+    for total in (31, 32, 33):
+        services.correct(user_id="ann", total=total, actor="test", reason="test")
+    moved_by_an_earlier_version(copy, 2)
+
+    with pytest.raises(Gap):
+        leaderboard.apply(origin=log.head().origin, first=3, last=3, totals={"ann": 31})
+
+    assert copy.zscore(LEADERBOARD.key, "ann") == 33
+
+
+def test_nor_in_steps_of_catching_up(copy: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leaderboard_module, "CATCH_UP_EVENTS", 3)
+    for total in range(31, 40):
+        services.correct(user_id="ann", total=total, actor="test", reason="test")
+    moved_by_an_earlier_version(copy, 2)
+
+    services.correct(user_id="ben", total=21, actor="test", reason="test")
+    assert copy.zscore(LEADERBOARD.key, "ann") == 39
+    Tail(leaderboard).check()
+
+    assert copy_is_true(copy)
+
+
+def moved_by_an_earlier_version(copy: Redis, since: int) -> None:
+    """It leaves the mark of event `since`."""
+    copy.hset(LEADERBOARD.state_key, "mark", f"{since}:{log.mark_of(since)}")
+
+
+def test_a_copy_that_an_earlier_version_moves_is_caught_up_and_not_rebuilt(copy: Redis) -> None:
+    before = rebuilds()
+
+    for total in range(31, 40):
+        with hooks_lost():
+            seq = services.correct(user_id="ann", total=total, actor="test", reason="test").seq
+        copy.zadd(LEADERBOARD.key, {"ann": total})
+        copy.hset(LEADERBOARD.state_key, mapping={"seq": seq, "members": 2})
+        assert is_right_or_from_the_database()
+        Tail(leaderboard).check()
+        assert top()[1] is Source.REDIS
+
+    assert rebuilds() == before
+    assert copy_is_true(copy)
 
 
 def test_a_copy_that_went_back_is_not_read(copy: Redis) -> None:

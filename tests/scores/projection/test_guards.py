@@ -70,16 +70,24 @@ GUARDS: dict[str, tuple[Callable[[Patch], None], Callable[..., None]]] = {
         test_leaderboard.test_another_log_is_foreign,
     ),
     "the check that an event is new": (
-        partial(without, "if seq >= last then return {'done'} end"),
+        partial(without, "if at >= last then return {'done'} end"),
         partial(test_leaderboard.test_what_the_copy_has_seen_changes_nothing, 2, 2),
     ),
     "the check that no event is jumped": (
-        partial(without, "if seq ~= first - 1 then return {'behind'} end"),
+        partial(without, "if at ~= first - 1 then return {'behind'} end"),
         test_leaderboard.test_a_gap_is_not_jumped,
     ),
     "the check that the copy is of this history": (
         partial(without, "if is_other(ARGV[4]) then return {'diverged'} end"),
         test_history.test_a_copy_of_a_lost_history_is_not_moved_on,
+    ),
+    "the check that seq was not moved alone": (
+        partial(without, "if at ~= reach then return {'behind'} end"),
+        partial(test_foreign_hands.test_a_seq_that_was_moved_alone_hides_no_event, 1, 1),
+    ),
+    "the check that the copy has nothing newer": (
+        partial(without, "if reach > last then return {'behind'} end"),
+        test_foreign_hands.test_what_an_earlier_version_moved_is_not_set_back,
     ),
     "the memory of what was seen": (
         forget_the_log,
@@ -95,7 +103,12 @@ GUARDS: dict[str, tuple[Callable[[Patch], None], Callable[..., None]]] = {
 }
 
 # What a witness's own module does before each of its tests.
-PREPARED_BY = {"the check that the copy does not go back": ("two_players",), "the scrub": ("many_players",)}
+PREPARED_BY = {
+    "the check that the copy does not go back": ("two_players",),
+    "the check that seq was not moved alone": ("two_players",),
+    "the check that the copy has nothing newer": ("two_players",),
+    "the scrub": ("many_players",),
+}
 
 
 @pytest.mark.parametrize("guard", GUARDS)

@@ -35,7 +35,7 @@ def test_an_untouched_copy_is_equal() -> None:
 
     assert found.equal
     assert (found.compared, found.differences, found.fault) == (3, [], None)
-    assert found.state == (found.head.origin, 5, 3, 3, found.head.mark)
+    assert found.state == (found.head.origin, 5, 3, 3, found.head.mark, 5)
 
 
 def test_progress_ends_at_all_of_both_stores() -> None:
