@@ -12,6 +12,7 @@ import psycopg
 from django.db import Error as DatabaseError
 from django.db import IntegrityError, NotSupportedError, ProgrammingError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+from psycopg.pq import TransactionStatus
 
 from scores import metrics, signals
 from scores.exceptions import DATABASE_AWAY, OutcomeUnknown, ScoreError, Unavailable
@@ -30,9 +31,10 @@ MAX_PER_TRANSACTION = 512
 # hears nothing at all; TCP's own probes detect that. They mean nothing on a Unix socket, where PostgreSQL ignores them.
 # Behind a pooler the limits end with the transaction, since the session is then somebody else's. A session of our own keeps
 # them, since to set them each time costs 3 % of a small batch.
+# A wait for a lock ends before its statement does, so that the error says what was waited for.
 LIMITS_SQL = """
     SELECT set_config('idle_in_transaction_session_timeout', '1000', {local}),
-           set_config('lock_timeout', '2000', {local}),
+           set_config('lock_timeout', '1900', {local}),
            set_config('statement_timeout', '2000', {local}),
            set_config('tcp_user_timeout', '2000', {local}),
            set_config('tcp_keepalives_idle', '1', {local}),
@@ -46,9 +48,11 @@ LOCK_SQL = "SELECT {origin}, b.seq, b.members FROM leaderboards b WHERE b.name =
 # Since version 17, PostgreSQL can limit the whole time from the lock to the commit, also for a worker that stops
 # between two statements of one round trip. The timeout counts from when it is set: in an outer query, so that it starts
 # when the lock is granted and not while the worker waits for it. It is shorter than the timeout of the waiting
-# requests.
+# requests. A wait for a lock on another table must end first: `transaction_timeout` ends the session, which looks like a
+# lost connection. The head itself may take longer, since whoever holds it has these 1.5 s.
 TIMED_LOCK_SQL = f"""
-    WITH head AS MATERIALIZED ({LOCK_SQL}) SELECT head.*, set_config('transaction_timeout', '1500', true) FROM head
+    WITH head AS MATERIALIZED ({LOCK_SQL})
+    SELECT head.*, set_config('transaction_timeout', '1500', true), set_config('lock_timeout', '1000', true) FROM head
 """  # noqa: S608  constants
 # The marks of the newest event, of the event that this process saw last, and of the events of this transaction. Not part
 # of the statement above, whose snapshot is from before the wait for the lock.
@@ -206,7 +210,8 @@ class Writer:
                     deciding = self._transact(psycopg.Cursor(raw), pipeline, changes)
                 batch = deciding  # psycopg has waited for the answer to COMMIT
         except DATABASE_AWAY as error:
-            connection.close()
+            if not _is_only_locked(connection, error):
+                connection.close()
             if batch is None:
                 self.outage.failed(error)
                 raise OutcomeUnknown from error
@@ -337,6 +342,13 @@ def _connected(connection: BaseDatabaseWrapper) -> psycopg.Connection[Any]:
                 cursor.execute(LIMITS_OF_SESSION_SQL)
         _known.add(raw)
     return raw
+
+
+def _is_only_locked(connection: BaseDatabaseWrapper, error: DatabaseError) -> bool:
+    """Whether a lock was not granted in time, and the transaction was rolled back: the connection is as good as before."""
+    raw: psycopg.Connection[Any] | None = connection.connection
+    is_idle = raw is not None and raw.info.transaction_status is TransactionStatus.IDLE
+    return is_idle and isinstance(error.__cause__, psycopg.errors.LockNotAvailable)
 
 
 def _is_pooled(connection: BaseDatabaseWrapper) -> bool:

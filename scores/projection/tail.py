@@ -59,6 +59,7 @@ class Tail:
         """The origin of the log: as last read while the tail runs, otherwise from the database."""
         if self._head is not None and self._thread is not None:
             return self._head.origin
+        self._log.drop_dead_connection()
         return self._log.head().origin
 
     @property

@@ -244,12 +244,40 @@ def locking(rival: BaseDatabaseWrapper) -> Iterator[None]:
             cursor.execute("ROLLBACK")
 
 
-def test_a_lock_that_is_not_let_go_ends_as_an_unknown_outcome(rival: BaseDatabaseWrapper) -> None:
+def test_a_lock_that_is_not_let_go_ends_as_an_unknown_outcome(
+    rival: BaseDatabaseWrapper, caplog: pytest.LogCaptureFixture
+) -> None:
     with locking(rival), pytest.raises(OutcomeUnknown):
         writer.record([add("ann", 1)])
 
+    assert "The database does not record changes: 55P03 LockNotAvailable" in caplog.text
     assert nothing_was_written()
     assert writer.record([add("ann", 1)]) == [Recorded(1, 1)]
+
+
+@pytest.mark.parametrize(
+    "lock",
+    [
+        pytest.param("blocks IN ACCESS EXCLUSIVE MODE", id="read"),
+        pytest.param("user_scores IN SHARE MODE", id="written"),
+    ],
+)
+def test_so_does_one_of_another_table_which_costs_no_connection(
+    lock: str, rival: BaseDatabaseWrapper, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An administrator's session may hold it, or a migration."""
+    writer.record([add("ann", 1)])
+    raw = connection.connection
+
+    with rival.cursor() as cursor:
+        cursor.execute(f"BEGIN; LOCK TABLE {lock}")
+        with pytest.raises(OutcomeUnknown):
+            writer.record([add("ann", 1)])
+        cursor.execute("ROLLBACK")
+
+    assert "The database does not record changes: 55P03 LockNotAvailable" in caplog.text
+    assert writer.record([add("ann", 1)]) == [Recorded(2, 2)]
+    assert connection.connection is raw
 
 
 def test_a_connection_that_was_killed_between_two_writes_is_replaced(rival: BaseDatabaseWrapper) -> None:
@@ -311,7 +339,7 @@ def test_a_new_connection_has_the_limits_of_a_writer(board: None) -> None:
             "SELECT current_setting('lock_timeout'), current_setting('statement_timeout'), "
             "current_setting('idle_in_transaction_session_timeout')"
         )
-        assert cursor.fetchone() == ("2s", "2s", "1s")
+        assert cursor.fetchone() == ("1900ms", "2s", "1s")
 
 
 def test_a_board_that_was_emptied_starts_a_new_log(board: None) -> None:
