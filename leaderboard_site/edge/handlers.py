@@ -128,7 +128,7 @@ class BodyLimit:
         for name, value in scope["headers"]:
             if name == b"host":
                 hosts += 1
-            if name == b"content-length" and value.isdigit() and int(value) > self.max_bytes:
+            elif name == b"content-length" and value.isdigit() and int(value) > self.max_bytes:
                 return await self._refuse_large(send)
             if (
                 name == b"transfer-encoding" and value.strip().lower() != b"chunked"
