@@ -17,7 +17,7 @@ from leaderboard_site.edge.deadline import Deadline  # noqa: E402
 from leaderboard_site.edge.errors import late_page_response, page_response  # noqa: E402
 from leaderboard_site.edge.fast_path import BoardFastPath  # noqa: E402
 from leaderboard_site.edge.forwarding import ForwardingCheck  # noqa: E402
-from leaderboard_site.edge.handlers import MAX_FORM_BYTES, BodyLimit, LeanHandler  # noqa: E402
+from leaderboard_site.edge.handlers import MAX_FORM_BYTES, BodyLimit, HostCheck, LeanHandler  # noqa: E402
 from leaderboard_site.edge.handshakes import HandshakeLimit  # noqa: E402
 from leaderboard_site.edge.page_limits import PASSWORD_FORMS, PageLimit  # noqa: E402
 from leaderboard_site.edge.prefix import Prefix  # noqa: E402
@@ -53,6 +53,9 @@ front_application = page_application(Deadline(django_application, refusal=page_r
 other_pages_application = page_application(Deadline(django_application, answer_s=PAGE_S, refusal=late_page_response))
 static_application = BodyLimit(django_application)  # neither counted nor timed: see `page_limits`
 checkup_application = BodyLimit(Deadline(django_application))
+health_application = HostCheck(health.health)
+metrics_application = HostCheck(exposition.exposition)
+upgrade_application = HostCheck(upgrade_required)
 
 
 async def http(scope: Scope, receive: Receive, send: Send) -> None:
@@ -68,11 +71,11 @@ async def http(scope: Scope, receive: Receive, send: Send) -> None:
     elif path == CHECKUP:
         application = checkup_application
     elif path.startswith(health.PREFIX) or f"{path}/" == health.PREFIX:
-        application = health.health
+        application = health_application
     elif path == exposition.PATH:
-        application = exposition.exposition
+        application = metrics_application
     elif path in PATHS:
-        application = upgrade_required
+        application = upgrade_application
     await application(scope, receive, send)
 
 

@@ -29,12 +29,20 @@ CopyUnusable                the copy in Redis cannot be read or moved; reads go 
 
 from __future__ import annotations
 
-from django.db import InterfaceError, InternalError, OperationalError
+from django.db import DatabaseError, IntegrityError, InterfaceError, InternalError, OperationalError
 
 # What psycopg raises, as Django wraps it, when the database is down, shutting down, or replaced by another server.
 # Internal errors are among them: PostgreSQL uses them for "idle in transaction" to a process that was stopped, and for
 # "read-only" when a standby answers instead of the primary.
 DATABASE_AWAY = (OperationalError, InterfaceError, InternalError)
+
+
+def is_conflict(error: Exception) -> bool:
+    """Whether the database refused a write because of what somebody else has just written.
+
+    Django raises a bare `DatabaseError` for a row that should have been updated and is gone.
+    """
+    return isinstance(error, IntegrityError) or type(error) is DatabaseError
 
 
 class ScoreError(Exception):

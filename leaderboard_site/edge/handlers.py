@@ -92,16 +92,43 @@ def _is_admitted(host: str) -> bool:
     return bool(domain) and validate_host(domain, settings.ALLOWED_HOSTS)
 
 
+def names_one_host(scope: Scope, count: int) -> bool:
+    """Whether a request with `count` Host headers is one of HTTP (RFC 9112, section 3.2). HTTP/1.0 needs none."""
+    return count == 1 or (count == 0 and scope["http_version"] == "1.0")
+
+
+class HostCheck:
+    """Answers 400 instead of `app` to a request that does not say, or says twice, for which host it is."""
+
+    def __init__(self, app: Application) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not names_one_host(scope, [name for name, _ in scope["headers"]].count(b"host")):
+            return await refuse_hosts(send)
+        await self.app(scope, receive, send)
+
+
+async def refuse_hosts(send: Send) -> None:
+    await _refuse(send, 400, "bad_request", "A request of HTTP/1.1 has exactly one Host header.")
+
+
 class BodyLimit:
-    """Reads the whole body before `app` sees the request; answers 413 if it is too large and 408 if it is too slow."""
+    """Reads the whole body before `app` sees the request; answers 413 if it is too large and 408 if it is too slow.
+
+    It passes over all headers anyway, and so does the work of `HostCheck` too.
+    """
 
     def __init__(self, app: Application, *, max_bytes: int = MAX_BYTES) -> None:
         self.app = app
         self.max_bytes = max_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        hosts = 0
         for name, value in scope["headers"]:
-            if name == b"content-length" and value.isdigit() and int(value) > self.max_bytes:
+            if name == b"host":
+                hosts += 1
+            elif name == b"content-length" and value.isdigit() and int(value) > self.max_bytes:
                 return await self._refuse_large(send)
             if (
                 name == b"transfer-encoding" and value.strip().lower() != b"chunked"
@@ -109,6 +136,8 @@ class BodyLimit:
                 return await _refuse(
                     send, 400, "bad_request", "The only Transfer-Encoding that is known here is chunked."
                 )
+        if not names_one_host(scope, hosts):
+            return await refuse_hosts(send)
         try:
             body = await _read_in_time(receive, self.max_bytes)
         except TimeoutError:

@@ -1,4 +1,4 @@
-"""The response of Django's own pages while PostgreSQL or a free CPU is missing: a 503 that says so, not a 500."""
+"""The response of Django's own pages to what is no mistake of ours: a 503, 409 or 400 that says so, not a 500."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from django.db import DataError
 from django.http import HttpRequest, HttpResponse
 
 from scores.api.problems import RETRY_AFTER_S
-from scores.exceptions import DATABASE_AWAY, Overloaded
+from scores.exceptions import DATABASE_AWAY, Overloaded, is_conflict
 
 from .errors import page_response
 
 ADMIN = "/admin/"
+CONFLICT = "Somebody else changed or deleted the same thing at this moment. Look at what is there now, and try again."
 
 
 def is_of_a_value(exception: Exception) -> bool:
@@ -28,7 +29,10 @@ def is_of_a_value(exception: Exception) -> bool:
 
 
 class OutageMiddleware:
-    """Answers 503 with Retry-After if a view fails because the database does not answer, or too many hash passwords."""
+    """Answers 503 with Retry-After if a view fails because the database does not answer, or too many hash passwords.
+
+    In the admin also 400 for a value that the database refuses, and 409 for a change that it refuses because of another.
+    """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -43,6 +47,8 @@ class OutageMiddleware:
             text = str(exception)
         elif is_of_a_value(exception) and request.path_info.startswith(ADMIN):
             return page_response(400, "bad_request", "The request has a value that cannot be looked up.")
+        elif is_conflict(exception) and request.path_info.startswith(ADMIN):
+            return page_response(409, "conflict", CONFLICT)
         else:
             return None
         return HttpResponse(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
@@ -22,6 +23,7 @@ EVERY_LINE: list[Processor] = [
     structlog.processors.TimeStamper(fmt="iso", utc=True),
     add_request,
 ]
+MAX_TEXT = 1_000  # characters: a client chooses its Host and path, which may have 64 KiB
 # What Django raises to refuse a request. The line says all that there is: nothing has failed.
 REFUSALS = (PermissionDenied, Http404, SuspiciousOperation, BadRequest, MultiPartParserError)
 
@@ -36,6 +38,17 @@ class RefusalFilter(logging.Filter):
         return True
 
 
+def shorten(logger: logging.Logger, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """A structlog processor: cuts each text of a line to `MAX_TEXT`, and says how long it was.
+
+    It comes before tracebacks become text, and so leaves them whole.
+    """
+    for key, value in event.items():
+        if isinstance(value, str) and len(value) > MAX_TEXT:
+            event[key] = f"{value[:MAX_TEXT]}… ({len(value):,} characters)"
+    return event
+
+
 def formatter(form: str) -> dict[str, Any]:
     """A formatter for LOGGING: `json`, or `console` (in colours if standard error is a terminal)."""
     ending: list[Processor]
@@ -47,5 +60,5 @@ def formatter(form: str) -> dict[str, Any]:
     return {
         "()": ProcessorFormatter,
         "foreign_pre_chain": EVERY_LINE,  # the code logs through `logging`, as its libraries do
-        "processors": [ProcessorFormatter.remove_processors_meta, *ending],
+        "processors": [ProcessorFormatter.remove_processors_meta, shorten, *ending],
     }

@@ -18,18 +18,29 @@ from .socket_protocol import SocketProtocol
 MAX_HEAD_BYTES = 64 * 1024
 MAX_PIPELINED = 64  # requests of a connection that wait; each holds a few KiB, and 256 KiB of input may have 10,000
 MAX_HELD = 64 * 1024  # bytes
+VERSIONS = ("1.1", "1.0")
 HURRY_S = 5.0  # instead of READS_NOTHING_S once the server ends: less than it waits for requests
 
 TOO_LARGE = f"The head of a request may have at most {MAX_HEAD_BYTES} bytes."
 TOO_MANY = f"At most {MAX_PIPELINED} requests of a connection may wait for their answers."
 MALFORMED = "This is not an HTTP request that the server understands."
+NO_SUCH_VERSION = "The server speaks HTTP/1.1 and HTTP/1.0."
+HOST = "A request of HTTP/1.1 has exactly one Host header."
 NO_TUNNELS = "The server is no proxy."
 BODY = "A request to upgrade to a WebSocket has no body, and nothing may follow it before the answer."
 NOT_YET = "A request to upgrade to a WebSocket must wait until earlier requests of its connection are answered."
 
 
-class TooManyRequests(Exception):  # noqa: N818  ends the parsing
-    pass
+# What the parser itself says of `HTTP/3.0`, and of the preface of HTTP/2. It lets `HTTP/2.0` and `HTTP/0.9` pass.
+OF_VERSIONS = ("Invalid HTTP version", "Pause on PRI/Upgrade")
+
+
+class Refusal(Exception):  # noqa: N818  ends the parsing
+    """Raised in a callback of the parser, which raises an error of its own from it."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(status, detail)
+        self.status, self.detail = status, detail
 
 
 class JoinedWrites(Connection):
@@ -96,8 +107,8 @@ class HttpProtocol(HttpToolsProtocol):
         except httptools.HttpParserUpgrade as upgrade:
             return self._upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError as error:
-            too_many = isinstance(error.__context__, TooManyRequests)
-            return self._refuse(*((400, TOO_MANY) if too_many else (400, MALFORMED)))
+            refusal = refusal_of(error)
+            return self._refuse(refusal.status, refusal.detail)
         if self._is_answering:
             self._connection.head_came()
         elif not self.transport.is_closing():
@@ -124,8 +135,10 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._loose_bytes = 0
+        if self.parser.get_http_version() not in VERSIONS:
+            raise Refusal(505, NO_SUCH_VERSION)
         if len(self.pipeline) >= MAX_PIPELINED:
-            raise TooManyRequests
+            raise Refusal(400, TOO_MANY)
         super().on_headers_complete()
         # Fields behind a chunked body must not become headers of a request that has begun, such as X-Forwarded-For.
         self.headers = []
@@ -151,6 +164,8 @@ class HttpProtocol(HttpToolsProtocol):
             self._serve_without_upgrade(rest)
         elif rest or b"transfer-encoding" in headers or headers.get(b"content-length", b"0").strip(b"0"):
             self._refuse(400, BODY)
+        elif [name for name, _ in self.scope["headers"]].count(b"host") != 1:  # the library does not look
+            self._refuse(400, HOST)
         elif self._is_answering:
             self._refuse(400, NOT_YET)
         else:
@@ -235,3 +250,10 @@ class HttpProtocol(HttpToolsProtocol):
         self._connection.was_read()
         if not self.pipeline:
             self.flow.resume_reading()
+
+
+def refusal_of(error: httptools.HttpParserError) -> Refusal:
+    """Why the parsing ended: what a callback raised, or what the parser found."""
+    if isinstance(error.__context__, Refusal):
+        return error.__context__
+    return Refusal(505, NO_SUCH_VERSION) if str(error) in OF_VERSIONS else Refusal(400, MALFORMED)

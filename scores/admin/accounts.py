@@ -5,18 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
-from django.contrib.auth.admin import UserAdmin
+from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.forms import AdminUserCreationForm
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
 from django.core.exceptions import ValidationError
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken, OutstandingToken
 
 from scores.models import EndedAccount
 from scores.user_id import is_user_id
 
+from .conflicts import Revalidating, twice
+
 # Tokens belong to their players: no page here shows them.
-admin.site.unregister([User, OutstandingToken, BlacklistedToken])
+admin.site.unregister([User, Group, OutstandingToken, BlacklistedToken])
 
 
 class AccountCreationForm(AdminUserCreationForm):  # type: ignore[type-arg]  # generic in its stubs only
@@ -34,7 +36,7 @@ class AccountCreationForm(AdminUserCreationForm):  # type: ignore[type-arg]  # g
 
 
 @admin.register(User)
-class AccountAdmin(UserAdmin):  # type: ignore[type-arg]  # generic in its stubs only
+class AccountAdmin(Revalidating, UserAdmin):  # type: ignore[type-arg]  # generic in its stubs only
     """Staff cannot raise their own permissions: only superusers may change superusers and grant permissions.
 
     On Django's own page, everyone who may change accounts may tick "superuser", on their own account too.
@@ -54,11 +56,19 @@ class AccountAdmin(UserAdmin):  # type: ignore[type-arg]  # generic in its stubs
             fields.append("username")  # the score has the name, too, and would stay with the old one
         return fields if request.user.is_superuser else [*fields, "is_superuser", "user_permissions"]
 
+    def user_change_password(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        return twice(lambda: super(AccountAdmin, self).user_change_password(request, *args, **kwargs))
+
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return super().has_change_permission(request, obj) and may_touch(request, obj)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return super().has_delete_permission(request, obj) and may_touch(request, obj)
+
+
+@admin.register(Group)
+class RevalidatingGroupAdmin(Revalidating, GroupAdmin):
+    """As Django's own."""
 
 
 def may_touch(request: HttpRequest, account: User | None) -> bool:

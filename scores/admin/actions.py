@@ -6,9 +6,11 @@ from django.contrib import admin
 
 from scores.models import Action
 
+from .conflicts import Revalidating
+
 
 @admin.register(Action)
-class ActionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in its stubs only
+class ActionAdmin(Revalidating):
     list_display = ["name", "points", "cooldown_s", "daily_cap", "enabled"]
     list_filter = ["enabled"]
     fields = ["name", "points", "cooldown_s", "daily_cap", "enabled"]

@@ -53,7 +53,7 @@ class AsyncView(APIView):
     format_kwarg = None
     authenticators: ClassVar[list[BaseAuthentication]]
     permissions: ClassVar[list[Any]]  # their type has a private name in the stubs
-    throttle: ClassVar[Throttle] = ReadThrottle()
+    throttle: Throttle = ReadThrottle()
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

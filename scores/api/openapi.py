@@ -203,14 +203,20 @@ def limits(*statuses: int) -> list[OpenApiParameter]:
 # Operations
 
 
+_described: dict[str, dict[str, Any]] = {}  # by view and method
+
+
 def operation(target: str, method: str, **description: Any) -> None:
-    """Describe `method` of the view `target`. The extension registers itself."""
+    """Describe `method` of the view `target`. The extension registers itself, and there may be one for a view."""
+    is_first = target not in _described
+    methods = _described.setdefault(target, {})
+    methods[method] = extend_schema(**description)
 
     def view_replacement(self: OpenApiViewExtension) -> type[Any]:
-        described = extend_schema(**description)
-        return extend_schema_view(**{method: described})(type("Described", (self.target,), {}))
+        return extend_schema_view(**methods)(type("Described", (self.target,), {}))
 
-    type(target, (OpenApiViewExtension,), {"target_class": target, "view_replacement": view_replacement})
+    if is_first:
+        type(target, (OpenApiViewExtension,), {"target_class": target, "view_replacement": view_replacement})
 
 
 POINTS: Schema = {"type": "integer", "minimum": 1, "maximum": settings.MAX_POINTS}
@@ -321,20 +327,31 @@ operation(
     ),
 )
 
-operation(
-    "scores.api.views.UserView",
-    "get",
-    operation_id="user",
-    tags=["board"],
-    summary="Score and rank of a user",
-    parameters=[
-        USER_IN_PATH,
-        *freshness(200, 404),
-        *limits(200, 404, 429),
-        RETRY_AFTER,
-    ],
-    responses={200: OpenApiResponse(ref("Standing"), description="On the board")}
-    | refusals(ANY, LIMITED, {404: ["no_score"], 503: UNANSWERED}),
+
+def user_operation(target: str, **description: Any) -> None:
+    operation(
+        target,
+        "get",
+        tags=["board"],
+        parameters=[
+            USER_IN_PATH,
+            *freshness(200, 404),
+            *limits(200, 404, 429),
+            RETRY_AFTER,
+        ],
+        responses={200: OpenApiResponse(ref("Standing"), description="On the board")}
+        | refusals(ANY, LIMITED, {404: ["no_score"], 503: UNANSWERED}),
+        **description,
+    )
+
+
+user_operation("scores.api.views.UserView", operation_id="user", summary="Score and rank of a user")
+user_operation(
+    "scores.api.views.UserIncrementView",
+    operation_id="userNamedSo",
+    summary="Score and rank of a user whose id ends as this address does",
+    description="As `GET /api/v1/users/{userId}`, of the user with the id `{userId}/scores/increment`.",
+    auth=[{}],
 )
 
 operation(

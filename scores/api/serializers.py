@@ -11,6 +11,8 @@ from rest_framework import serializers
 
 from scores.user_id import is_player_id
 
+NOT_ALLOWED = "This username is not allowed."
+
 
 class TextField(serializers.CharField):
     """A JSON string. DRF's own field would also accept a number."""
@@ -42,7 +44,7 @@ class RegistrationSerializer(serializers.Serializer[Any]):
         except DjangoValidationError as error:
             raise serializers.ValidationError(error.messages, "invalid") from error
         if not is_player_id(value):
-            raise serializers.ValidationError("This username is not allowed.", "invalid")
+            raise serializers.ValidationError(NOT_ALLOWED, "invalid")
         return value
 
     def validate(self, attrs: dict[str, str]) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.db import DataError, IntegrityError
-from rest_framework.exceptions import AuthenticationFailed, PermissionDenied
+from rest_framework.exceptions import AuthenticationFailed, PermissionDenied, ValidationError
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -20,11 +20,12 @@ from rest_framework_simplejwt.views import TokenObtainPairView
 
 from scores.access.authentication import REALM
 from scores.access.throttling import TokenThrottle
+from scores.user_id import is_player_id
 
 from .answer import committed_in_time
 from .refresh_tokens import AccountToken
 from .registration import register
-from .serializers import RefreshSerializer, RegistrationSerializer, TextField
+from .serializers import NOT_ALLOWED, RefreshSerializer, RegistrationSerializer, TextField
 
 
 class RegistrationClosed(PermissionDenied):
@@ -72,6 +73,9 @@ class SignInSerializer(TokenObtainPairSerializer):
 
     @classmethod
     def get_token(cls, user: Any) -> AccountToken:
+        """Called once the password is right. The account may be older than the rule for names, or made by a command."""
+        if not is_player_id(user.get_username()):
+            raise ValidationError({"username": [NOT_ALLOWED]}, "invalid")
         try:
             with committed_in_time():
                 return AccountToken.for_user(user)
@@ -106,6 +110,8 @@ class RefreshView(TokenView):
             account = token.account()
             if not account.is_active:
                 raise AuthenticationFailed("No active account found for the given token.", "no_active_account")
+            if not is_player_id(account.get_username()):  # or the access token would be refused everywhere
+                raise TokenError("Token has no valid user id")
             with committed_in_time():
                 successor = token.use(account)
         return Response(pair(successor))

@@ -15,7 +15,7 @@ from rest_framework.request import Request
 
 from scores import metrics, selectors, services
 from scores.access.authentication import AuthenticatedRequest, InsufficientScope
-from scores.access.throttling import IncrementThrottle, PlayerThrottle
+from scores.access.throttling import IncrementThrottle, PlayerThrottle, Throttle
 from scores.board import LEADERBOARD
 from scores.exceptions import ServiceHasNoScore, Unavailable
 from scores.log import refusals
@@ -46,12 +46,18 @@ class IncrementView(AsyncView):
 
 
 class UserIncrementView(AsyncView):
-    """For a game server, which adds points for its players."""
+    """For a game server, which adds points for its players.
 
-    throttle = PlayerThrottle()
+    An id may itself end as this address does. All methods but POST are about the user with that id, as at `UserView`.
+    """
+
+    throttle: Throttle = PlayerThrottle()
 
     def initial(self, request: AuthenticatedRequest, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
         """Refuses before the throttle counts: whoever may not score for a player must not use up what limits it."""
+        if request.method != "POST":  # needs no token, and a stale one is no hindrance
+            self.throttle = UserView.throttle
+            return
         super().initial(request, *args, **kwargs)
         if Scope.WRITE_ANY not in request.user.scopes:
             raise InsufficientScope
@@ -63,6 +69,9 @@ class UserIncrementView(AsyncView):
         response = await respond_to_increment(request, user_id, actor=service.user_id, token=service.token)
         token_uses.note(service.token)
         return response
+
+    async def get(self, request: Request, user_id: str) -> HttpResponse:
+        return await respond_with_standing(f"{user_id}/scores/increment")
 
 
 async def respond_to_increment(
@@ -179,7 +188,7 @@ class UserView(AsyncView):
     permission_classes = (AllowAny,)
 
     async def get(self, request: Request, user_id: str) -> HttpResponse:
-        return standing_response(await selectors.standing(user_id), user_id)
+        return await respond_with_standing(user_id)
 
 
 class MeView(AsyncView):
@@ -189,7 +198,7 @@ class MeView(AsyncView):
         if request.user.is_service:
             token_uses.note(request.user.token)
             raise ServiceHasNoScore
-        return standing_response(await selectors.standing(user_id), user_id)
+        return await respond_with_standing(user_id)
 
 
 @csrf_exempt  # or Django's handler would answer a POST under auth/ with its page about cookies
@@ -219,7 +228,8 @@ class NoScore(NotFound):
         self.headers = headers
 
 
-def standing_response(standing: Standing, user_id: str) -> HttpResponse:
+async def respond_with_standing(user_id: str) -> HttpResponse:
+    standing = await selectors.standing(user_id)
     if standing.entry is None:
         raise NoScore(freshness(standing))
     body = {

@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from tests.conftest import TokenFor
+from tests.leaderboard_site.server.lines import Line
 from tools.chaos.abuse import memory_of
 from tools.servers import Server
 
@@ -70,6 +71,39 @@ def test_an_odd_request_is_no_mistake_of_ours(name: str, server: Server, token_f
                 status = int(answers.readline().split()[1])
 
     assert status == expected
+
+
+ADDRESSES = (
+    "/",
+    "/admin/login/",
+    "/api/docs/",
+    "/api/v1/auth/token",
+    "/api/v1/leaderboard",
+    "/api/v1/me",
+    "/healthz",
+    "/healthz/deep",
+    "/healthz/live",
+    "/metrics",
+    "/nothing",
+    "/static/leaderboard/page.css",
+    "/ws/leaderboard/",
+)
+
+
+@pytest.mark.uvicorn("has a parser of its own")
+@pytest.mark.parametrize("hosts", [0, 2])
+@pytest.mark.writes_nothing
+def test_a_request_names_one_host_at_every_address(hosts: int, server: Server) -> None:
+    """RFC 9112, section 3.2. Two could be read as one by a proxy and as the other by the service."""
+    answers = {}
+    for path in ADDRESSES:
+        with Line(server) as line:
+            head = [f"GET {path} HTTP/1.1", "Connection: close", *["Host: 127.0.0.1"] * hosts, "", ""]
+            line.say("\r\n".join(head).encode())
+            answers[path] = line.everything()
+
+    assert {path: answer[:12] for path, answer in answers.items()} == dict.fromkeys(ADDRESSES, b"HTTP/1.1 400")
+    assert all(b"exactly one Host header" in answer for answer in answers.values())
 
 
 @pytest.mark.uvicorn("hangs up on it")

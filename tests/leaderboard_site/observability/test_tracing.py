@@ -83,6 +83,40 @@ def test_a_line_names_the_request_it_is_about(verbose: Server) -> None:
     assert line["level"] == "warning"
 
 
+@pytest.mark.uvicorn("hangs up on it")
+def test_no_client_chooses_how_long_a_line_is(verbose: Server) -> None:
+    def get(path: str, host: str, number: int) -> httpx.Response:
+        headers = {"X-Request-ID": f"long-{number}", "Host": host}
+        return httpx.get(verbose.url + path, headers=headers, verify=False)
+
+    long = "x" * 60_000
+    for number, (path, host) in enumerate(
+        [("/" + long, "127.0.0.1"), ("/admin/" + long, "127.0.0.1"), ("/", long), ("/api/v1/auth/token", long)]
+    ):
+        get(path, host, number)
+
+    lines = [line for line in verbose.log.read_text().splitlines() if '"long-' in line]
+    assert {json.loads(line)["request_id"] for line in lines} >= {"long-0", "long-1", "long-2"}
+    assert max(map(len, lines)) < 4_000
+    assert any("… (60,0" in line for line in lines)
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_traceback_stays_whole(form: str) -> None:
+    configured = logs.formatter(form)
+    format_line = configured.pop("()")(**configured).format
+    try:
+        raise ValueError("x" * 5_000 + "the end")
+    except ValueError:
+        record = logging.LogRecord("a", logging.ERROR, "", 0, "y" * 5_000, (), sys.exc_info())
+
+    line = format_line(record)
+
+    assert "x" * 5_000 + "the end" in line
+    assert "y" * logs.MAX_TEXT + "… (5,000 characters)" in line
+    assert "y" * (logs.MAX_TEXT + 1) not in line
+
+
 async def test_a_mistake_is_logged_with_its_request_and_user_and_without_variables(
     server: Server, token_for: TokenFor, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -172,6 +172,8 @@ REFUSED_BY_THE_LIBRARY = {
     "no key": (400, SOCKET.encode() + b"Sec-WebSocket-Version: 13\r\n\r\n"),
     "an address that is no ASCII": (400, HANDSHAKE.replace(b"board/", b"board/\xff") + b"\r\n"),
     "another method": (405, HANDSHAKE.replace(b"GET", b"POST") + b"\r\n"),
+    "no host": (400, HANDSHAKE.replace(b"Host: 127.0.0.1\r\n", b"") + b"\r\n"),
+    "two hosts": (400, HANDSHAKE + b"Host: 127.0.0.1\r\n\r\n"),
     "no target": (400, b"GET  HTTP/1.1\r\n\r\n"),
     "a tunnel": (501, b"CONNECT 127.0.0.1:1 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"),
 }
@@ -187,7 +189,7 @@ def test_a_handshake_that_is_refused_is_answered_and_closed(name: str, server: S
         assert line.statuses() == [status]
 
 
-# Forms of a target, and versions
+# Forms of a target, versions, and hosts
 
 FORMS = {
     "the address of a proxy": (
@@ -196,9 +198,14 @@ FORMS = {
     ),
     "HTTP/1.0": (200, b"GET /healthz/live HTTP/1.0\r\n\r\n"),
     "HTTP/1.0 without a host": (200, b"GET /api/v1/leaderboard HTTP/1.0\r\n\r\n"),
+    "HTTP/1.0 with two hosts": (400, b"GET /healthz/live HTTP/1.0\r\nHost: 127.0.0.1\r\nHost: 127.0.0.1\r\n\r\n"),
     "an upgrade of HTTP/1.0": (200, b"GET /healthz/live HTTP/1.0\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"),
     "all of the server": (404, b"OPTIONS * HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"),
-    "HTTP/2": (400, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+    "HTTP/2": (505, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+    **{f"HTTP/{v}": (505, get("/healthz/live").replace(b"1.1", v.encode())) for v in ("0.9", "1.2", "2.0", "3.0")},
+    "HTTP before it had versions": (505, b"GET /healthz/live\r\n\r\n"),
+    "a version that is none": (400, get("/healthz/live").replace(b"1.1", b"one")),
+    "an upgrade of HTTP/2.0": (505, HANDSHAKE.replace(b"1.1", b"2.0") + b"\r\n"),
     "a folded header": (400, get("/healthz/live", "X: 1", " 2")),
     "a header with a zero": (400, get("/healthz/live", "X: 1\x002")),
     "a header with a space before its colon": (400, get("/healthz/live", "X : 1")),
@@ -215,3 +222,12 @@ def test_a_request_of_the_form(name: str, server: Server) -> None:
         line.say(request)
 
         assert line.statuses() == [status]
+
+
+def test_a_version_that_the_server_does_not_speak_is_refused_after_the_answers_before(
+    server: Server, token_for: TokenFor
+) -> None:
+    with Line(server) as line:
+        line.say(increment(token_for("ann"), LENGTH) + LIVE.replace(b"1.1", b"2.0") + LIVE)
+
+        assert line.statuses() == [200, 505]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -300,6 +301,47 @@ def test_a_user_stands_where_the_board_says(api: httpx.Client, increment: Post) 
     assert answers[2].json() == {"userId": "cid", "score": 5, "rank": 3, "total": 3, "seq": 3}
     assert answers[2].headers["X-Leaderboard-Source"] == "redis"
     assert answers[2].headers["X-Leaderboard-Seq"] == "3"
+
+
+@pytest.mark.parametrize(
+    "user_id",
+    [
+        "x/scores/increment",
+        "a/b/scores/increment/scores/increment",
+        "scores/increment",
+        "/scores/increment",
+        "x/scores/increment/",
+        "x//scores/increment",
+        "me",
+        "me/",
+        "/",
+        "a//b",
+        "a%2Fb",
+        "a/...",
+    ],
+)
+@pytest.mark.parametrize("safe", ["/", ""])
+def test_who_can_score_can_be_read(user_id: str, safe: str, api: httpx.Client, increment: Post) -> None:
+    increment(user_id, 10)
+
+    answer = api.get(f"/users/{quote(user_id, safe=safe)}", headers={"Authorization": "Bearer garbage"})
+
+    assert (answer.status_code, answer.json().get("userId")) == (200, user_id)
+
+
+@pytest.mark.writes_nothing
+def test_the_address_of_a_users_points_is_that_of_a_user_too(api: httpx.Client) -> None:
+    path = "/users/x/scores/increment"
+    answers = {method: api.request(method, path) for method in ("HEAD", "OPTIONS", "PATCH", "POST")}
+
+    assert {method: answer.status_code for method, answer in answers.items()} == {
+        "HEAD": 404,
+        "OPTIONS": 204,
+        "PATCH": 405,
+        "POST": 401,
+    }
+    for method in ("OPTIONS", "PATCH"):
+        assert answers[method].headers["Allow"] == "GET, POST, HEAD, OPTIONS"
 
 
 def test_me_is_the_user_of_the_token(api: httpx.Client, increment: Post, token_for: TokenFor) -> None:

@@ -359,6 +359,29 @@ def test_a_deactivated_user_gets_no_tokens(ann: User, refresh: str, api: httpx.C
     assert (refreshed.status_code, code(refreshed)) == (401, "no_active_account")
 
 
+NO_PLAYERS = ["service:arena", "..", "a/../b", "a\x07b"]
+
+
+@pytest.mark.parametrize("username", NO_PLAYERS)
+def test_an_account_that_can_be_no_player_gets_no_tokens(username: str, board: None, api: httpx.Client) -> None:
+    """From before there was the rule, or by Django's own command. Its access token would be refused everywhere."""
+    account = User.objects.create_user(username, password=PASSWORD)
+    refresh = str(AccountToken.for_user(account))
+    tokens = OutstandingToken.objects.count()
+
+    right, wrong = (
+        api.post("/auth/token", json={"username": username, "password": word}) for word in (PASSWORD, "wrong")
+    )
+    refreshed = use(api, refresh)
+
+    assert (right.status_code, code(right)) == (400, "username_invalid")
+    assert right.json()["errors"] == {"username": ["This username is not allowed."]}
+    assert (wrong.status_code, code(wrong)) == (401, "no_active_account")
+    assert (refreshed.status_code, code(refreshed)) == (401, "token_invalid")
+    assert OutstandingToken.objects.count() == tokens
+    assert api.post("/auth/logout", json={"refresh": refresh}).status_code == 204
+
+
 # Refreshing
 
 
