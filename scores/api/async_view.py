@@ -54,11 +54,14 @@ class AsyncView(APIView):
     authenticators: ClassVar[list[BaseAuthentication]]
     permissions: ClassVar[list[Any]]  # their type has a private name in the stubs
     throttle: Throttle = ReadThrottle()
+    head: Any
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         cls.authenticators = [authenticator() for authenticator in cls.authentication_classes]
         cls.permissions = [permission() for permission in cls.permission_classes]
+        if hasattr(cls, "get"):  # or Django gives each view one, bound to it: a cycle that holds the request
+            cls.head = cls.get
 
     async def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:  # type: ignore[override]
         self.args, self.kwargs = args, kwargs

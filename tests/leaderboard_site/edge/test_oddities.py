@@ -113,7 +113,8 @@ def test_what_a_long_head_held_is_free_after_the_answer(server: Server) -> None:
     with httpx.Client(base_url=server.url, trust_env=False) as client:
         for number in range(120):
             long = f"{number}{'x' * 60_000}"
-            assert client.get(f"/api/v1/users/{long}/scores/increment").status_code == 401
+            assert client.post(f"/api/v1/users/{long}/scores/increment").status_code == 401
+            assert client.get(f"/api/v1/users/{long}").status_code == 404
             assert client.get("/api/v1/leaderboard", headers={"Host": long}).status_code == 400
 
     assert memory_of(server.process.pid) - before < 12
