@@ -157,7 +157,8 @@ class Reader:
                     answers.append(Entry(1 + _count_above(cursor, index, score), question.user_id, score))
                 else:
                     answers.append(None)
-            return Snapshot(head.origin, head.seq, head.members, answers)
+        self._copy.must_reach(head.origin, head.seq)  # what has been told once is not taken back
+        return Snapshot(head.origin, head.seq, head.members, answers)
 
 
 def _scores(cursor: CursorWrapper, users: list[str]) -> dict[str, int]:

@@ -52,7 +52,7 @@ async def readiness() -> tuple[int, str]:
         return 503, "draining"
     if (current := await migrations.are_applied()) is False:
         return 503, "migrations missing"
-    if current is None or tail.age_s > DATABASE_MAY_BE_AWAY_S:
+    if current is None or tail.silence_s > DATABASE_MAY_BE_AWAY_S:
         return 503, "database away"
     if hub.fault is not None:
         return 503, "hub ended"

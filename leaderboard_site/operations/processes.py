@@ -78,7 +78,7 @@ class ProcessReporter:
             started_at=self._started_at,
             sockets=hub.sockets,
             redis_away=breaker.is_open,
-            database_age_s=tail.age_s,
+            database_age_s=tail.silence_s,
             compared=scrub.compared,
             repaired=scrub.repaired,
             rounds=scrub.rounds,

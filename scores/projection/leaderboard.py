@@ -96,13 +96,13 @@ class Snapshot(NamedTuple):
 
 
 class _Newest:
-    """The newest event that this process has seen in the copy. An older copy comes from an old RDB file."""
+    """The newest event that this process has seen, in the copy or elsewhere. An older copy is late, or of an old RDB file."""
 
     def __init__(self) -> None:
         self._seqs: dict[str, int] = {}  # by origin; only the latest origin is kept
         self._lock = threading.Lock()
 
-    def in_copy(self, origin: str) -> int:
+    def of(self, origin: str) -> int:
         return self._seqs.get(origin, 0)
 
     def saw(self, origin: str, seq: int) -> None:
@@ -170,10 +170,16 @@ class Copy:
         self._newest.saw(origin, last)
         return bool(outcome == b"moved")
 
-    def catch_up(self, head: Head, *, alias: str = "default") -> bool:
+    def must_reach(self, origin: str, seq: int) -> None:
+        """From now on, `read` raises `Damaged` until the copy has this event: it has been shown, or it is not new."""
+        self._newest.saw(origin, seq)
+
+    def catch_up(
+        self, head: Head, *, alias: str = "default", between_steps: Callable[[], object] = lambda: None
+    ) -> bool:
         """Apply the events that the copy lacks, at least up to `head`; returns `False` if it lacks none.
 
-        Raises `Damaged` or `RedisAway`.
+        What takes more than one step takes long: until it ends, the copy is not read. Raises `Damaged` or `RedisAway`.
         """
         moved = False
         while (current := self.state(alias=alias)) is not None and current.seq < head.seq:
@@ -196,6 +202,9 @@ class Copy:
                 )
             except Gap:  # another process has moved the copy since `state`, or swapped one in: read it again
                 continue
+            if changes[-1].seq < head.seq:
+                self.must_reach(head.origin, head.seq)
+                between_steps()
         if current is None:
             raise Damaged("missing")
         return moved
@@ -205,7 +214,7 @@ class Copy:
 
         `Damaged` is also raised for a copy that went back: this process never answers with an older state than before.
         """
-        argv: list[str | int] = [origin, self._newest.in_copy(origin)]
+        argv: list[str | int] = [origin, self._newest.of(origin)]
         for question in questions:
             if isinstance(question, PageQuestion):
                 argv += ("page", question.offset, question.offset + question.limit - 1)
@@ -241,7 +250,8 @@ class Copy:
 
         A snapshot at event S is streamed into a side key, swapped in together with its state in one step, then caught
         up. Readers see the old copy until the swap, and never a partial one. Without `force`, an intact copy at S or
-        later stays. `progress` is called with the members done and in all. Raises `RedisAway` or `Damaged`.
+        later stays. `progress` is called with the members done and in all whenever the database has answered. Raises
+        `RedisAway` or `Damaged`.
         """
         started = time.monotonic()
         side_key = self.board.side_key(secrets.token_hex(8))
@@ -261,7 +271,7 @@ class Copy:
         if outcome not in (b"moved", b"done"):
             raise Damaged(outcome.decode())
         head = self.log.head()
-        self.catch_up(head, alias=BULK)
+        self.catch_up(head, alias=BULK, between_steps=lambda: progress(head.members, head.members))
         self._remember(Rebuilt(time.time(), time.monotonic() - started, head.members, head.seq, why))
         return head
 

@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 from scores import signals
-from scores.exceptions import Damaged, Gap, RedisAway
+from scores.exceptions import CopyUnusable, Damaged, Gap
 from scores.log.head import Head
 
 from .leaderboard import leaderboard
@@ -35,10 +35,10 @@ def move_leaderboard(
             )
         except Gap:  # another worker committed earlier events and has not applied them yet, or died before it could
             moved = leaderboard.catch_up(Head(origin, last, members, mark))
-    except RedisAway:
-        return
-    except Damaged:
-        tail.wake()
+    except CopyUnusable as fault:
+        leaderboard.must_reach(origin, last)
+        if isinstance(fault, Damaged):
+            tail.wake()
         return
     if moved:
         signals.leaderboard_changed.send_robust(sender=sender, origin=origin, seq=last)

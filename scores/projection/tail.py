@@ -31,7 +31,7 @@ class Tail:
         self._copy = copy
         self._log = copy.log
         self._head: Head | None = None  # as last read; kept while the database is away
-        self._read_at = 0.0
+        self._read_at = self._answered_at = 0.0
         self.scrub = Scrub(copy)
         self._database_away = False
         self._awake = threading.Event()
@@ -66,6 +66,11 @@ class Tail:
     def age_s(self) -> float:
         """Seconds since the database last returned the head of the log."""
         return time.monotonic() - self._read_at if self._thread is not None else 0.0
+
+    @property
+    def silence_s(self) -> float:
+        """Seconds since the database last answered. Less than the age, while a long repair takes all the tail's time."""
+        return time.monotonic() - self._answered_at if self._thread is not None else 0.0
 
     def _run(self) -> None:
         while not self._ended.is_set():
@@ -112,14 +117,28 @@ class Tail:
         try:
             # First: the log only grows, so a correct copy cannot be ahead of a head that is read later.
             state = self._copy.state()
-        finally:
-            started = time.monotonic()
-            self._head = head = self._log.head()
-            self._read_at = time.monotonic()
-            metrics.database_seconds.observe(self._read_at - started)
-            metrics.log_seq.set(head.seq)
+        except CopyUnusable:
+            self._look_ahead()
+            raise
+        head = self._read_head()
         metrics.copy_seq.set(0 if state is None else state.seq)
         return state, head
+
+    def _read_head(self) -> Head:
+        started = time.monotonic()
+        self._head = head = self._log.head()
+        self._read_at = self._answered_at = time.monotonic()
+        metrics.database_seconds.observe(self._read_at - started)
+        metrics.log_seq.set(head.seq)
+        return head
+
+    def _look_ahead(self) -> None:
+        """Look at the end of the log while the copy is away or far behind, and so never read without what came meanwhile."""
+        head = self._read_head()
+        self._copy.must_reach(head.origin, head.seq)
+
+    def _note_answer(self, *progress: int) -> None:
+        self._answered_at = time.monotonic()
 
     def _scrub(self, head: Head) -> None:
         try:
@@ -130,7 +149,7 @@ class Tail:
 
     def _catch_up(self, head: Head) -> None:
         try:
-            if self._copy.catch_up(head):
+            if self._copy.catch_up(head, between_steps=self._look_ahead):
                 metrics.catch_ups.inc()
                 self._announce(head)
         except Damaged as damaged:
@@ -151,7 +170,7 @@ class Tail:
                 self._log.begin_epoch(head.origin)
                 self._head = self._log.head()
             started = time.monotonic()
-            head = self._copy.rebuild(why=f"it was {fault}", force=fault == "damaged")
+            head = self._copy.rebuild(why=f"it was {fault}", force=fault == "damaged", progress=self._note_answer)
             logger.info("Rebuilt %d members at event %d in %.2f s", head.members, head.seq, time.monotonic() - started)
         self._announce(head)
 
