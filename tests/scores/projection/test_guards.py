@@ -57,7 +57,7 @@ def forget_the_log(patch: Patch) -> None:
 
 
 def forget_what_was_seen(patch: Patch) -> None:
-    patch.setattr(_Newest, "in_copy", lambda *_: 0)
+    patch.setattr(_Newest, "of", lambda *_: 0)
 
 
 GUARDS: dict[str, tuple[Callable[[Patch], None], Callable[..., None]]] = {
