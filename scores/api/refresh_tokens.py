@@ -95,10 +95,16 @@ class AccountToken(RefreshToken):
         return {"jti": self.payload["jti"], "token": "", "created_at": self.current_time, "expires_at": expires_at}
 
     def _lock(self, user: User) -> OutstandingToken:
-        """The row of this token, locked. A new one if a backup was put back that is older than the token."""
+        """The row of this token, locked. A new one if a backup was put back that is older than the token.
+
+        Raises `TokenError` if somebody deletes it while this waits for the lock, as with the account.
+        """
         row = self._row()
         made, _ = OutstandingToken.objects.get_or_create(jti=row.pop("jti"), defaults=row | {"user": user})
-        return OutstandingToken.objects.select_for_update().get(pk=made.pk)
+        locked = OutstandingToken.objects.select_for_update().filter(pk=made.pk).first()
+        if locked is None:
+            raise TokenError("Token was deleted")
+        return locked
 
     def _successor(self, user: User, used: BlacklistedToken) -> AccountToken:
         """Everything in it follows from this token and the time of its first use, so that it need not be stored."""

@@ -6,10 +6,11 @@ from datetime import timedelta
 
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import User
-from django.db import IntegrityError
+from django.db import DatabaseError, IntegrityError
 from django.utils import timezone
 from rest_framework.exceptions import APIException
 
+from scores.exceptions import is_conflict
 from scores.models import Block, EndedAccount, UserScore
 
 from .answer import committed_in_time
@@ -39,13 +40,14 @@ def register(username: str, password: str) -> AccountToken:
             return create(username, password)
         except IntegrityError:  # somebody else registers it at the same time
             account = model.objects.filter(username=username).first()
-    if account is None or not is_repeated(account, password):
-        raise UsernameTaken
     try:
-        with committed_in_time():
-            return AccountToken.for_user(account)
-    except IntegrityError as error:  # deleted just now
-        raise UsernameTaken from error
+        if account is not None and is_repeated(account, password):
+            with committed_in_time():
+                return AccountToken.for_user(account)
+    except DatabaseError as error:
+        if not is_conflict(error):  # deleted just now
+            raise
+    raise UsernameTaken
 
 
 def create(username: str, password: str) -> AccountToken:

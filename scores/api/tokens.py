@@ -8,7 +8,7 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
-from django.db import DataError, IntegrityError
+from django.db import DatabaseError, DataError, IntegrityError
 from rest_framework.exceptions import AuthenticationFailed, PermissionDenied, ValidationError
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
@@ -20,6 +20,7 @@ from rest_framework_simplejwt.views import TokenObtainPairView
 
 from scores.access.authentication import REALM
 from scores.access.throttling import TokenThrottle
+from scores.exceptions import is_conflict
 from scores.user_id import is_player_id
 
 from .answer import committed_in_time
@@ -76,11 +77,20 @@ class SignInSerializer(TokenObtainPairSerializer):
         """Called once the password is right. The account may be older than the rule for names, or made by a command."""
         if not is_player_id(user.get_username()):
             raise ValidationError({"username": [NOT_ALLOWED]}, "invalid")
+        with committed_in_time():
+            return AccountToken.for_user(user)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, str]:
+        """The pair. An account that is deleted meanwhile is one that is not there.
+
+        Its token then refers to nothing, and nothing can take the new hash of a password that was hashed as of old.
+        """
         try:
-            with committed_in_time():
-                return AccountToken.for_user(user)
-        except IntegrityError as error:  # deleted just now
-            raise AuthenticationFailed(cls.default_error_messages["no_active_account"], "no_active_account") from error
+            return super().validate(attrs)
+        except DatabaseError as error:
+            if not is_conflict(error):
+                raise
+            raise AuthenticationFailed(self.error_messages["no_active_account"], "no_active_account") from error
 
 
 class SignInView(TokenObtainPairView):

@@ -16,6 +16,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from django.contrib.auth.hashers import PBKDF2PasswordHasher
 from django.contrib.auth.models import User
 from django.db import IntegrityError, connection
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -486,6 +487,57 @@ def test_a_refresh_token_of_a_user_who_is_gone_is_worth_nothing(ann: User, refre
     answer = api.post("/auth/refresh", json={"refresh": refresh})
 
     assert (answer.status_code, code(answer)) == (401, "token_invalid")
+
+
+REQUESTS: dict[str, tuple[str, int, str]] = {
+    "refresh": ("/auth/refresh", 401, "token_invalid"),
+    "logout": ("/auth/logout", 401, "token_invalid"),
+    "sign in": ("/auth/token", 401, "no_active_account"),
+    "sign in with an old hash": ("/auth/token", 401, "no_active_account"),
+    "register again": ("/auth/register", 409, "username_taken"),
+    "register again with an old hash": ("/auth/register", 409, "username_taken"),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "deleted"),
+    [*((name, "account") for name in REQUESTS), ("refresh", "tokens"), ("logout", "tokens")],
+)
+def test_who_is_deleted_while_a_request_waits_is_gone(
+    name: str, deleted: str, ann: User, refresh: str, api: httpx.Client, rival: BaseDatabaseWrapper
+) -> None:
+    path, status, expected = REQUESTS[name]
+    if "old hash" in name:  # which is renewed
+        User.objects.update(password=PBKDF2PasswordHasher().encode(PASSWORD, "salt", 2))
+    body = {"refresh": refresh} if expected == "token_invalid" else {"username": "ann", "password": PASSWORD}
+
+    with rival.cursor() as cursor, ThreadPoolExecutor(1) as pool:
+        cursor.execute("BEGIN")
+        cursor.execute("DELETE FROM token_blacklist_outstandingtoken")
+        if deleted == "account":
+            cursor.execute("DELETE FROM auth_user")
+        asked = pool.submit(api.post, path, json=body)
+        until(somebody_waits_for_a_lock)
+        cursor.execute("COMMIT")
+
+    assert (asked.result().status_code, code(asked.result())) == (status, expected)
+    assert not OutstandingToken.objects.exists()
+
+
+@pytest.mark.parametrize(("path", "status"), [("/auth/refresh", 401), ("/auth/logout", 204)])
+def test_an_account_whose_tokens_stay_is_deleted_while_a_request_waits(
+    path: str, status: int, refresh: str, api: httpx.Client, rival: BaseDatabaseWrapper
+) -> None:
+    with rival.cursor() as cursor, ThreadPoolExecutor(1) as pool:
+        cursor.execute("BEGIN")
+        cursor.execute("UPDATE token_blacklist_outstandingtoken SET user_id = NULL")
+        cursor.execute("DELETE FROM auth_user")
+        asked = pool.submit(api.post, path, json={"refresh": refresh})
+        until(somebody_waits_for_a_lock)
+        cursor.execute("COMMIT")
+
+    assert asked.result().status_code == status
+    assert not OutstandingToken.objects.filter(user__isnull=False).exists()
 
 
 def good_refresh(**changed: Any) -> str:
