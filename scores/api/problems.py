@@ -8,11 +8,13 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
 from django.core.exceptions import PermissionDenied
+from django.db import Error as DatabaseError
 from django.http import Http404, HttpResponse
 from rest_framework import exceptions
 from rest_framework.response import Response
@@ -35,6 +37,8 @@ from scores.exceptions import (
     UserInactive,
 )
 from scores.scopes import Scope
+
+logger = logging.getLogger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
 RETRY_AFTER_S = 1
@@ -89,7 +93,9 @@ async def send_response(
 
 def handle_exception(exc: Exception, context: dict[str, Any]) -> Response | None:
     """DRF's EXCEPTION_HANDLER: the problem for `exc`, or `None` for an unexpected exception."""
-    if isinstance(exc, DATABASE_AWAY):
+    if isinstance(exc, DatabaseError):
+        if not isinstance(exc, DATABASE_AWAY):  # a constraint or trigger of somebody else's; a table or a right is missing
+            logger.warning("The database refuses a request: %s", type(exc.__cause__ or exc).__name__)
         exc = NoStoreAnswers()
     if isinstance(exc, ScoreError):
         status = next(status for kind, status in STATUS.items() if isinstance(exc, kind))

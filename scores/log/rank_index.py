@@ -13,7 +13,8 @@ from bisect import bisect_left
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from scores.exceptions import DATABASE_AWAY
+from django.db import Error as DatabaseError
+
 from scores.models import MAX_TOTAL, ScoreEvent
 
 from .head import KNOWN_KINDS, Head, Log, log
@@ -139,7 +140,7 @@ class RankIndexer:
                         if self._moved_to(head) is None:
                             break
                     self._ended.wait(POLL_INTERVAL_S)
-        except DATABASE_AWAY:  # it may come back as another database, so the index is dropped, and reads count
+        except DatabaseError:  # it may come back as another database, so the index is dropped, and reads count
             self._ended.wait(POLL_INTERVAL_S)
         except Exception:
             logger.exception("The rank indexer failed; the next read that needs it starts it again")

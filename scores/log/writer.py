@@ -10,7 +10,7 @@ from weakref import WeakSet
 
 import psycopg
 from django.db import Error as DatabaseError
-from django.db import IntegrityError, NotSupportedError, ProgrammingError, transaction
+from django.db import DataError, IntegrityError, NotSupportedError, ProgrammingError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg.pq import TransactionStatus
 
@@ -137,15 +137,16 @@ class WriteOutage:
         is_recent = self.kinds and time.monotonic() - self._failed_at < RECENT_S
         return self._newest if is_recent else ""
 
-    def failed(self, error: DatabaseError) -> None:
+    def failed(self, error: DatabaseError | Diverged) -> None:
         cause = error.__cause__
         sqlstate = getattr(cause, "sqlstate", None) or ""  # without one, the connection itself failed
         self._newest = kind = f"{sqlstate} {type(cause or error).__name__}".lstrip()
         self._failed_at = time.monotonic()
         if kind not in self.kinds:
             self.kinds.add(kind)
-            # The first line only: details may show a user's data.
+            # The first line only: details may show a user's data. Of a wrong value, the first line does as well.
             text = str(error).strip().partition("\n")[0] if sqlstate else " ".join(str(error).split())
+            text = "a value does not fit" if isinstance(error, DataError) else text
             logger.warning("The database does not record changes: %s: %s", kind, text)
 
     def ended(self) -> None:
@@ -181,21 +182,24 @@ class Writer:
         return batch.outcomes
 
     def _commit_to_a_log_that_is_whole(self, changes: Sequence[Change]) -> Batch:
-        """`_commit`, after what is wrong with the log was mended; nothing of `changes` was recorded before."""
-        for _ in range(2):
-            try:
-                return self._commit(changes)
-            except Diverged as error:  # the database was put back
-                self._log.begin_epoch(error.origin)
-            except IntegrityError as error:
-                if "score_events_pkey" not in str(error):
-                    raise
-                self._log.mend_head()  # somebody set it behind its events
-            except (ProgrammingError, NotSupportedError) as error:
-                if not self._log.look_at_wal_again():
-                    self.outage.failed(error)  # a table or a right is missing
-                    raise Unavailable from error
-        return self._commit(changes)
+        """`_commit`, after what is wrong with the log was mended. Raises `Unavailable`: nothing was recorded."""
+        try:
+            for _ in range(2):
+                try:
+                    return self._commit(changes)
+                except Diverged as error:  # the database was put back
+                    self._log.begin_epoch(error.origin)
+                except IntegrityError as error:
+                    if "score_events_pkey" not in str(error):
+                        raise
+                    self._log.mend_head()  # somebody set it behind its events
+                except (ProgrammingError, NotSupportedError):
+                    if not self._log.look_at_wal_again():
+                        raise
+            return self._commit(changes)
+        except (DatabaseError, Diverged) as error:  # somebody else's constraint or trigger; a table or a right is missing
+            self.outage.failed(error)
+            raise Unavailable from error
 
     def _commit(self, changes: Sequence[Change]) -> Batch:
         self._log.drop_dead_connection()

@@ -478,6 +478,23 @@ def test_a_database_that_does_not_confirm_is_a_503_and_its_retry_is_exact(
     assert increment("ann", 10, key="match-1").json() == {"success": True, "newScore": 15}
 
 
+def test_what_the_database_refuses_is_a_503_that_shows_nobodys_row(
+    increment: Post, server: Server, rival: BaseDatabaseWrapper
+) -> None:
+    increment("ann", 4711)
+    with rival.cursor() as cursor:
+        cursor.execute("ALTER TABLE user_scores ADD CONSTRAINT odd CHECK (score < 1) NOT VALID")
+        refused = [increment("ann", 1) for _ in range(3)]
+        cursor.execute("ALTER TABLE user_scores DROP CONSTRAINT odd")
+
+    assert [(answer.status_code, problem(answer)["code"]) for answer in refused] == [(503, "unavailable")] * 3
+    assert refused[0].headers["Retry-After"] == "1"
+    told = server.log.read_text()
+    assert told.count("The database does not record changes: 23514 CheckViolation") == 1
+    assert "Failing row" not in told
+    assert increment("ann", 1).json()["newScore"] == 4712
+
+
 # The end of the scale
 
 

@@ -134,3 +134,18 @@ def end_who_waits_for_a_lock() -> bool:
             "WHERE wait_event_type = 'Lock' AND datname = current_database()"
         )
         return cursor.fetchone() is not None
+
+
+@pytest.mark.parametrize("path", ["/auth/register", "/auth/token", "/auth/refresh", "/auth/logout"])
+def test_a_table_that_is_missing_is_a_503(path: str, api: httpx.Client, rival: BaseDatabaseWrapper) -> None:
+    token = str(AccountToken.for_user(User.objects.create_user("ann", password=PASSWORD)))
+    name = "ben" if path == "/auth/register" else "ann"
+    with rival.cursor() as cursor:
+        cursor.execute("ALTER TABLE token_blacklist_outstandingtoken RENAME TO away")
+        try:
+            refused = api.post(path, json={"username": name, "password": PASSWORD, "refresh": token})
+        finally:
+            cursor.execute("ALTER TABLE away RENAME TO token_blacklist_outstandingtoken")
+
+    assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
+    assert not User.objects.filter(username="ben").exists()

@@ -146,6 +146,26 @@ def test_they_are_given_up_with_the_connection(rank_indexer: RankIndexer) -> Non
     until(lambda: rank_indexer._newest is None)
 
 
+def test_they_are_given_up_with_a_table_that_is_missing(
+    rank_indexer: RankIndexer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Which the readers tell: an indexer that told it as well would do so twice a second."""
+    monkeypatch.setattr(rank_index, "MAX_AGE_S", 0.0)
+    writer.record([Change(Kind.CORRECTION, user, n) for n, user in enumerate(USERS)])
+    built(rank_indexer)
+
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE blocks RENAME TO blocks_away")
+        try:
+            at_head(rank_indexer)
+            until(lambda: rank_indexer._thread is None)
+        finally:
+            cursor.execute("ALTER TABLE blocks_away RENAME TO blocks")
+
+    assert rank_indexer._newest is None
+    assert caplog.records == []
+
+
 def test_they_are_surveyed_anew_after_a_while(rank_indexer: RankIndexer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever edits the table by hand writes no event."""
     monkeypatch.setattr(rank_index, "MAX_AGE_S", 0.2)

@@ -366,6 +366,72 @@ def test_a_table_that_is_missing_is_no_failure_of_the_caller(rival: BaseDatabase
     assert writer.record([add("ann", 1)]) == [Recorded(2, 2)]
 
 
+FAULTS = {
+    "a constraint": (
+        "ALTER TABLE user_scores ADD CONSTRAINT odd CHECK (score < 1) NOT VALID",
+        "ALTER TABLE user_scores DROP CONSTRAINT odd",
+        "23514 CheckViolation",
+    ),
+    "a unique index": (
+        "CREATE UNIQUE INDEX odd ON score_events ((kind || '_of_ann'))",
+        "DROP INDEX odd",
+        "23505 UniqueViolation",
+    ),
+    "an exclusion": (
+        "ALTER TABLE score_events ADD CONSTRAINT odd EXCLUDE (kind WITH =)",
+        "ALTER TABLE score_events DROP CONSTRAINT odd",
+        "23P01 ExclusionViolation",
+    ),
+    "a constraint at the commit": (
+        "ALTER TABLE score_events ADD CONSTRAINT odd UNIQUE (kind) DEFERRABLE INITIALLY DEFERRED",
+        "ALTER TABLE score_events DROP CONSTRAINT odd",
+        "23505 UniqueViolation",
+    ),
+    "a type": (
+        "ALTER TABLE score_events ADD COLUMN odd int GENERATED ALWAYS AS ((actor || user_id || kind)::int * 0) STORED",
+        "ALTER TABLE score_events DROP COLUMN odd",
+        "22P02 InvalidTextRepresentation",
+    ),
+    "a trigger": (
+        "CREATE FUNCTION odd() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END $$;"
+        "CREATE TRIGGER odd BEFORE INSERT ON score_events FOR EACH ROW EXECUTE FUNCTION odd()",
+        "DROP TRIGGER odd ON score_events; DROP FUNCTION odd",
+        "P0001 RaiseException",
+    ),
+    "a right": (
+        "CREATE FUNCTION odd() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE insufficient_privilege; END $$;"
+        "CREATE TRIGGER odd BEFORE UPDATE ON leaderboards FOR EACH ROW EXECUTE FUNCTION odd()",
+        "DROP TRIGGER odd ON leaderboards; DROP FUNCTION odd",
+        "42501 InsufficientPrivilege",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_whatever_the_database_refuses_is_one_line_of_an_outage(
+    name: str, rival: BaseDatabaseWrapper, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And shows nobody's row: PostgreSQL's details do."""
+    fault, mending, kind = FAULTS[name]
+    if name in ("a constraint", "a trigger", "a right"):
+        writer.record([add("ann", 1)])
+    with rival.cursor() as cursor:
+        cursor.execute(fault)
+    try:
+        answers = [writer.record_batch([add("ann", 4711), add("ben", 4711)]) for _ in range(3)]
+    finally:
+        with rival.cursor() as cursor:
+            cursor.execute(mending)
+
+    assert {type(answer) for batch in answers for answer in batch} == {Unavailable}
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert kind in line
+    assert "4711" not in line
+    assert "ann" not in line.replace("_of_ann", "")
+    assert isinstance(writer.record([add("ann", 1)])[0], Recorded)
+
+
 def test_a_read_after_the_server_closed_the_connection_makes_another(rival: BaseDatabaseWrapper) -> None:
     log.head()
     pid: int = connection.connection.info.backend_pid
