@@ -7,16 +7,21 @@ from typing import TypeGuard
 
 MAX_LENGTH = 255  # characters
 SERVICE_PREFIX = "service:"  # a namespace of its own for the actors of service tokens: no player's id begins with it
+REPLACEMENT = "\ufffd"  # stands for text that somebody could not read: two different ids may have become the same
 DOT_SEGMENTS = frozenset((".", ".."))
 
 
 def is_user_id(value: object) -> TypeGuard[str]:
-    """Whether `value` is storable and has no dot segments.
+    """Whether `value` is storable, and has neither dot segments nor the replacement character U+FFFD.
 
     Clients and proxies resolve `.` and `..` in the path of a URL, percent-encoded or not (RFC 3986, section 5.2.4): a
     request for `/users/../scores/increment` arrives as one for another address.
     """
-    return is_storable(value) and ("." not in value or DOT_SEGMENTS.isdisjoint(value.split("/")))
+    return (
+        is_storable(value)
+        and REPLACEMENT not in value
+        and ("." not in value or DOT_SEGMENTS.isdisjoint(value.split("/")))
+    )
 
 
 def is_storable(value: object) -> TypeGuard[str]:

@@ -103,7 +103,7 @@ def demanded() -> set[str]:
 def addresses() -> dict[str, Any]:
     """The paths of the API with their views."""
     entries: list[Any] = [entry for entry in urls.urlpatterns if isinstance(entry.pattern, RoutePattern)]
-    return {f"/api/{entry.pattern}".replace("<path:user_id>", "{userId}"): entry.callback for entry in entries}
+    return {f"/api/{entry.pattern}".replace("<any:user_id>", "{userId}"): entry.callback for entry in entries}
 
 
 def below(kind: type[Any]) -> Iterator[type[Any]]:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from io import BytesIO
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from corsheaders.middleware import CorsMiddleware
 from django.conf import settings
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 MAX_BYTES = 16 * 1024  # of a body for the API
 MAX_FORM_BYTES = 1024 * 1024  # in the admin, whose longest forms send a line per row
 MAX_REMEMBERED = 256  # characters of a path: a stranger chooses what is remembered, and a path may have 64 KiB
+REPLACED = "\ufffd"  # what servers make of bytes that are not UTF-8
 MAX_HOST = 255  # characters (RFC 1035, section 2.3.4)
 RECEIVE_S = 10.0  # for a whole body: a client that needs longer for 16 KiB only holds a connection
 
@@ -50,6 +52,8 @@ class LeanHandler(ASGIHandler):
         if message["type"] != "http.request":
             return
         try:
+            if REPLACED in scope["path"]:
+                look_at_bytes(scope)
             request = scope[REQUEST] = ASGIRequest(scope, BytesIO(message["body"]))
             # A chunked body has no Content-Length, and DRF would treat the request as one without a body.
             request.META["CONTENT_LENGTH"] = str(len(message["body"]))
@@ -59,7 +63,7 @@ class LeanHandler(ASGIHandler):
         except SuspiciousOperation as error:  # DisallowedHost among them
             response = problems.problem_response(400, "bad_request", str(error))
         except UnicodeDecodeError:
-            response = problems.problem_response(400, "bad_request", "The URL is not valid UTF-8.")
+            response = problems.problem_response(400, "bad_request", "The path is not percent-encoded UTF-8.")
         except Exception:
             logger.exception("%s %s failed", scope["method"], scope["path"])
             response = problems.problem_response(500, "internal_error", problems.INTERNAL_ERROR)
@@ -73,6 +77,15 @@ class LeanHandler(ASGIHandler):
         request.resolver_match = match
         response: HttpResponse = await match.func(request, *match.args, **match.kwargs)
         return response
+
+
+def look_at_bytes(scope: Scope) -> None:
+    """Raises `UnicodeDecodeError` for a path that is not UTF-8, which the server has replaced by what is.
+
+    Two such paths can become the same, and be answered as if they were. The server need not tell the bytes (`raw_path`
+    is optional in ASGI); no player's id has the character that replaces them.
+    """
+    unquote_to_bytes(scope.get("raw_path") or b"").decode()
 
 
 @lru_cache(maxsize=1024)

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from django.urls import path, re_path
+from django.urls import path, re_path, register_converter
+from django.urls.converters import StringConverter
 
 from .tokens import LogoutView, RefreshView, RegisterView, SignInView
 from .views import IncrementView, LeaderboardView, MeView, UserIncrementView, UserView, no_such_address
 
+
+class AnyTextConverter(StringConverter):
+    """Slashes and line breaks, too, so that a view can say what is wrong with an id."""
+
+    regex = "(?s:.+)"
+
+
+register_converter(AnyTextConverter, "any")
+
 urlpatterns = [
     path("v1/scores/increment", IncrementView.as_view()),
     path("v1/leaderboard", LeaderboardView.as_view()),
-    path("v1/users/<path:user_id>/scores/increment", UserIncrementView.as_view()),
-    path("v1/users/<path:user_id>", UserView.as_view()),
+    path("v1/users/<any:user_id>/scores/increment", UserIncrementView.as_view()),
+    path("v1/users/<any:user_id>", UserView.as_view()),
     path("v1/me", MeView.as_view()),
     path("v1/auth/register", RegisterView.as_view()),
     path("v1/auth/token", SignInView.as_view()),

@@ -173,6 +173,7 @@ FORGED: dict[str, Callable[[], str]] = {
     "user_id with newline": lambda: signed(claims(user_id="ann\n")),
     "user_id with C1 control": lambda: signed(claims(user_id="é\x85")),
     "user_id half an emoji": lambda: signed(claims(user_id="\ud83d")),
+    "user_id with U+FFFD": lambda: signed(claims(user_id="M\ufffdller")),
     "user_id not NFC": lambda: signed(claims(user_id="e\u0301")),
     "exp missing": lambda: signed(claims(exp=...)),
     "exp null": lambda: signed(claims(exp=None)),

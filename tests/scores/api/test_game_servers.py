@@ -99,7 +99,22 @@ def test_whoever_can_have_a_score_can_be_scored_for(user_id: str, score_for: Pos
     assert UserScore.objects.get().user_id == user_id
 
 
-@pytest.mark.parametrize("user_id", ["x" * 256, "x" * 20_000, "a\0", "a\x85", "e\u0301", "service:arena", "service:"])
+@pytest.mark.parametrize(
+    "user_id",
+    [
+        "x" * 256,
+        "x" * 20_000,
+        "a\0",
+        "a\nb",
+        "a\n",
+        "\n",
+        "a\x85",
+        "e\u0301",
+        "M\ufffdller",
+        "service:arena",
+        "service:",
+    ],
+)
 @pytest.mark.writes_nothing
 def test_what_is_no_user_id_is_refused(user_id: str, score_for: Post) -> None:
     answer = score_for(user_id, 10)
@@ -129,6 +144,16 @@ def as_it_is(server: Server, path: str, token: str) -> dict[str, Any]:
     problem: dict[str, Any] = json.loads(connection.getresponse().read())
     connection.close()
     return problem
+
+
+@pytest.mark.parametrize("user_id", ["M%FCller", "M%F6ller", "%ff", "%ED%A0%80", "%C3"])
+@pytest.mark.writes_nothing
+def test_an_id_that_is_not_utf_8_scores_for_nobody(user_id: str, server: Server, token_for: TokenFor) -> None:
+    """The server would make one id of the first two."""
+    sent = as_it_is(server, f"/api/v1/users/{user_id}/scores/increment", token_for("arena", scope=SCOPE))
+
+    assert (sent["status"], sent["code"]) == (400, "bad_request")
+    assert "UTF-8" in sent["detail"]
 
 
 @pytest.mark.writes_nothing

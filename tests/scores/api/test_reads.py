@@ -377,8 +377,9 @@ def test_a_user_without_a_score_is_a_404_as_of_an_event(
     "user_id",
     [
         pytest.param("a%00b", id="NUL"),
-        pytest.param("%ff%fe", id="not UTF-8"),
-        pytest.param("%ed%a0%80", id="surrogate"),
+        pytest.param("a%0Ab", id="line break"),
+        pytest.param("a%0A", id="line break at the end"),
+        pytest.param("%EF%BF%BD", id="replacement character"),
         pytest.param("e%CC%81", id="not NFC"),
         pytest.param("x" * 8_000, id="8,000 letters"),
     ],
@@ -388,6 +389,24 @@ def test_what_cannot_be_an_id_has_no_score(user_id: str, api: httpx.Client) -> N
     answer = api.get(f"/users/{user_id}")
 
     assert (answer.status_code, answer.json()["code"]) == (404, "no_score")
+
+
+@pytest.mark.parametrize("user_id", ["M%FCller", "%ff%fe", "%ed%a0%80", "%EF%BF%BD%FC", "a/%C3"])
+@pytest.mark.parametrize("suffix", ["", "/scores/increment"])
+@pytest.mark.writes_nothing
+def test_an_address_that_is_not_utf_8_is_none(user_id: str, suffix: str, api: httpx.Client) -> None:
+    answer = api.get(f"/users/{user_id}{suffix}")
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
+    assert "UTF-8" in answer.json()["detail"]
+
+
+def test_who_has_the_replacement_character_from_an_earlier_version_can_be_read(api: httpx.Client) -> None:
+    score({"M\ufffdller": 10})
+
+    answer = api.get("/users/M%EF%BF%BDller")
+
+    assert (answer.status_code, answer.json()["score"]) == (200, 10)
 
 
 # From either store
