@@ -76,8 +76,8 @@ class Block(models.Model):
 class EndedAccount(models.Model):
     """The name of an account that was deleted. Nobody gets it again, and its tokens are refused.
 
-    The score of a name outlives the account, so a second owner of the name would get the score of the first. A trigger
-    on the accounts fills this table: see migration 0008.
+    The score of a name outlives the account, so a second owner of the name would get the score of the first. Triggers
+    on the accounts fill this table: see migrations 0008 and 0010.
     """
 
     username = models.CharField(max_length=150, primary_key=True, db_collation="C")

@@ -47,6 +47,8 @@ SCHEMA = """
         FROM pg_indexes JOIN pg_index i ON i.indexrelid = indexname::regclass WHERE schemaname = 'public'
     UNION ALL SELECT 'constraint', conrelid::regclass || '.' || conname, pg_get_constraintdef(oid)
         FROM pg_constraint WHERE connamespace = 'public'::regnamespace
+    UNION ALL SELECT 'trigger', tgrelid::regclass || '.' || tgname, pg_get_triggerdef(oid)
+        FROM pg_trigger WHERE NOT tgisinternal
     UNION ALL SELECT 'migration', app || '.' || name, count(*)::text FROM django_migrations GROUP BY app, name
     UNION ALL SELECT 'permission', codename, count(*)::text FROM auth_permission GROUP BY codename
     UNION ALL SELECT 'group', name, count(*)::text FROM auth_group LEFT JOIN auth_group_permissions p

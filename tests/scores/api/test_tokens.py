@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from django.contrib.auth.hashers import PBKDF2PasswordHasher
 from django.contrib.auth.models import User
-from django.db import IntegrityError, connection
+from django.db import IntegrityError, connection, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 from rest_framework.exceptions import AuthenticationFailed
@@ -141,12 +141,17 @@ def delete_by_hand(user: User) -> None:
         cursor.execute("DELETE FROM auth_user WHERE id = %s", [user.pk])
 
 
+def truncate(user: User) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("TRUNCATE auth_user CASCADE")
+
+
 def rename(user: User) -> None:
     user.username = "anna"
     user.save()
 
 
-@pytest.mark.parametrize("end", [delete, delete_by_hand, rename])
+@pytest.mark.parametrize("end", [delete, delete_by_hand, truncate, rename])
 def test_the_name_of_an_account_that_ended_is_not_registered(
     end: Callable[[User], None], ann: User, api: httpx.Client
 ) -> None:
@@ -187,10 +192,24 @@ def somebody_waits_for_a_lock() -> bool:
         return bool(cursor.fetchone()[0])
 
 
-def test_tokens_of_a_deleted_account_are_refused_at_once(ann: User, api: httpx.Client) -> None:
+def test_who_empties_the_table_of_names_too_means_it(ann: User) -> None:
+    """As Django's `flush` does, in one statement."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        EndedAccount.objects.create(username="ben")
+        cursor.execute("TRUNCATE ended_accounts, auth_user CASCADE")
+        left = list(EndedAccount.objects.all())
+        transaction.set_rollback(True)
+
+    assert left == []
+
+
+@pytest.mark.parametrize("end", [delete, truncate])
+def test_tokens_of_a_deleted_account_are_refused_at_once(
+    end: Callable[[User], None], ann: User, api: httpx.Client
+) -> None:
     tokens = api.post("/auth/token", json={"username": "ann", "password": PASSWORD}).json()
 
-    ann.delete()
+    end(ann)
 
     scored = api.post("/scores/increment", json={"points": 10}, headers=bearer(tokens["access"]))
     refreshed = api.post("/auth/refresh", json={"refresh": tokens["refresh"]})
