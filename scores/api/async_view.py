@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable
 from typing import Any, ClassVar, NoReturn, cast
 
 from django.http import HttpRequest, HttpResponse
@@ -11,7 +11,6 @@ from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import MethodNotAllowed
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.parsers import BaseParser
-from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
@@ -19,23 +18,10 @@ from scores.access.authentication import key_fetched
 from scores.access.throttling import ReadThrottle, Throttle
 from scores.exceptions import KeyAwaited
 
+from .negotiation import OnlyJSON
 from .parsers import StrictJSONParser
 
 encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-
-
-class OnlyJSON(BaseContentNegotiation):
-    """One parser and one renderer: there is nothing to negotiate, and a 406 helps no client."""
-
-    def select_parser(self, request: Request, parsers: Sequence[BaseParser]) -> BaseParser | None:  # type: ignore[override]
-        kind, _, _ = request.content_type.partition(";")
-        return parsers[0] if kind.strip().lower() == parsers[0].media_type else None
-
-    def select_renderer(  # type: ignore[override]
-        self, request: Request, renderers: Sequence[BaseRenderer], format_suffix: str | None = None
-    ) -> tuple[BaseRenderer, str]:
-        return renderers[0], renderers[0].media_type
-
 
 PARSERS: list[BaseParser] = [StrictJSONParser()]
 NEGOTIATOR = OnlyJSON()

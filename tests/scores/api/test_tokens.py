@@ -30,6 +30,7 @@ from scores.access import authentication
 from scores.api import refresh_tokens, registration
 from scores.api.refresh_tokens import AccountToken
 from scores.models import EndedAccount, ScoreEvent
+from tests.conftest import TokenFor
 from tests.polling import until
 from tests.scores.access.forgery import claims, nested_header, signed
 from tests.scores.conftest import Post
@@ -62,6 +63,49 @@ def ann(board: None) -> User:
 def refresh(ann: User) -> str:
     """A refresh token of ann's."""
     return str(AccountToken.for_user(ann))
+
+
+# Bodies and answers
+
+
+@pytest.mark.parametrize(
+    "path", ["/auth/register", "/auth/token", "/auth/refresh", "/auth/logout", "/scores/increment"]
+)
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Content-Type": "*/*"},
+        {"Content-Type": "application/*"},
+        {"Content-Encoding": "gzip"},
+        {"Content-Encoding": "identity, gzip"},
+    ],
+    ids=str,
+)
+@pytest.mark.writes_nothing
+def test_a_body_that_is_not_plain_json_is_a_415(
+    path: str, headers: dict[str, str], api: httpx.Client, token_for: TokenFor
+) -> None:
+    sent = {"Content-Type": "application/json"} | bearer(token_for("ann")) | headers
+
+    answer = api.post(path, content=b'{"username": "ann", "password": "correct horse 9", "points": 1}', headers=sent)
+
+    assert (answer.status_code, code(answer)) == (415, "unsupported_media_type")
+    if "Content-Encoding" in headers:
+        assert "Content-Encoding" in answer.json()["detail"]
+        assert answer.headers["Accept-Encoding"] == "identity"
+
+
+@pytest.mark.parametrize("accept", ["", "*/*", "application/json", "text/html, */*;q=0.1"])
+def test_who_accepts_json_or_says_nothing_gets_it(accept: str, ann: User, api: httpx.Client) -> None:
+    body = {"username": "ann", "password": PASSWORD}
+
+    assert api.post("/auth/token", json=body, headers={"Accept": accept}).status_code == 200
+
+
+def test_who_accepts_no_json_is_told_so(ann: User, api: httpx.Client) -> None:
+    answer = api.post("/auth/token", json={"username": "ann"}, headers={"Accept": "text/html"})
+
+    assert (answer.status_code, code(answer)) == (406, "not_acceptable")
 
 
 # Registration
