@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from weakref import WeakSet
 
 import psycopg
-from django.db import Error as DatabaseError
 from django.db import DataError, IntegrityError, NotSupportedError, ProgrammingError, transaction
+from django.db import Error as DatabaseError
 from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg.pq import TransactionStatus
 

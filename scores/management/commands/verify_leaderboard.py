@@ -1,4 +1,4 @@
-"""`manage.py verify_leaderboard`: compares the copy in Redis with the tables."""
+"""`manage.py verify_leaderboard`: compares the copy in Redis with the tables, and the totals with the events."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import Error as DatabaseError
 
 from scores.exceptions import RedisAway
+from scores.log.head import WrongTotal
 from scores.management import progress
 from scores.projection import verification
 from scores.projection.leaderboard import leaderboard
@@ -17,12 +18,13 @@ MAX_LINES = 100
 
 
 class Command(BaseCommand):
-    help = "Compare the copy in Redis with the tables. Exit status: 0 equal, 1 different, 2 a store does not answer."
+    help = "Compare the copy in Redis with the totals, and those with the events. Exit status: 0 equal, 1 different, 2 a store does not answer."
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             with progress.reporter("Comparing the copy with the tables", self.stderr) as report:
                 result = verification.compare(leaderboard, progress=report)
+            wrong_totals = leaderboard.log.wrong_totals()
         except (RedisAway, DatabaseError) as error:
             raise CommandError(f"A store does not answer: {str(error).strip()}", returncode=2) from error
 
@@ -37,10 +39,16 @@ class Command(BaseCommand):
             self.stdout.write(f"The copy is {result.fault}: {positions(result)}")
         if result.unsettled:
             self.stdout.write(f"{result.unsettled} users changed too often to be compared")
+        if wrong_totals:
+            self.stdout.write(f"{len(wrong_totals)} totals are not what their events add up to")
+        for total in wrong_totals[:MAX_LINES]:
+            self.stdout.write(describe_total(total))
         if not result.equal:
             raise CommandError(
                 "The copy is not equal to the tables. Run `manage.py rebuild_leaderboard` to rebuild it."
             )
+        if wrong_totals:
+            raise CommandError("Somebody changed totals by hand: docs/operations.md, PostgreSQL.")
         self.stdout.write("The copy is equal to the tables")
 
 
@@ -58,3 +66,8 @@ def describe(difference: Difference) -> str:
     table = "not on the board" if difference.in_table is None else f"{difference.in_table} in the table"
     redis = "not in Redis" if difference.in_redis is None else f"{difference.in_redis} in Redis"
     return f"{difference.user_id!r}: {table}, {redis}"
+
+
+def describe_total(total: WrongTotal) -> str:
+    table = "not in the table" if total.in_table is None else f"{total.in_table} in the table"
+    return f"{total.user_id!r}: {total.in_log} by the events, {table}"

@@ -18,7 +18,10 @@ from redis import Redis
 from scores import services
 from scores.board import LEADERBOARD
 from scores.log.head import log
+from scores.log.ledger import Change, Kind
+from scores.log.writer import writer
 from scores.management import progress
+from scores.models import ScoreEvent, UserScore
 from scores.projection.leaderboard import leaderboard
 from scores.signals import leaderboard_changed
 from tests.conftest import database_url
@@ -96,6 +99,39 @@ def test_a_missing_copy_is_told(copy: Redis) -> None:
         "Compared 0 users at event 2: 0 differ\n"
         f"The copy is missing: the log is at event 2 of {log.head().origin} with 2 members\n"
     )
+
+
+def test_totals_that_were_changed_by_hand_are_told(copy: Redis) -> None:
+    for user_id in ("cid", "dan", "eve"):
+        writer.record([Change(Kind.INCREMENT, user_id, 5), Change(Kind.INCREMENT, user_id, 3)])
+    UserScore.objects.filter(user_id="ann").update(score=31)
+    UserScore.objects.filter(user_id__in=["ben", "cid"]).delete()
+    writer.record([Change(Kind.INCREMENT, "cid", 1)])  # begins again, and has an event that agrees
+    UserScore.objects.filter(user_id="dan").update(score=9)
+    services.correct(user_id="dan", total=7, actor="test", reason="as it should be")
+    services.block(user_id="eve", actor="test", reason="speed hack")
+    log.mend_head()
+    leaderboard.rebuild()
+    stdout = StringIO()
+
+    with pytest.raises(CommandError, match="by hand") as error:
+        call_command("verify_leaderboard", stdout=stdout, stderr=StringIO())
+
+    assert error.value.returncode == 1
+    assert stdout.getvalue().splitlines()[1:] == [
+        "3 totals are not what their events add up to",
+        "'ann': 30 by the events, 31 in the table",
+        "'ben': 20 by the events, not in the table",
+        "'cid': 9 by the events, 1 in the table",
+    ]
+
+
+def test_services_and_old_events_that_are_archived_are_no_fault(copy: Redis) -> None:
+    services.block(user_id="service:arena", actor="test", reason="leaked")
+    writer.record([Change(Kind.INCREMENT, "cid", 5), Change(Kind.INCREMENT, "cid", 3)])
+    ScoreEvent.objects.filter(seq__lte=4).delete()
+
+    assert "equal" in call("verify_leaderboard")
 
 
 def test_of_many_differences_the_first_hundred_are_told(copy: Redis) -> None:
