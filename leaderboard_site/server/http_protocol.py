@@ -77,7 +77,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     # Bytes of input since the last complete head or piece of a body: of a head, of trailers, or of nothing at all.
     _loose_bytes = 0
-    _refusal: bytes | None = None  # set from then on, and all further input is ignored
+    _refusal: bytes | None = None  # set from then on, and all further input is ignored; empty once it is written
+    _is_half_closed = False  # the client sends no more, and may still read
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._connection = JoinedWrites(transport, self.loop)
@@ -124,6 +125,26 @@ class HttpProtocol(HttpToolsProtocol):
             return self._refuse(431, TOO_LARGE)
         self.data_received(data[:room])
         self.data_received(data[room:])
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]  # as asyncio.Protocol has it
+        """Keeps the connection for the answers to what came whole before the client's end, and no longer."""
+        if self.scheme == "https":
+            return None  # a transport with TLS ends with its client
+        if self._is_half_closed:
+            return True  # whoever resumes reading finds the same end again
+        self._is_half_closed = True
+        if self._refusal:  # it still waits for the answers before it
+            return True
+        if not self._is_answering or (self.cycle.more_body and not self.pipeline):
+            self._connection.close()
+            return True
+        if self.cycle.more_body:
+            self.pipeline.popleft()  # a request that will never be whole; those before it get their answers
+        else:
+            self.cycle.keep_alive = False
+        self._connection.head_came()
+        self._ignore_input(b"")
+        return True
 
     @property
     def _is_answering(self) -> bool:
@@ -221,8 +242,12 @@ class HttpProtocol(HttpToolsProtocol):
         self._loose_bytes = MAX_HEAD_BYTES
 
     def _end_with_refusal(self) -> None:
+        """The end of a connection whose input is ignored."""
         assert self._refusal is not None
         self._connection.write(self._refusal)
+        self._refusal = b""
+        if self._is_half_closed:
+            return self._connection.close()
         self._connection.flush()
         # A close would reset the connection if there is unread input, and the client would not see the answer.
         self.flow.resume_reading()

@@ -32,6 +32,11 @@ class Line:
             self._socket.sendall(part)
         return self
 
+    def end(self) -> Line:
+        """Closes this half of it, as `nc -N` does: nothing more will be said."""
+        self._socket.shutdown(socket.SHUT_WR)
+        return self
+
     def some(self, most: int = 65_536) -> bytes:
         return self._socket.recv(most)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import httpx
 import pytest
 
 from tests.conftest import TokenFor
@@ -231,3 +232,68 @@ def test_a_version_that_the_server_does_not_speak_is_refused_after_the_answers_b
         line.say(increment(token_for("ann"), LENGTH) + LIVE.replace(b"1.1", b"2.0") + LIVE)
 
         assert line.statuses() == [200, 505]
+
+
+# Clients that close their half of the connection
+
+
+def test_a_client_that_sends_no_more_gets_its_answers(server: Server, token_for: TokenFor) -> None:
+    token = token_for("ann")
+    for count in (1, 4):
+        with Line(server) as line:
+            line.say(increment(token, LENGTH) * count).end()
+
+            assert line.statuses() == [200] * count
+
+    answer = httpx.get(f"{server.url}/api/v1/users/ann", verify=False)
+    assert answer.json()["score"] == 50
+
+
+UNFINISHED = {
+    "half a head": LIVE[:-5],
+    "a head without its body": LIVE.replace(b"GET", b"POST").replace(b"\r\n\r\n", b"\r\nContent-Length: 5\r\n\r\n"),
+    "half a body": LIVE.replace(b"GET", b"POST").replace(b"\r\n\r\n", b"\r\nContent-Length: 5\r\n\r\nab"),
+    "a chunk without an end": LIVE.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n"),
+    "half a handshake": HANDSHAKE,
+}
+
+
+@pytest.mark.parametrize("name", UNFINISHED)
+def test_what_is_unfinished_at_the_end_gets_no_answer(name: str, server: Server, token_for: TokenFor) -> None:
+    unfinished = UNFINISHED[name].replace(b"/healthz/live", b"/api/v1/scores/increment")
+    with Line(server) as alone, Line(server) as behind_others:
+        alone.say(unfinished).end()
+        behind_others.say(increment(token_for("ann"), LENGTH) * 2 + unfinished).end()
+
+        assert alone.statuses() == []
+        assert behind_others.statuses() == [200, 200]
+
+
+@pytest.mark.writes_nothing
+def test_a_client_with_nothing_to_wait_for_is_let_go(server: Server) -> None:
+    with Line(server) as silent, Line(server) as answered, Line(server) as open_socket:
+        assert silent.end().everything() == b""
+        assert b" 200 " in answered.say(LIVE).some()
+        assert answered.end().everything() == b""
+        assert open_socket.say(HANDSHAKE + b"\r\n").some().startswith(b"HTTP/1.1 101 ")
+        open_socket.end().everything()
+
+
+def test_a_refusal_comes_after_the_answers_to_a_client_that_sends_no_more(server: Server, token_for: TokenFor) -> None:
+    token = token_for("ann")
+    broken = increment(token, "Transfer-Encoding: chunked", body=b"zz\r\n")
+    for wrong in (b"what?\r\n\r\n", broken):
+        with Line(server) as line:
+            line.say(increment(token, LENGTH) * 3 + wrong).end()
+
+            assert line.statuses() == [200, 200, 200, 400]
+
+
+@pytest.mark.writes_nothing
+def test_many_requests_of_a_client_that_sends_no_more_are_answered(server: Server) -> None:
+    with Line(server) as plain, Line(server) as with_upgrades:
+        plain.say(LIVE * 60).end()
+        with_upgrades.say(get("/healthz/live", *H2C) * 60).end()
+
+        assert plain.statuses() == [200] * 60
+        assert with_upgrades.statuses() == [200] * 60
