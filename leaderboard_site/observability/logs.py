@@ -8,9 +8,6 @@ from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
-from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
-from django.http import Http404
-from django.http.multipartparser import MultiPartParserError
 from structlog.dev import ConsoleRenderer, plain_traceback
 from structlog.stdlib import ProcessorFormatter
 from structlog.types import Processor
@@ -24,29 +21,60 @@ EVERY_LINE: list[Processor] = [
     add_request,
 ]
 MAX_TEXT = 1_000  # characters: a client chooses its Host and path, which may have 64 KiB
-# What Django raises to refuse a request. The line says all that there is: nothing has failed.
-REFUSALS = (PermissionDenied, Http404, SuspiciousOperation, BadRequest, MultiPartParserError)
+MAX_REQUEST = 200  # of the key `request`
+MOST_NAMED = 100  # texts of a logger, so that a stranger who invents them fills neither log nor memory
 
 
 class RefusalFilter(logging.Filter):
-    """Takes the traceback off lines about requests that were refused: a 403 of the admin, a Host that is not ours."""
+    """Drops Django's lines about requests that were answered with 4xx or 503: a stranger could fill the log.
+
+    What is refused as suspicious, such as a foreign Host or the Origin of a form, often is a setting that is wrong. It
+    has one line for each text, without a traceback: nothing has failed.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._named: dict[str, set[str]] = {}  # texts by logger
 
     def filter(self, record: logging.LogRecord) -> bool:
-        # What reaches the server was refused by nobody.
-        if record.exc_info and isinstance(record.exc_info[1], REFUSALS) and record.name != "uvicorn.error":
+        if record.name == "django.request":
+            status: int = getattr(record, "status_code", 500)
+            return status >= 500 and not (status == 503 and record.exc_info is None)
+        if record.name.startswith("django.security."):
             record.exc_info = None
+            return self._is_new(record)
+        return True
+
+    def _is_new(self, record: logging.LogRecord) -> bool:
+        named = self._named.setdefault(record.name, set())
+        text = str(record.args[0] if isinstance(record.args, tuple) and record.args else record.msg)  # not the path
+        if text[:MAX_REQUEST] in named or len(named) >= MOST_NAMED:
+            return False
+        named.add(text[:MAX_REQUEST])
+        record.msg = f"{record.msg} (said once)"
+        if len(named) == MOST_NAMED:
+            record.msg = f"{record.msg[:-1]}; {MOST_NAMED} are named by now, and no more will be)"
         return True
 
 
-def shorten(logger: logging.Logger, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """A structlog processor: cuts each text of a line to `MAX_TEXT`, and says how long it was.
+def tame(logger: logging.Logger, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """A structlog processor: cuts each text of a line, and says how long it was; escapes what a terminal would obey.
 
     It comes before tracebacks become text, and so leaves them whole.
     """
     for key, value in event.items():
-        if isinstance(value, str) and len(value) > MAX_TEXT:
-            event[key] = f"{value[:MAX_TEXT]}… ({len(value):,} characters)"
+        if isinstance(value, str):
+            most = MAX_REQUEST if key == "request" else MAX_TEXT
+            shown = escaped(value[:most])[:most]
+            event[key] = shown if len(value) <= most else f"{shown}… ({len(value):,} characters)"
     return event
+
+
+def escaped(text: str) -> str:
+    """The text with control characters, ends of lines and what turns text around as in a literal of Python."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def formatter(form: str) -> dict[str, Any]:
@@ -60,5 +88,5 @@ def formatter(form: str) -> dict[str, Any]:
     return {
         "()": ProcessorFormatter,
         "foreign_pre_chain": EVERY_LINE,  # the code logs through `logging`, as its libraries do
-        "processors": [ProcessorFormatter.remove_processors_meta, shorten, *ending],
+        "processors": [ProcessorFormatter.remove_processors_meta, tame, *ending],
     }

@@ -155,7 +155,7 @@ def test_a_player_with_the_right_password_is_logged_at_the_door_of_the_admin(
     until(lambda: "A sign-in as 'pia' from 127.0.0.1 failed" in events(strict))
 
 
-def test_a_refusal_is_no_traceback(strict: Server, site: httpx.Client) -> None:
+def test_a_refusal_has_no_line_and_a_foreign_host_has_one_without_a_traceback(strict: Server, site: httpx.Client) -> None:
     moderator = User.objects.create_user("mia", is_staff=True)
     moderator.groups.add(Group.objects.get(name="Moderators"))
     client = Client()
@@ -167,7 +167,7 @@ def test_a_refusal_is_no_traceback(strict: Server, site: httpx.Client) -> None:
 
     assert (forbidden.status_code, foreign.status_code) == (403, 400)
     until(lambda: any("evil.example.org" in event for event in events(strict)))
-    assert "Forbidden (Permission denied): /admin/auth/user/" in events(strict)
+    assert not any("Permission denied" in event for event in events(strict))
     assert [line for line in lines(strict) if "exception" in line] == []
 
 

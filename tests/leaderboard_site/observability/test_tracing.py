@@ -76,29 +76,66 @@ def test_every_line_is_json_and_none_tells_a_secret(verbose: Server, token_for: 
 
 @pytest.mark.uvicorn("has a log of requests of its own")
 def test_a_line_names_the_request_it_is_about(verbose: Server) -> None:
-    httpx.get(f"{verbose.url}/nothing", headers={"X-Request-ID": "lost"}, verify=False)
+    wrong = {"username": "nobody", "password": "a-swordfish-of-ours"}
+    httpx.post(f"{verbose.url}/api/v1/auth/token", json=wrong, headers={"X-Request-ID": "lost"}, verify=False)
 
     (line,) = [line for line in lines_of(verbose) if line.get("request_id") == "lost"]
-    assert line["request"] == "GET /nothing"
+    assert line["request"] == "POST /api/v1/auth/token"
     assert line["level"] == "warning"
 
 
-@pytest.mark.uvicorn("hangs up on it")
-def test_no_client_chooses_how_long_a_line_is(verbose: Server) -> None:
-    def get(path: str, host: str, number: int) -> httpx.Response:
-        headers = {"X-Request-ID": f"long-{number}", "Host": host}
-        return httpx.get(verbose.url + path, headers=headers, verify=False)
+@pytest.mark.uvicorn("has a log of requests of its own")
+def test_no_client_fills_the_log(verbose: Server) -> None:
+    """Neither with requests that are refused nor with long texts; of what may be a wrong setting there is one line."""
+    before = len(lines_of(verbose))
+    with httpx.Client(base_url=verbose.url, verify=False) as client:
+        refused = [
+            *(client.get(path) for path in ("/nothing", "/%ff", "/static/nothing", "/api/v1/auth/nothing", "/admin/x")),
+            *(client.post(path) for path in ("/api/v1/auth/token", "/admin/login/", "/admin/login/")),
+            *(client.get("/admin/", headers={"Host": f"host-{number // 2}.example"}) for number in range(300)),
+            client.get(f"/admin/{'%01' * 5_000}", headers={"Host": "x" * 40_000}),
+        ]
 
-    long = "x" * 60_000
-    for number, (path, host) in enumerate(
-        [("/" + long, "127.0.0.1"), ("/admin/" + long, "127.0.0.1"), ("/", long), ("/api/v1/auth/token", long)]
-    ):
-        get(path, host, number)
+    assert {answer.status_code for answer in refused} <= {302, 400, 403, 404}
+    lines = [line for line in lines_of(verbose)[before:] if line["logger"].startswith("django.")]
+    lines = [line for line in lines if line["level"] != "debug"]
+    assert {line["logger"] for line in lines} == {"django.security.csrf", "django.security.DisallowedHost"}
+    assert len([line for line in lines if line["logger"] == "django.security.csrf"]) == 1
+    assert 90 < len(lines) <= logs.MOST_NAMED + 1
+    assert "100 are named by now, and no more will be" in lines[-1]["event"]
 
-    lines = [line for line in verbose.log.read_text().splitlines() if '"long-' in line]
-    assert {json.loads(line)["request_id"] for line in lines} >= {"long-0", "long-1", "long-2"}
-    assert max(map(len, lines)) < 4_000
-    assert any("… (60,0" in line for line in lines)
+
+@pytest.mark.parametrize("form", ["json", "console"])
+@pytest.mark.parametrize("text", ["\x01" * 60_000, "\n\x1b[2J\x7f\x9b\u202e\u2028", "\ud800" * 2_000])
+def test_no_client_chooses_how_long_a_line_is_or_what_a_terminal_makes_of_it(
+    text: str, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configured = logs.formatter(form)
+    format_line = configured.pop("()")(**configured).format
+    scope = {"method": "GET", "path": f"/{text}", "request_id": b"long", "headers": []}
+    token = tracing._current.set(scope)
+    try:
+        line = format_line(logging.LogRecord("a", logging.ERROR, "", 0, "%s failed", (text,), None))
+    finally:
+        tracing._current.reset(token)
+
+    assert line.isprintable()
+    assert len(line) < 3_000
+    assert len(text) < 2_000 or "characters)" in line
+
+
+def test_a_failure_of_ours_has_its_line_and_a_refusal_has_none() -> None:
+    refusals = logs.RefusalFilter()
+    failure = (ValueError, ValueError("ours"), None)
+
+    def is_kept(status: int, exc_info: Any = None) -> bool:
+        record = logging.LogRecord("django.request", logging.ERROR, "", 0, "%s: %s", ("Not Found", "/"), exc_info)
+        record.status_code = status
+        return refusals.filter(record)
+
+    assert [status for status in (400, 403, 404, 405, 413, 500, 502, 503) if is_kept(status)] == [500, 502]
+    assert is_kept(500, failure)
+    assert is_kept(503, failure)
 
 
 @pytest.mark.parametrize("form", ["json", "console"])
