@@ -10,8 +10,8 @@ from scores.api import problems
 
 PATHS = tuple(f"{settings.URL_PREFIX}/ws/leaderboard{end}" for end in ("/", ""))
 DETAIL = (
-    "This address is a WebSocket, and the request has no Upgrade. If your client has sent one, a proxy on the way does "
-    "not pass on the headers Upgrade and Connection."
+    "This address is a WebSocket, and the request does not ask for one: that takes HTTP/1.1, Upgrade: websocket and "
+    "Connection: Upgrade. If your client has sent these, a proxy on the way does not pass them on."
 )
 
 

@@ -103,13 +103,16 @@ class HttpProtocol(HttpToolsProtocol):
         if self.timeout_keep_alive_task is not None:
             self.timeout_keep_alive_task.cancel()
             self.timeout_keep_alive_task = None
+        rest: bytes | None = None
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            return self._upgrade(data[upgrade.args[0] :])
+            rest = data[upgrade.args[0] :]
         except httptools.HttpParserError as error:
             refusal = refusal_of(error)
             return self._refuse(refusal.status, refusal.detail)
+        if rest is not None:  # outside of the `except`: what is raised within has its own context for `refusal_of`
+            return self._upgrade(rest)
         if self._is_answering:
             self._connection.head_came()
         elif not self.transport.is_closing():
@@ -177,19 +180,23 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _upgrade(self, rest: bytes) -> None:
         """Handles a head with `Upgrade`, or of CONNECT, behind which the parser stops: it takes a body for `rest`."""
-        headers = dict(self.scope["headers"])
-        is_socket = headers.get(b"upgrade", b"").lower() == b"websocket" and self.scope["http_version"] == "1.1"
+        fields = cast("list[tuple[bytes, bytes]]", self.scope["headers"])
+        headers = dict(fields)
+        asked = [part.strip().lower() for name, value in fields if name == b"upgrade" for part in value.split(b",")]
+        is_socket = b"websocket" in asked and self.scope["http_version"] == "1.1"
         if self.scope["method"] == "CONNECT":
             self._refuse(501, NO_TUNNELS)
         elif not is_socket:
             self._serve_without_upgrade(rest)
         elif rest or b"transfer-encoding" in headers or headers.get(b"content-length", b"0").strip(b"0"):
             self._refuse(400, BODY)
-        elif [name for name, _ in self.scope["headers"]].count(b"host") != 1:  # the library does not look
+        elif [name for name, _ in fields].count(b"host") != 1:  # the library does not look
             self._refuse(400, HOST)
         elif self._is_answering:
             self._refuse(400, NOT_YET)
         else:
+            if len(asked) > 1:  # the server may choose (RFC 9110, section 7.8); the library knows no lists
+                fields[:] = [*(field for field in fields if field[0] != b"upgrade"), (b"upgrade", b"websocket")]
             self.handle_websocket_upgrade()
 
     def _serve_without_upgrade(self, rest: bytes) -> None:
@@ -197,7 +204,7 @@ class HttpProtocol(HttpToolsProtocol):
         head = [f"{self.scope['method']} ".encode(), self.url, f" HTTP/{self.scope['http_version']}\r\n".encode()]
         for name, value in self.scope["headers"]:
             if name != b"upgrade":
-                head += [name, b": ", value, b"\r\n"]
+                head += [name, b":", value, b"\r\n"]  # without a blank: no head may become longer than it was
         self.parser = httptools.HttpRequestParser(self)  # the old one reads no more of a connection that closes
         self.data_received(b"".join([*head, b"\r\n", rest]))
 

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.conftest import TokenFor
-from tests.leaderboard_site.server.lines import Line
+from tests.leaderboard_site.server.lines import Line, get
 from tools.chaos.abuse import memory_of
 from tools.servers import Server
 
@@ -72,6 +72,18 @@ def test_an_odd_request_is_no_mistake_of_ours(name: str, server: Server, token_f
                 status = int(answers.readline().split()[1])
 
     assert status == expected
+
+
+@pytest.mark.uvicorn("has a parser of its own")
+@pytest.mark.writes_nothing
+def test_an_encoding_that_nobody_knows_is_refused_at_every_address(server: Server) -> None:
+    answers = {}
+    for path in ("/api/v1/leaderboard", "/api/v1/leaderboard?limit=3", "/api/v1/users/ann", "/"):
+        with Line(server) as line:
+            line.say(get(path, "Transfer-Encoding: gzip, chunked") + b"0\r\n\r\n")
+            answers[path] = line.statuses()
+
+    assert answers == dict.fromkeys(answers, [400])
 
 
 ADDRESSES = (

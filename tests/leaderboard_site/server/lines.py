@@ -52,13 +52,17 @@ class Line:
 
     def statuses(self) -> list[int]:
         """Those of all answers until the server ends the connection."""
-        return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", self.everything())]
+        return statuses_in(self.everything())
 
     def is_cut(self) -> bool:
         """Whether the server has reset it, which is seen without reading."""
         poll = select.poll()
         poll.register(self._socket, 0)
         return bool(poll.poll(0))
+
+
+def statuses_in(answers: bytes) -> list[int]:
+    return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", answers)]
 
 
 def get(path: str, *headers: str) -> bytes:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import httpx
 import pytest
 
+from leaderboard_site.server import http_protocol
 from tests.conftest import TokenFor
 from tools.servers import Server
 
-from .lines import HANDSHAKE, SOCKET, Line, get, increment
+from .lines import HANDSHAKE, SOCKET, Line, get, increment, statuses_in
 
 pytestmark = pytest.mark.uvicorn("has other protocols")
 
@@ -162,8 +163,42 @@ def test_another_upgrade_is_ignored_and_its_body_read(split: int, server: Server
 def test_many_other_upgrades_are_as_many_requests(server: Server) -> None:
     with Line(server) as line:
         line.say(get("/healthz/live", *H2C) * 400)
+        answers = line.everything()
 
-        assert line.statuses() == [200] * 65 + [400]
+    assert statuses_in(answers) == [200] * 65 + [400]
+    assert answers.endswith(http_protocol.TOO_MANY.encode())
+
+
+@pytest.mark.writes_nothing
+@pytest.mark.parametrize(("size", "status"), [(MOST, 200), (MOST + 1, 431)])
+def test_another_upgrade_makes_no_head_longer(size: int, status: int, server: Server) -> None:
+    head = get("/healthz/live", "Connection:close", "Connection: Upgrade", "Upgrade:h2c", *["X:1"] * 9_000, "Y:")
+    with Line(server) as line:
+        line.say(head.replace(b"Y:", b"Y:" + b"y" * (size - len(head))))
+
+        assert line.statuses() == [status]
+
+
+@pytest.mark.writes_nothing
+@pytest.mark.parametrize(
+    "asked",
+    [b"websocket, h2c", b"h2c,WebSocket", b"h2c\r\nUpgrade: websocket", b"websocket\r\nUpgrade: h2c, TLS/1.0"],
+)
+def test_a_websocket_may_be_one_of_several_upgrades(asked: bytes, server: Server) -> None:
+    with Line(server) as line:
+        line.say(HANDSHAKE.replace(b"websocket", asked) + b"\r\n")
+
+        assert line.some().startswith(b"HTTP/1.1 101 ")
+
+
+@pytest.mark.writes_nothing
+def test_the_address_of_the_socket_says_what_it_takes(server: Server) -> None:
+    with Line(server) as line:
+        line.say(HANDSHAKE.replace(b"websocket", b"h2c") + b"X: 1\r\n\r\n")
+        answer = line.some()
+
+    assert answer.startswith(b"HTTP/1.1 426 ")
+    assert b"that takes HTTP/1.1, Upgrade: websocket and Connection: Upgrade" in answer
 
 
 REFUSED_BY_THE_LIBRARY = {
