@@ -13,7 +13,7 @@ from typing import Any
 from django.conf import global_settings
 
 from leaderboard_site.conf.database import database_of
-from leaderboard_site.conf.env import Reader
+from leaderboard_site.conf.env import Reader, shown
 from leaderboard_site.conf.keys import algorithm_of_pair, is_confidential
 from leaderboard_site.conf.redis import redis_of
 from leaderboard_site.observability.logs import RefusalFilter, formatter
@@ -160,7 +160,9 @@ JWT_AUDIENCE = read.text("JWT_AUDIENCE", "") or None
 JWKS_URL = read.text("JWKS_URL", "")  # of an identity provider whose tokens are accepted as well
 if JWKS_URL:
     if not is_confidential(JWKS_URL):
-        read.problems.append(f"JWKS_URL={JWKS_URL!r}: expected https://…, or http://… on this machine's loopback.")
+        read.problems.append(
+            f"JWKS_URL={shown(JWKS_URL)}: expected https://…, or http://… on this machine's loopback, without a user."
+        )
     if not (JWT_ISSUER and JWT_AUDIENCE):
         read.problems.append(
             "JWKS_URL needs JWT_ISSUER and JWT_AUDIENCE: without them, tokens for other services would be accepted."
@@ -170,7 +172,7 @@ JWKS_SUBJECT_PREFIX = read.text("JWKS_SUBJECT_PREFIX", "")  # of the ids of the 
 # No username has a colon, so nobody who registers here can have such an id.
 if JWKS_SUBJECT_PREFIX and not re.fullmatch(r"(?!service:)[A-Za-z0-9_.-]{1,31}:", JWKS_SUBJECT_PREFIX):
     read.problems.append(
-        f"JWKS_SUBJECT_PREFIX={JWKS_SUBJECT_PREFIX!r}: expected up to 31 of a-z, A-Z, 0-9 and _ . - and then a colon, "
+        f"JWKS_SUBJECT_PREFIX={shown(JWKS_SUBJECT_PREFIX)}: expected up to 31 of a-z, A-Z, 0-9 and _ . - and then a colon, "
         "such as idp: and not service:"
     )
 

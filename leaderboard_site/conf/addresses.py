@@ -6,7 +6,7 @@ Each function returns what was meant, or raises `ValueError` with the end of a s
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
@@ -18,6 +18,13 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 # PUBLIC_URL or without.
 OWN = ("admin", "api", "healthz", "metrics", "static", "ws")
 
+LEAST_PREFIX = {4: 8, 6: 16}  # of a network of proxies, by version: no operator has more addresses
+MAPPED = IPv6Network("::ffff:0:0/96")
+LOCAL = (
+    IPv6Network("fc00::/7"),
+    IPv6Network("fe80::/10"),
+)  # RFC 4193, RFC 4291: nobody comes from there through the net
+
 
 class PublicURL(NamedTuple):
     origin: str  # as a browser sends it
@@ -25,16 +32,34 @@ class PublicURL(NamedTuple):
 
 
 def network(text: str) -> str:
-    """An address or network of a proxy, such as `10.0.0.1` or `172.16.0.0/12`."""
+    """An address or network of a proxy, such as `10.0.0.1` or `172.16.0.0/12`; IPv4 in IPv6 as IPv4."""
     if text == "*":
         raise ValueError("would take the client's address from whoever writes it; name the proxies")
     try:
-        found = ip_network(text) if "/" in text else ip_address(text)
+        found = unmapped(ip_network(text)) if "/" in text else ip_address(text)
     except ValueError:
         raise ValueError(_not_a_network(text)) from None
-    if isinstance(found, (IPv4Network, IPv6Network)) and found.prefixlen == 0:
-        raise ValueError("is every address, and would take the client's address from whoever writes it")
-    return text
+    if isinstance(found, IPv6Address):
+        return str(found.ipv4_mapped) if found.ipv4_mapped else text
+    if isinstance(found, IPv4Address):
+        return text
+    if found.prefixlen < LEAST_PREFIX[found.version] and not is_local(found):
+        raise ValueError(
+            "has a large part of all addresses, and would take the client's address from whoever writes it; the "
+            f"shortest prefix is /{LEAST_PREFIX[found.version]}"
+        )
+    return str(found) if ip_network(text) != found else text
+
+
+def unmapped(found: IPv4Network | IPv6Network) -> IPv4Network | IPv6Network:
+    """IPv4 networks that are written as IPv6: the server knows a client with an IPv4 address by that."""
+    if isinstance(found, IPv6Network) and found.subnet_of(MAPPED):
+        return IPv4Network((int(found.network_address) & 0xFFFFFFFF, found.prefixlen - MAPPED.prefixlen))
+    return found
+
+
+def is_local(found: IPv4Network | IPv6Network) -> bool:
+    return isinstance(found, IPv6Network) and any(found.subnet_of(local) for local in LOCAL)
 
 
 def _not_a_network(text: str) -> str:

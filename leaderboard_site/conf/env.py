@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,12 @@ from limits import RateLimitItem, parse_many
 from . import addresses
 
 MAX_AT_ONCE = 1_000_000
+NO_TIME = re.compile(r"(?:/|per)\s*0+\s*[a-z]", re.IGNORECASE)
+
+
+def shown(value: str, *, of: str = "") -> str:
+    """What a problem shows of a value: nothing if it, or the list that it is one of, may hold a password or a key."""
+    return "(not shown: it has an @ or a ?)" if {"@", "?"} & {*value, *of} else repr(value)
 
 
 class _Required:
@@ -36,7 +43,8 @@ class Reader:
             file = os.environ.get(f"{name}_FILE")
             value = (Path(file).read_text() if file else os.environ.get(name, "")).strip()
         except (OSError, UnicodeDecodeError) as error:
-            self.problems.append(f"{name}_FILE: {error}")
+            reason = "it is no text in UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
+            self.problems.append(f"{name}_FILE={shown(file or '')}: {reason}")
             return ""
         if value:
             return value
@@ -56,14 +64,14 @@ class Reader:
         value = self.text(name, str(default))
         if value.isascii() and value.isdecimal() and least <= int(value) <= most:
             return int(value)
-        self.problems.append(f"{name}={value!r}: expected a whole number from {least} to {most}.")
+        self.problems.append(f"{name}={shown(value)}: expected a whole number from {least} to {most}.")
         return default
 
     def choice(self, name: str, default: str, options: tuple[str, ...]) -> str:
         value = self.text(name, default)
         if value in options:
             return value
-        self.problems.append(f"{name}={value!r}: expected one of {', '.join(options)}.")
+        self.problems.append(f"{name}={shown(value)}: expected one of {', '.join(options)}.")
         return default
 
     def rate(self, name: str, default: str, *, off: bool = False) -> RateLimitItem | None:
@@ -73,10 +81,10 @@ class Reader:
             return None
         try:
             (rate,) = parse_many(value)
-            if rate.amount < 1 or rate.get_expiry() < 1:
+            if rate.amount < 1 or NO_TIME.search(value):  # the library takes 0 for 1
                 raise ValueError
         except ValueError:
-            self.problems.append(f"{name}={value!r}: expected a rate such as 60/minute or 10/5 seconds, or off.")
+            self.problems.append(f"{name}={shown(value)}: expected a rate such as 60/minute or 10/5 seconds, or off.")
             return None
         return rate
 
@@ -87,7 +95,7 @@ class Reader:
             return None
         if value.isascii() and value.isdecimal() and 1 <= int(value) <= MAX_AT_ONCE:
             return int(value)
-        self.problems.append(f"{name}={value!r}: expected a whole number from 1 to {MAX_AT_ONCE}, or off.")
+        self.problems.append(f"{name}={shown(value)}: expected a whole number from 1 to {MAX_AT_ONCE}, or off.")
         return None
 
     def names(self, name: str, default: str | _Required = REQUIRED, *, hint: str = "") -> list[str]:
@@ -112,16 +120,18 @@ class Reader:
         try:
             return addresses.public_url(value) if value else None
         except ValueError as error:
-            self.problems.append(f"{name}={value!r}: {error}.")
+            self.problems.append(f"{name}={shown(value)}: {error}.")
             return None
 
     def _each(self, name: str, default: str | _Required, parse: Callable[[str], str], *, hint: str = "") -> list[str]:
         found = []
-        for part in self.names(name, default, hint=hint):
+        parts = self.names(name, default, hint=hint)
+        for part in parts:
             try:
                 found.append(parse(part))
             except ValueError as error:
-                self.problems.append(f"{name}: {part!r} {error}.")
+                # A password may have commas, and so be in several parts.
+                self.problems.append(f"{name}: {shown(part, of=','.join(parts))} {error}.")
         return found
 
     def finish(self) -> None:

@@ -29,12 +29,17 @@ def algorithm_of_pair(private_pem: str, public_pem: str) -> str:
 
 
 def is_confidential(url: str) -> bool:
-    """Whether the keys at `url` cannot be replaced on the way: HTTPS, or this machine's loopback."""
+    """Whether the keys at `url` cannot be replaced on the way: HTTPS, or this machine's loopback.
+
+    A URL with a user is none: the library does not sign in with it, and shows it in its errors.
+    """
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError:
         return False
-    return bool(host) and (
-        parts.scheme == "https" or (parts.scheme == "http" and host in ("127.0.0.1", "::1", "localhost"))
+    return (
+        bool(host)
+        and "@" not in parts.netloc
+        and (parts.scheme == "https" or (parts.scheme == "http" and host in ("127.0.0.1", "::1", "localhost")))
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from leaderboard_site.conf import addresses
-from leaderboard_site.conf.env import Reader
+from leaderboard_site.conf.env import Reader, shown
 
 NOT_NETWORKS = [
     "nginx",
@@ -25,6 +25,12 @@ NOT_NETWORKS = [
     "*",
     "0.0.0.0/0",
     "::/0",
+    "0.0.0.0/1",
+    "128.0.0.0/7",
+    "2000::/3",
+    "2001::/15",
+    "::ffff:0:0/96",
+    "::ffff:0.0.0.0/103",
 ]
 NOT_HOSTS = [
     "host:8443",
@@ -94,7 +100,7 @@ def test_a_wrong_one_among_right_ones_is_named(
 
     assert read(reader, "NAMES") == [right]
     (problem,) = reader.problems
-    assert problem.startswith(f"NAMES: {wrong!r} ")
+    assert problem.startswith(f"NAMES: {shown(wrong)} ")
     assert problem.endswith(".")
 
 
@@ -105,12 +111,27 @@ def test_a_wrong_public_url_is_named(wrong: str, monkeypatch: pytest.MonkeyPatch
 
     assert reader.public_url("PLACE", "") is None
     (problem,) = reader.problems
-    assert problem.startswith(f"PLACE={wrong!r}: ")
+    assert problem.startswith(f"PLACE={shown(wrong)}: ")
 
 
-@pytest.mark.parametrize("text", ["10.0.0.1", "172.16.0.0/12", "::1", "fd00::/8", "10.0.0.1/32", "::ffff:10.0.0.1"])
+@pytest.mark.parametrize(
+    "text", ["10.0.0.1", "10.0.0.0/8", "172.16.0.0/12", "::1", "fd00::/8", "fc00::/7", "2001:db8::/32", "10.0.0.1/32"]
+)
 def test_addresses_and_networks_are_proxies(text: str) -> None:
     assert addresses.network(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("::ffff:127.0.0.1", "127.0.0.1"),
+        ("::FFFF:a00:1", "10.0.0.1"),
+        ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+        ("::ffff:10.0.0.1/128", "10.0.0.1/32"),
+    ],
+)
+def test_a_proxy_with_an_ipv4_address_is_known_by_it(text: str, meant: str) -> None:
+    assert addresses.network(text) == meant
 
 
 def test_a_network_with_an_address_in_it_is_told_as_the_network() -> None:

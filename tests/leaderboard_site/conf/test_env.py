@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,35 @@ def test_a_file_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> N
     assert len(read.problems) == 1
     assert "LOST_KEY_FILE" in read.problems[0]
     assert "/nowhere/key" in read.problems[0]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "https://ann:swordfish@example.org/",
+        "http://ann:swordfish@[::1",
+        "https://ann:sword,fish@example.org",
+        "swordfish@example.org:99999/",
+        "https://example.org/keys?key=swordfish",
+    ],
+)
+def test_no_problem_shows_a_password(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLACE", value)
+    monkeypatch.setenv("LOST_FILE", value)
+    read = Reader()
+
+    read.public_url("PLACE", "")
+    read.origins("PLACE")
+    read.hosts("PLACE")
+    read.networks("PLACE")
+    read.integer("PLACE", 1, least=1, most=2)
+    read.choice("PLACE", "on", ("on", "off"))
+    read.rate("PLACE", "1/second")
+    read.cap("PLACE", 1)
+    read.text("LOST")
+
+    assert len(read.problems) >= 8
+    assert not re.search("sword|fish", "".join(read.problems))
 
 
 def test_a_short_secret_is_a_problem_that_does_not_show_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,7 +122,11 @@ def test_every_problem_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "WORKERS='many'" in str(error.value)
 
 
-@pytest.mark.parametrize("value", ["60", "0/minute", "sixty/minute", "60/minute;1/second", "60/fortnight"])
+NOT_RATES = ["60", "0/minute", "sixty/minute", "60/minute;1/second", "60/fortnight"]
+NOT_RATES += ["5/0seconds", "5/0 second", "5/00minutes", "5 per 0 hour", "5/-1s", "5/-1 seconds", "-5/minute"]
+
+
+@pytest.mark.parametrize("value", NOT_RATES)
 def test_a_rate_is_a_number_in_a_time(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RATE", value)
     read = Reader()
@@ -103,7 +137,8 @@ def test_a_rate_is_a_number_in_a_time(value: str, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(
-    ("value", "meant"), [("60/minute", (60, 60)), ("10/5 seconds", (10, 5)), ("7 per hour", (7, 3600))]
+    ("value", "meant"),
+    [("60/minute", (60, 60)), ("10/5 seconds", (10, 5)), ("7 per hour", (7, 3600)), ("5/100minutes", (5, 6000))],
 )
 def test_a_rate_is_so_many_in_so_many_seconds(
     value: str, meant: tuple[int, int], monkeypatch: pytest.MonkeyPatch

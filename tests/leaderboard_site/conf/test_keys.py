@@ -37,11 +37,22 @@ def test_keys_come_over_https_or_from_this_machine(url: str) -> None:
         "https://",
         "https://[::1",
         "https://a:b/",
+        "https://ann:pw@example.org/keys.json",
         "keys.json",
     ],
 )
 def test_they_come_from_nowhere_else(url: str) -> None:
     assert not is_confidential(url)
+
+
+def test_a_provider_with_a_password_stops_the_start_without_showing_it() -> None:
+    env = os.environ | {"JWKS_URL": "http://ann:swordfish@id.example.org/keys.json"}
+
+    ended = subprocess.run(UVICORN, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+
+    assert ended.returncode == 1
+    assert "JWKS_URL=(not shown: it has an @ or a ?): expected https://" in ended.stderr
+    assert "swordfish" not in ended.stderr
 
 
 def test_a_provider_without_issuer_and_audience_stops_the_start() -> None:
