@@ -20,6 +20,7 @@ from leaderboard_site.edge.forwarding import ForwardingCheck  # noqa: E402
 from leaderboard_site.edge.handlers import MAX_FORM_BYTES, BodyLimit, HostCheck, LeanHandler  # noqa: E402
 from leaderboard_site.edge.handshakes import HandshakeLimit  # noqa: E402
 from leaderboard_site.edge.page_limits import PASSWORD_FORMS, PageLimit  # noqa: E402
+from leaderboard_site.edge.page_methods import PageMethods  # noqa: E402
 from leaderboard_site.edge.prefix import Prefix  # noqa: E402
 from leaderboard_site.edge.upgrades import PATHS, upgrade_required  # noqa: E402
 from leaderboard_site.observability.tracing import Tracing  # noqa: E402
@@ -38,13 +39,14 @@ REFERENCE = tuple(f"{API}{page}" for page in ("docs", "docs/", "schema", "schema
 # What strangers ask for most, and what costs most. Other pages may take longer: one deep in a long list of the admin, a
 # hundred users blocked at once, the schema when it is made.
 FRONT = (f"{settings.URL_PREFIX}/", *PASSWORD_FORMS)
+READ_PAGES = (f"{settings.URL_PREFIX}/", *REFERENCE)  # have no form
 PAGE_S = 10.0
 CHECKUP = f"{health.PREFIX}deep"
 
 
 def page_application(deadline: Deadline) -> Application:
     # Django alone would spool a body of any length to disk.
-    return ForwardingCheck(BodyLimit(PageLimit(deadline), max_bytes=MAX_FORM_BYTES))
+    return ForwardingCheck(BodyLimit(PageMethods(PageLimit(deadline), read=READ_PAGES), max_bytes=MAX_FORM_BYTES))
 
 
 scores_application = BoardFastPath(BodyLimit(LeanHandler()))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+from ipaddress import ip_address, ip_network
+
+from django.conf import settings
 
 from leaderboard_site.asgi_types import Application, Receive, Scope, Send
 from scores.access.client_address import rate_limit_key
@@ -33,11 +36,16 @@ class ForwardingCheck:
 
 
 def warning_about(scope: Scope) -> str | None:
-    """What is wrong with how the request came here; `None` if it came directly, or through a trusted proxy."""
+    """What is wrong with how the request came here; `None` if it came directly, or through a trusted proxy.
+
+    uvicorn has put the client's address in the place of the proxy's, unless the last entry is empty.
+    """
     peer = rate_limit_key(scope["client"][0] if scope["client"] else "")
     forwarded_for = b",".join(value for name, value in scope["headers"] if name == READ).decode("latin-1")
     if forwarded_for:
         if peer in map(_key_of, forwarded_for.split(",")):  # uvicorn took the address from there
+            return None
+        if is_trusted(scope["client"][0] if scope["client"] else ""):  # uvicorn found no address in the last entry
             return None
         return (
             f"A request from {peer} has X-Forwarded-For, and TRUSTED_PROXIES does not name that address. If it is a "
@@ -51,6 +59,14 @@ def warning_about(scope: Scope) -> str | None:
                 "that a client's address is taken from. If that is a proxy of yours, let it send X-Forwarded-For."
             )
     return None
+
+
+def is_trusted(address: str) -> bool:
+    """Whether TRUSTED_PROXIES names the address."""
+    try:
+        return any(ip_address(address) in ip_network(name) for name in settings.TRUSTED_PROXIES)
+    except ValueError:
+        return False
 
 
 def _key_of(entry: str) -> str:

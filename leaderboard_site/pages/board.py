@@ -8,6 +8,7 @@ from __future__ import annotations
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.views.decorators.http import require_safe
 
 from scores import selectors
 from scores.exceptions import Unavailable
@@ -20,6 +21,7 @@ CONTENT_SECURITY_POLICY = (
 LONG = 10**10  # scores from here on need a wider column; live-leaderboard.js has the same number
 
 
+@require_safe
 async def board(request: HttpRequest) -> HttpResponse:
     try:
         page = await selectors.top()

@@ -155,7 +155,9 @@ def test_a_player_with_the_right_password_is_logged_at_the_door_of_the_admin(
     until(lambda: "A sign-in as 'pia' from 127.0.0.1 failed" in events(strict))
 
 
-def test_a_refusal_has_no_line_and_a_foreign_host_has_one_without_a_traceback(strict: Server, site: httpx.Client) -> None:
+def test_a_refusal_has_no_line_and_a_foreign_host_has_one_without_a_traceback(
+    strict: Server, site: httpx.Client
+) -> None:
     moderator = User.objects.create_user("mia", is_staff=True)
     moderator.groups.add(Group.objects.get(name="Moderators"))
     client = Client()
@@ -195,12 +197,18 @@ def test_a_proxy_that_is_not_trusted_is_told_of_once(strict: Server, site: httpx
         ("192.0.2.1", [("x-forwarded-for", "203.0.113.9, 192.0.2.1:4711")], None),
         ("192.0.2.1", [("x-forwarded-for", "192.0.2.1"), ("x-forwarded-for", "10.0.0.1")], None),
         ("2001:db8::1", [("x-forwarded-for", "[2001:DB8::1]:80")], None),
+        ("10.1.0.1", [("x-forwarded-for", "192.0.2.1,")], None),
+        ("2001:db8::1", [("x-forwarded-for", "192.0.2.1, ")], None),
+        ("10.0.0.1", [("x-forwarded-for", "192.0.2.1,")], "A request from 10.0.0.1 has X-Forwarded-For,"),
         ("10.0.0.1", [("x-forwarded-for", "192.0.2.1")], "A request from 10.0.0.1 has X-Forwarded-For,"),
         ("10.0.0.1", [("x-real-ip", "192.0.2.1")], "A request from 10.0.0.1 has X-Real-Ip and no X-Forwarded-For"),
         ("10.0.0.1", [("forwarded", "for=192.0.2.1")], "A request from 10.0.0.1 has Forwarded and no X-Forwarded-For"),
     ],
 )
-def test_what_is_told_of_a_forwarded_request(client: str, headers: list[tuple[str, str]], told: str | None) -> None:
+def test_what_is_told_of_a_forwarded_request(
+    client: str, headers: list[tuple[str, str]], told: str | None, settings: Any
+) -> None:
+    settings.TRUSTED_PROXIES = ["10.1.0.0/16", "2001:db8::1"]
     scope = {"client": (client, 1), "headers": [(name.encode(), value.encode()) for name, value in headers]}
 
     warning = warning_about(scope)
@@ -257,6 +265,20 @@ def test_what_browsers_and_crawlers_ask_for_is_there(server: Server) -> None:
 
     assert (icon.status_code, icon.headers["Content-Type"]) == (200, "image/x-icon")
     assert "Disallow: /admin/" in robots.text
+
+
+# Methods
+
+
+@pytest.mark.parametrize("path", ["/", "/api/docs/", "/api/docs", "/api/schema/", "/admin/", "/admin/login/"])
+@pytest.mark.writes_nothing
+def test_a_method_that_a_page_does_not_have_is_not_allowed(path: str, server: Server) -> None:
+    methods = ["PUT", "PATCH", "DELETE", "TRACE", "QUERY", "PROPFIND"] + ["POST"] * ("admin" not in path)
+
+    answers = {method: httpx.request(method, f"{server.url}{path}", verify=False) for method in methods}
+
+    assert {method: answer.status_code for method, answer in answers.items()} == dict.fromkeys(methods, 405)
+    assert all("GET" in answer.headers["Allow"] for answer in answers.values())
 
 
 # What a page may do
