@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import MutableMapping
-from typing import Any
+from io import StringIO
+from typing import Any, TextIO
 
 import structlog
 from structlog.dev import ConsoleRenderer, plain_traceback
 from structlog.stdlib import ProcessorFormatter
-from structlog.types import Processor
+from structlog.types import ExcInfo, Processor
 
 from .tracing import add_request
 
@@ -77,6 +78,13 @@ def escaped(text: str) -> str:
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
+def traceback_of(out: TextIO, exc_info: ExcInfo) -> None:
+    """Writes a traceback whose lines are escaped: an exception may quote what a client sent."""
+    whole = StringIO()
+    plain_traceback(whole, exc_info)
+    out.write("\n".join(escaped(line) for line in whole.getvalue().split("\n")))
+
+
 def formatter(form: str) -> dict[str, Any]:
     """A formatter for LOGGING: `json`, or `console` (in colours if standard error is a terminal)."""
     ending: list[Processor]
@@ -84,7 +92,7 @@ def formatter(form: str) -> dict[str, Any]:
         ending = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False)]
     else:
         # structlog's default shows the variables of each frame if rich is installed, which it is here.
-        ending = [ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain_traceback, pad_event_to=0)]
+        ending = [ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=traceback_of, pad_event_to=0)]
     return {
         "()": ProcessorFormatter,
         "foreign_pre_chain": EVERY_LINE,  # the code logs through `logging`, as its libraries do

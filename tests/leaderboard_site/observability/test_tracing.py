@@ -143,13 +143,14 @@ def test_a_traceback_stays_whole(form: str) -> None:
     configured = logs.formatter(form)
     format_line = configured.pop("()")(**configured).format
     try:
-        raise ValueError("x" * 5_000 + "the end")
+        raise ValueError("\x1b[2J" + "x" * 5_000 + "the end")
     except ValueError:
         record = logging.LogRecord("a", logging.ERROR, "", 0, "y" * 5_000, (), sys.exc_info())
 
     line = format_line(record)
 
     assert "x" * 5_000 + "the end" in line
+    assert "\x1b" not in line
     assert "y" * logs.MAX_TEXT + "… (5,000 characters)" in line
     assert "y" * (logs.MAX_TEXT + 1) not in line
 
