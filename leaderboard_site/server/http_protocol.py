@@ -138,14 +138,14 @@ class HttpProtocol(HttpToolsProtocol):
         self._is_half_closed = True
         if self._refusal:  # it still waits for the answers before it
             return True
-        if not self._is_answering or (self.cycle.more_body and not self.pipeline):
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is None or cycle.response_complete or (cycle.more_body and not self.pipeline):
             self._connection.close()
             return True
-        if self.cycle.more_body:
+        if cycle.more_body:
             self.pipeline.popleft()  # a request that will never be whole; those before it get their answers
         else:
-            self.cycle.keep_alive = False
-        self._connection.head_came()
+            cycle.keep_alive = False
         self._ignore_input(b"")
         return True
 
