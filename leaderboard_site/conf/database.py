@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from psycopg import ProgrammingError
+from psycopg import IsolationLevel, ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
 SCHEMES = ("postgresql://", "postgres://")
 EXAMPLE = "postgresql://user:password@host:5432/name"
 ENCODE = "In names, passwords and values, write the characters / : @ % = & as %2F %3A %40 %25 %3D %26."
 # A host that is down must cost a limited wait, never a thread: 2 s while sending or connecting, 5 s while waiting.
-BOUNDS: dict[str, Any] = {
+DEFAULTS: dict[str, Any] = {
     "connect_timeout": 2,
     "tcp_user_timeout": 2000,
     "keepalives_idle": 2,
     "keepalives_interval": 1,
     "keepalives_count": 3,
+    # A role or a database may have another default, in which a transaction fails that has waited for another.
+    "isolation_level": IsolationLevel.READ_COMMITTED,
 }
 # The parameters for which Django has its own names; the others are its OPTIONS.
 NAMES = {"dbname": "NAME", "user": "USER", "password": "PASSWORD", "host": "HOST", "port": "PORT"}
@@ -41,7 +43,7 @@ def database_of(url: str) -> dict[str, Any]:
     if "dbname" not in parameters and "service" not in parameters:
         raise ValueError(f"it names no database. Expected {EXAMPLE}.")
     named = {django: parameters.pop(libpq, "") for libpq, django in NAMES.items()}
-    return {"ENGINE": "django.db.backends.postgresql", **named, "OPTIONS": BOUNDS | parameters}
+    return {"ENGINE": "django.db.backends.postgresql", **named, "OPTIONS": DEFAULTS | parameters}
 
 
 def has_stray_at_sign(url: str) -> bool:

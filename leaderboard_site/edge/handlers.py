@@ -16,7 +16,7 @@ from urllib.parse import unquote_to_bytes
 
 from corsheaders.middleware import CorsMiddleware
 from django.conf import settings
-from django.core.exceptions import SuspiciousOperation
+from django.core.exceptions import SuspiciousOperation, TooManyFieldsSent
 from django.core.handlers.asgi import ASGIHandler, ASGIRequest
 from django.http import HttpRequest, HttpResponse
 from django.http.request import split_domain_port, validate_host
@@ -60,6 +60,9 @@ class LeanHandler(ASGIHandler):
             if not is_ours(request.META.get("HTTP_HOST", "")):
                 request.get_host()  # raises DisallowedHost, which says what is wrong
             response = await self._respond(request)
+        except TooManyFieldsSent:
+            detail = f"An address has at most {settings.DATA_UPLOAD_MAX_NUMBER_FIELDS:,} parameters."
+            response = problems.problem_response(400, "bad_request", detail)
         except SuspiciousOperation as error:  # DisallowedHost among them
             response = problems.problem_response(400, "bad_request", str(error))
         except UnicodeDecodeError:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import unicodedata
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
+from contextlib import closing
 from functools import partial
 from io import StringIO
 from itertools import islice
 from tempfile import SpooledTemporaryFile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from asgiref.sync import sync_to_async
 from django.db import transaction
@@ -48,8 +49,9 @@ def csv_chunks(users: QuerySet[ShownScore]) -> Iterator[str]:
     lines = csv.writer(text)
     text.write("\ufeff")  # without it, Excel does not recognize UTF-8
     lines.writerow(HEADER)
-    with transaction.atomic(using=users.db):
-        rows = users.values_list("user_id", "score", "blocked", "updated_at").iterator(chunk_size=CHUNK_ROWS)
+    shown = users.values_list("user_id", "score", "blocked", "updated_at").iterator(chunk_size=CHUNK_ROWS)
+    # Closed here, as in a rebuild: see `Copy`.
+    with transaction.atomic(using=users.db), closing(cast("Generator[Any, None, None]", shown)) as rows:
         while chunk := list(islice(rows, CHUNK_ROWS)):
             lines.writerows(
                 (

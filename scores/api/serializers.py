@@ -12,6 +12,7 @@ from rest_framework import serializers
 from scores.user_id import is_player_id
 
 NOT_ALLOWED = "This username is not allowed."
+DIGITS: dict[str, Any] = {"invalid": "Expected one to nine digits."}
 
 
 class TextField(serializers.CharField):
@@ -26,8 +27,8 @@ class TextField(serializers.CharField):
 class PageSerializer(serializers.Serializer[Any]):
     """Query parameters, which must consist of digits."""
 
-    limit = serializers.RegexField(r"\A[0-9]{1,9}\Z", default="10", trim_whitespace=False)
-    offset = serializers.RegexField(r"\A[0-9]{1,9}\Z", default="0", trim_whitespace=False)
+    limit = serializers.RegexField(r"\A[0-9]{1,9}\Z", default="10", trim_whitespace=False, error_messages=DIGITS)
+    offset = serializers.RegexField(r"\A[0-9]{1,9}\Z", default="0", trim_whitespace=False, error_messages=DIGITS)
 
 
 class RegistrationSerializer(serializers.Serializer[Any]):

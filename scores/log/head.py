@@ -6,9 +6,9 @@ import logging
 import math
 import select
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator, Iterator
 from contextlib import closing, contextmanager
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import psycopg
 from django.db import DEFAULT_DB_ALIAS, NotSupportedError, ProgrammingError, connections, transaction
@@ -397,9 +397,13 @@ class Log:
         blocks = Block.objects.filter(user_id=OuterRef("user_id"))
         return UserScore.objects.using(self.alias).filter(~Exists(blocks))
 
-    def visible_totals(self, *, chunk: int) -> Iterator[tuple[str, int]]:
-        """All members with their totals, streamed `chunk` rows at a time, in no order. Call it within a `snapshot`."""
-        return self.visible().values_list("user_id", "score").iterator(chunk_size=chunk)
+    def visible_totals(self, *, chunk: int) -> Generator[tuple[str, int], None, None]:
+        """All members with their totals, streamed `chunk` rows at a time, in no order.
+
+        Call it within a `snapshot`, and close it there.
+        """
+        rows = self.visible().values_list("user_id", "score").iterator(chunk_size=chunk)
+        return cast("Generator[tuple[str, int], None, None]", rows)
 
     def visible_totals_from(self, after: str, *, limit: int) -> list[tuple[str, int]]:
         """The next `limit` members after user id `after`, with their totals, ordered by user id."""

@@ -193,6 +193,10 @@ class Writer:
                     if "score_events_pkey" not in str(error):
                         raise
                     self._log.mend_head()  # somebody set it behind its events
+                except DataError as error:
+                    if not isinstance(error.__cause__, psycopg.errors.NumericValueOutOfRange):
+                        raise
+                    self._log.mend_head()  # somebody set it to the largest number
                 except (ProgrammingError, NotSupportedError):
                     if not self._log.look_at_wal_again():
                         raise

@@ -15,8 +15,11 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, suppress
 from itertools import islice
 from typing import Any, NamedTuple, cast
+
+from redis import RedisError
 
 from scores.board import LEADERBOARD, Board
 from scores.exceptions import Damaged, Gap, RedisAway
@@ -256,11 +259,23 @@ class Copy:
         started = time.monotonic()
         side_key = self.board.side_key(secrets.token_hex(8))
         self.log.head()  # starts the log if there is none, which the read-only transaction cannot do
-        with self.log.snapshot() as head:
-            done = 0
-            rows = self.log.visible_totals(chunk=REBUILD_MEMBERS)
+        try:
+            self._fill_and_swap(side_key, force, progress)
+        except BaseException:
+            self._remove(side_key)
+            raise
+        head = self.log.head()
+        self.catch_up(head, alias=BULK, between_steps=lambda: progress(head.members, head.members))
+        self._remember(Rebuilt(time.time(), time.monotonic() - started, head.members, head.seq, why))
+        return head
+
+    def _fill_and_swap(self, side_key: str, force: bool, progress: Callable[[int, int], None]) -> None:
+        done = 0
+        # Closed here: after an error, the garbage collector would close the cursor, perhaps amid a later statement of
+        # this thread, which then waits for the connection that it uses itself.
+        with self.log.snapshot() as head, closing(self.log.visible_totals(chunk=REBUILD_MEMBERS)) as rows:
             while chunk := list(islice(rows, REBUILD_MEMBERS)):
-                self._fill(side_key, dict(chunk), expires=done == 0)
+                self._fill(side_key, dict(chunk))
                 done += len(chunk)
                 progress(done, head.members)
         if done != head.members:
@@ -270,18 +285,27 @@ class Copy:
         (outcome,) = self._run(scripts.SWAP, swap, side_key=side_key, alias=BULK)
         if outcome not in (b"moved", b"done"):
             raise Damaged(outcome.decode())
-        head = self.log.head()
-        self.catch_up(head, alias=BULK, between_steps=lambda: progress(head.members, head.members))
-        self._remember(Rebuilt(time.time(), time.monotonic() - started, head.members, head.seq, why))
-        return head
 
-    def _fill(self, side_key: str, totals: dict[str, int], *, expires: bool) -> None:
-        # In one transaction: between two commands this process may die, and the key would stay for ever.
-        pipeline = client(BULK).pipeline(transaction=expires)
+    def _fill(self, side_key: str, totals: dict[str, int]) -> None:
+        # In one transaction: between two commands this process may die, and the key would stay for ever. Each time, since
+        # somebody may have deleted the key meanwhile, and with it its end.
+        pipeline = client(BULK).pipeline(transaction=True)
         pipeline.zadd(side_key, totals)
-        if expires:
-            pipeline.expire(side_key, SIDE_KEY_TTL_S)
-        guarded(pipeline.execute)
+        pipeline.expire(side_key, SIDE_KEY_TTL_S)
+
+        def execute() -> None:
+            try:
+                pipeline.execute()
+            except RedisError as error:  # the library quotes the command, and so users and their totals
+                error.args = (str(error).rpartition(" of pipeline caused error: ")[2],)
+                raise
+
+        guarded(execute)
+
+    def _remove(self, side_key: str) -> None:
+        """Take back what a rebuild has filled that failed: perhaps for want of just that memory."""
+        with suppress(RedisAway):
+            guarded(lambda: client(BULK).unlink(side_key), probe=True)
 
     def _remember(self, rebuilt: Rebuilt) -> None:
         try:

@@ -18,6 +18,8 @@ from .scrub import Scrub
 logger = logging.getLogger(__name__)
 
 POLL_INTERVAL_S = 0.25
+# After a rebuild that failed, and twice as long after each further one: it takes much of both stores, perhaps for nothing.
+PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 FAULTS_OF_CATCHING_UP = EVENTS_MISSING, MOVED_BY_HAND
 
 
@@ -34,6 +36,8 @@ class Tail:
         self._read_at = self._answered_at = 0.0
         self.scrub = Scrub(copy)
         self._database_away = False
+        self._pause_s = PAUSE_S
+        self._paused_until = 0.0
         self._awake = threading.Event()
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
@@ -41,6 +45,8 @@ class Tail:
     def start(self) -> None:
         if self._thread is None:
             self._ended.clear()
+            self._head = None  # whoever asks before the first look asks the database
+            self._read_at = self._answered_at = time.monotonic()
             self._thread = threading.Thread(target=self._run, name="tail", daemon=True)
             self._thread.start()
 
@@ -60,7 +66,9 @@ class Tail:
         if self._head is not None and self._thread is not None:
             return self._head.origin
         self._log.drop_dead_connection()
-        return self._log.head().origin
+        head = self._log.head()
+        self._copy.must_reach(head.origin, head.seq)  # nobody has compared the two yet
+        return head.origin
 
     @property
     def age_s(self) -> float:
@@ -157,6 +165,8 @@ class Tail:
                 self._rebuild(damaged.reason)
 
     def _rebuild(self, fault: str, level: int = logging.WARNING) -> None:
+        if time.monotonic() < self._paused_until:
+            return
         with self._log.try_rebuild_lock() as acquired:
             if not acquired:
                 return  # another process rebuilds, and the next check sees the result
@@ -170,9 +180,19 @@ class Tail:
                 self._log.begin_epoch(head.origin)
                 self._head = self._log.head()
             started = time.monotonic()
-            head = self._copy.rebuild(why=f"it was {fault}", force=fault == "damaged", progress=self._note_answer)
+            head = self._rebuilt(fault)
             logger.info("Rebuilt %d members at event %d in %.2f s", head.members, head.seq, time.monotonic() - started)
         self._announce(head)
+
+    def _rebuilt(self, fault: str) -> Head:
+        try:
+            head = self._copy.rebuild(why=f"it was {fault}", force=fault == "damaged", progress=self._note_answer)
+        except (CopyUnusable, DatabaseError):
+            self._paused_until = time.monotonic() + self._pause_s
+            self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+            raise
+        self._pause_s = PAUSE_S
+        return head
 
     def _fault(self, state: State | None, head: Head) -> str | None:
         """`copy_fault`, and whether the copy's event is the one that the log has at its seq."""

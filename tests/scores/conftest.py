@@ -16,6 +16,7 @@ from django.conf import settings
 from redis import Redis
 
 from leaderboard_site.local import DataDirectory
+from scores import metrics
 from scores.log.head import log
 from scores.models import ScoreEvent, UserScore
 from scores.projection.leaderboard import leaderboard
@@ -111,6 +112,13 @@ def hooks_lost() -> Iterator[None]:
         scores_committed.connect(move_leaderboard, dispatch_uid="move_leaderboard")
         # In front of the hub's again, which otherwise would not know yet that the commit is announced, and read twice.
         scores_committed.receivers = before
+
+
+def rebuilds() -> float:
+    """How many this process has begun."""
+    return sum(
+        sample.value for metric in metrics.rebuilds.collect() for sample in metric.samples if "_total" in sample.name
+    )
 
 
 @contextmanager

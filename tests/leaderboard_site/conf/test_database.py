@@ -15,7 +15,7 @@ from django.db import OperationalError, connection
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import ConnectionHandler
 
-from leaderboard_site.conf.database import BOUNDS, database_of
+from leaderboard_site.conf.database import DEFAULTS, database_of
 from tests.conftest import database_url
 from tools.servers import Server, free_port
 
@@ -24,7 +24,7 @@ def entry(url: str) -> dict[str, Any]:
     """What Django gets of `url`, without what is the same for all."""
     database = database_of(url)
     assert database.pop("ENGINE") == "django.db.backends.postgresql"
-    options = {name: value for name, value in database.pop("OPTIONS").items() if BOUNDS.get(name) != value}
+    options = {name: value for name, value in database.pop("OPTIONS").items() if DEFAULTS.get(name) != value}
     return {name: value for name, value in database.items() if value} | options
 
 
@@ -87,8 +87,8 @@ def test_all_that_libpq_knows_reaches_django(url: str, database: dict[str, str])
 
 
 def test_waits_are_bounded_unless_the_url_says_otherwise() -> None:
-    assert database_of("postgresql://db/scores")["OPTIONS"] == BOUNDS
-    assert database_of("postgresql://db/scores?keepalives_idle=9")["OPTIONS"] == BOUNDS | {"keepalives_idle": "9"}
+    assert database_of("postgresql://db/scores")["OPTIONS"] == DEFAULTS
+    assert database_of("postgresql://db/scores?keepalives_idle=9")["OPTIONS"] == DEFAULTS | {"keepalives_idle": "9"}
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from redis import Redis
 
@@ -440,3 +440,28 @@ def test_a_read_after_the_server_closed_the_connection_makes_another(rival: Base
 
     (page,) = selectors.reader.answer_questions([PageQuestion(10, 0)])
     assert page.seq == 0
+
+
+def test_a_seq_that_was_set_to_the_largest_number_is_mended(board: None) -> None:
+    services.correct(user_id="ann", total=10, actor="test", reason="test")
+    Leaderboard.objects.update(seq=2**63 - 1)
+
+    services.correct(user_id="ann", total=11, actor="test", reason="test")
+
+    assert list(ScoreEvent.objects.order_by("seq").values_list("seq", "total")) == [(1, 10), (2, 11)]
+
+
+def test_another_default_of_the_database_isolates_no_transaction_more(board: None) -> None:
+    """Serializable, some of those that wait for each other would fail."""
+    set_default = f"ALTER DATABASE {connection.settings_dict['NAME']} {{}} default_transaction_isolation"
+    with connection.cursor() as cursor:
+        cursor.execute(f"{set_default.format('SET')} TO 'serializable'")
+    connection.close()
+    try:
+        with connection.cursor() as cursor, transaction.atomic():
+            cursor.execute("SHOW transaction_isolation")
+            assert cursor.fetchone() == ("read committed",)
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute(set_default.format("RESET"))
+        connection.close()

@@ -9,7 +9,7 @@ import pytest
 from django.db import connection
 from redis import Redis
 
-from scores import metrics, selectors, services
+from scores import selectors, services
 from scores.board import LEADERBOARD
 from scores.exceptions import Damaged, Gap
 from scores.log.head import log
@@ -21,7 +21,7 @@ from scores.projection.scrub import Scrub
 from scores.projection.tail import Tail
 from scores.selectors import Source
 from scores.stores.redis import breaker
-from tests.scores.conftest import copy_is_true, hooks_lost
+from tests.scores.conftest import copy_is_true, hooks_lost, rebuilds
 
 pytestmark = pytest.mark.usefixtures("two_players")
 
@@ -83,12 +83,6 @@ def is_right_or_from_the_database() -> bool:
     entries, source = top()
     shown = [(entry.user_id, entry.score) for entry in cast("list[Entry]", entries)]
     return source is Source.DATABASE or shown == board_in_database()
-
-
-def rebuilds() -> float:
-    return sum(
-        sample.value for metric in metrics.rebuilds.collect() for sample in metric.samples if "_total" in sample.name
-    )
 
 
 @pytest.mark.parametrize("events", [1, 2, 3, 7])

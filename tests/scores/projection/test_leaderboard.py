@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from types import GeneratorType
 from typing import Any
 
 import pytest
@@ -329,17 +331,67 @@ def test_a_rebuilt_copy_does_not_expire(origin: str, redis: Redis) -> None:
     assert not list(redis.scan_iter("leaderboard:rebuild:*"))
 
 
-def test_a_rebuild_that_dies_leaves_the_copy_and_something_that_expires(origin: str, redis: Redis) -> None:
+def test_a_rebuild_that_fails_leaves_the_copy_and_nothing_else(origin: str, redis: Redis) -> None:
+    """If its process dies, what it has filled expires."""
+    seconds: list[Any] = []
+
     def die(done: int, total: int) -> None:
+        seconds.extend(redis.ttl(key) for key in redis.scan_iter("leaderboard:rebuild:*"))
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         leaderboard.rebuild(force=True, progress=die)
 
-    (side_key,) = redis.scan_iter("leaderboard:rebuild:*")
-    seconds: Any = redis.ttl(side_key)
-    assert seconds > 0
+    assert len(seconds) == 1
+    assert seconds[0] > 0
+    assert not list(redis.scan_iter("leaderboard:rebuild:*"))
     assert copy_is_true(redis)
+
+
+def test_what_a_rebuild_fills_expires_also_if_somebody_emptied_redis_amid(
+    origin: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scores.projection.leaderboard.REBUILD_MEMBERS", 1)
+    write(ann=5, bob=5, cid=5)
+    seconds: list[Any] = []
+
+    def empty_once(done: int, total: int) -> None:
+        seconds.extend(redis.ttl(key) for key in redis.scan_iter("leaderboard:rebuild:*"))
+        if done == 1:
+            redis.flushall()
+
+    with pytest.raises(Damaged):
+        leaderboard.rebuild(force=True, progress=empty_once)
+
+    assert len(seconds) > 2
+    assert min(seconds) > 0
+    assert not list(redis.scan_iter("leaderboard:rebuild:*"))
+
+
+def test_a_rebuild_that_redis_refuses_leaves_no_cursor_to_the_garbage_collector(
+    origin: str, redis: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It would close the cursor amid some later statement of the same thread, which then waits for itself for ever."""
+    gc.collect()
+    gc.disable()
+    try:
+        redis.config_set("maxmemory", 1)
+        for _ in range(3):
+            breaker.succeeded()
+            with pytest.raises(RedisAway):
+                leaderboard.rebuild(force=True)
+        assert not open_cursors()
+        assert "maxmemory" in caplog.text
+        assert "ann" not in caplog.text
+    finally:
+        redis.config_set("maxmemory", 0)
+        gc.enable()
+
+
+def open_cursors() -> list[object]:
+    """Generators of Django that read rows from a cursor and are not at their end."""
+    generators = [found for found in gc.get_objects() if isinstance(found, GeneratorType)]
+    return [found for found in generators if found.gi_code.co_name == "cursor_iter" and found.gi_frame is not None]
 
 
 def test_a_rebuild_does_not_replace_a_whole_copy_that_is_further(origin: str, redis: Redis) -> None:

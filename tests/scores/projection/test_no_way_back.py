@@ -111,3 +111,21 @@ def looks() -> float:
     """How often a head of the log was read by a tail of this process."""
     samples = [sample for metric in metrics.database_seconds.collect() for sample in metric.samples]
     return sum(sample.value for sample in samples if sample.name.endswith("_count"))
+
+
+def test_before_its_tail_has_looked_a_process_tells_no_old_board() -> None:
+    """As a process does that has just started, whose tail has not compared the two: the age would be a lie."""
+    with hooks_lost():
+        correct(30)
+
+    assert told() == (NEW, Source.DATABASE)
+
+
+def test_a_tail_that_has_just_started_has_no_age() -> None:
+    tail = Tail(leaderboard)
+    with log.try_rebuild_lock():
+        tail.start()
+        try:
+            assert max(tail.age_s, tail.silence_s) < 60
+        finally:
+            tail.stop()

@@ -11,6 +11,7 @@ from django.db import connection
 from redis import Redis
 
 from scores import signals
+from scores.exceptions import Damaged
 from scores.log.head import log
 from scores.log.ledger import Change, Kind
 from scores.log.writer import writer
@@ -19,7 +20,7 @@ from scores.projection.leaderboard import leaderboard
 from scores.projection.tail import Tail
 from scores.stores.redis import breaker
 from tests.polling import until
-from tests.scores.conftest import copy_is_true, hooks_lost
+from tests.scores.conftest import copy_is_true, hooks_lost, rebuilds
 
 Heard = list[tuple[str, int]]
 
@@ -235,6 +236,22 @@ def test_a_redis_that_was_silent_is_caught_up_with(tail: Tail, heard: Heard, red
 
     until(lambda: copy_is_true(redis) and heard and heard[-1] == head())
     assert not breaker.is_open
+
+
+def test_what_cannot_be_rebuilt_is_not_tried_again_at_once(tail: Tail, redis: Redis) -> None:
+    class Emptied(Tail):
+        def _note_answer(self, *progress: int) -> None:
+            redis.flushall()  # amid the rebuild
+
+    redis.flushall()
+    unlucky = Emptied(leaderboard)
+    with pytest.raises(Damaged):
+        unlucky.check()
+    before = rebuilds()
+
+    unlucky.check()
+
+    assert rebuilds() == before
 
 
 def test_a_connection_that_was_killed_is_replaced(tail: Tail, redis: Redis) -> None:
