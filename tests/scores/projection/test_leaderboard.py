@@ -369,9 +369,11 @@ def test_what_a_rebuild_fills_expires_also_if_somebody_emptied_redis_amid(
 
 
 def test_a_rebuild_that_redis_refuses_leaves_no_cursor_to_the_garbage_collector(
-    origin: str, redis: Redis, caplog: pytest.LogCaptureFixture
+    origin: str, redis: Redis, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It would close the cursor amid some later statement of the same thread, which then waits for itself for ever."""
+    monkeypatch.setattr("scores.projection.leaderboard.REBUILD_MEMBERS", 1)
+    write(ann=5, bob=5, cid=5)
     gc.collect()
     gc.disable()
     try:
