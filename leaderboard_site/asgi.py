@@ -8,7 +8,7 @@ from typing import Any
 from django.core.asgi import get_asgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "leaderboard_site.settings")
-django_application = get_asgi_application()  # first: what is imported below needs the app registry
+django_handler = get_asgi_application()  # first: what is imported below needs the app registry
 
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 from django.conf import settings  # noqa: E402
@@ -19,9 +19,11 @@ from leaderboard_site.edge.fast_path import BoardFastPath  # noqa: E402
 from leaderboard_site.edge.forwarding import ForwardingCheck  # noqa: E402
 from leaderboard_site.edge.handlers import MAX_FORM_BYTES, BodyLimit, HostCheck, LeanHandler  # noqa: E402
 from leaderboard_site.edge.handshakes import HandshakeLimit  # noqa: E402
+from leaderboard_site.edge.hang_ups import HangUps  # noqa: E402
 from leaderboard_site.edge.page_limits import PASSWORD_FORMS, PageLimit  # noqa: E402
 from leaderboard_site.edge.page_methods import PageMethods  # noqa: E402
 from leaderboard_site.edge.prefix import Prefix  # noqa: E402
+from leaderboard_site.edge.queueing import Queueing  # noqa: E402
 from leaderboard_site.edge.upgrades import PATHS, upgrade_required  # noqa: E402
 from leaderboard_site.observability.tracing import Tracing  # noqa: E402
 from realtime.origins import OriginCheck  # noqa: E402
@@ -41,7 +43,10 @@ REFERENCE = tuple(f"{API}{page}" for page in ("docs", "docs/", "schema", "schema
 FRONT = (f"{settings.URL_PREFIX}/", *PASSWORD_FORMS)
 READ_PAGES = (f"{settings.URL_PREFIX}/", *REFERENCE)  # have no form
 PAGE_S = 10.0
+STATIC_AT_ONCE = 4
 CHECKUP = f"{health.PREFIX}deep"
+
+django_application = HangUps(django_handler)
 
 
 def page_application(deadline: Deadline) -> Application:
@@ -53,7 +58,8 @@ scores_application = BoardFastPath(BodyLimit(LeanHandler()))
 tokens_application = ForwardingCheck(BodyLimit(Deadline(django_application)))
 front_application = page_application(Deadline(django_application, refusal=page_response))
 other_pages_application = page_application(Deadline(django_application, answer_s=PAGE_S, refusal=late_page_response))
-static_application = BodyLimit(django_application)  # neither counted nor timed: see `page_limits`
+# Neither counted nor timed (see `page_limits`). Each has a thread of its own, and hundreds would fight over the interpreter.
+static_application = BodyLimit(Queueing(django_application, at_once=STATIC_AT_ONCE))
 checkup_application = BodyLimit(Deadline(django_application))
 health_application = HostCheck(health.health)
 metrics_application = HostCheck(exposition.exposition)

@@ -71,6 +71,7 @@ MIDDLEWARE = [
     "leaderboard_site.observability.tracing.TracingMiddleware",
     "leaderboard_site.edge.policy.PolicyMiddleware",
     "django.middleware.security.SecurityMiddleware",
+    "leaderboard_site.edge.whole_files.WholeFiles",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "corsheaders.middleware.CorsMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",

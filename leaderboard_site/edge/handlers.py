@@ -72,7 +72,6 @@ class LeanHandler(ASGIHandler):
             response = problems.problem_response(500, "internal_error", problems.INTERNAL_ERROR)
         response["X-Content-Type-Options"] = "nosniff"
         await problems.send_response(response, send)  # Django's own also handles cookies and streams
-        scope.pop(REQUEST, None)  # the request holds the scope, and both would wait for the garbage collector
 
     async def _call_view(self, request: HttpRequest) -> HttpResponse:
         path = request.path_info

@@ -46,7 +46,10 @@ class Tracing:
                 message = {**message, "headers": [*message.get("headers", ()), (HEADER, request_id)]}
             await send(message)
 
-        await self.app(scope, receive, send_with_id)
+        try:
+            await self.app(scope, receive, send_with_id)
+        finally:
+            scope.pop(REQUEST, None)  # the request holds the scope, and both would wait for the garbage collector
 
 
 def _id_in(headers: list[tuple[bytes, bytes]]) -> bytes | None:

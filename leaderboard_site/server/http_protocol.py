@@ -89,6 +89,7 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._connection.lost()
         super().connection_lost(exc)
+        self.pipeline.clear()  # requests that waited; each holds this protocol, which holds the last of them
 
     def shutdown(self) -> None:
         super().shutdown()
@@ -226,6 +227,8 @@ class HttpProtocol(HttpToolsProtocol):
     def _refuse(self, status: int, detail: str) -> None:
         """Answers with `status` once the answers before it are given, then ends the connection. Ignores all input."""
         if self._refusal is not None:
+            if self._refusal:  # it waits, and uvicorn has resumed the reading for an earlier request
+                self.flow.pause_reading()
             return
         metrics.requests_refused.labels(str(status)).inc()
         self._connection.head_came()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import socket
+from contextlib import ExitStack
 
 import httpx
 import pytest
 
 from tests.conftest import TokenFor
 from tests.leaderboard_site.server.lines import Line, get
-from tools.chaos.abuse import memory_of
+from tools.chaos.abuse import LARGE_FILE, memory_of
 from tools.servers import Server
 
 BODY = b'{"points": 10}'
@@ -131,3 +132,17 @@ def test_what_a_long_head_held_is_free_after_the_answer(server: Server) -> None:
             assert client.get("/api/v1/leaderboard", headers={"Host": long}).status_code == 400
 
     assert memory_of(server.process.pid) - before < 12
+
+
+@pytest.mark.uvicorn("reads no second request")
+@pytest.mark.writes_nothing
+def test_what_a_page_held_is_free_after_the_answer(server: Server) -> None:
+    before = memory_of(server.process.pid)
+    with ExitStack() as lines:
+        asked = [lines.enter_context(Line(server, room=2**16)) for _ in range(40)]
+        for line in asked:
+            line.say(get(LARGE_FILE) * 19 + get(LARGE_FILE, "Connection: close"))
+        for line in asked:
+            assert line.statuses() == [200] * 20
+
+    assert memory_of(server.process.pid) - before < 40  # the files have 220 MB

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import select
 import socket
+import time
 
 from tools.servers import Server
 
@@ -31,6 +32,17 @@ class Line:
         for part in parts:
             self._socket.sendall(part)
         return self
+
+    def takes(self, *, within_s: float) -> int:
+        """How many bytes can be said in that time; no more than 256 MiB are tried."""
+        deadline, taken = time.monotonic() + within_s, 0
+        self._socket.setblocking(False)
+        while time.monotonic() < deadline and taken < 2**28:
+            try:
+                taken += self._socket.send(b"x" * 2**16)
+            except BlockingIOError:
+                time.sleep(0.01)
+        return taken
 
     def end(self) -> Line:
         """Closes this half of it, as `nc -N` does: nothing more will be said."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import httpx
 import pytest
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from leaderboard_site.server import http_protocol
 from tests.conftest import TokenFor
@@ -58,6 +59,20 @@ def test_a_head_without_an_end_behind_a_request_is_refused_after_its_answer(
         line.say(increment(token_for("ann"), LENGTH) + b"GET / HTTP/1.1\r\nX: " + b"x" * 100_000)
 
         assert line.statuses() == [200, 431]
+
+
+def test_who_sends_without_an_end_waits_while_earlier_requests_are_answered(
+    server: Server, token_for: TokenFor, rival: BaseDatabaseWrapper
+) -> None:
+    """Whenever one of them begins, uvicorn reads on; the server read as fast as it could, for nothing."""
+    increment_of_ann = increment(token_for("ann"), LENGTH)
+    with Line(server) as line:
+        line.say(increment_of_ann).some()
+    with Line(server) as line, rival.cursor() as cursor:
+        cursor.execute("BEGIN; SELECT FROM leaderboards FOR UPDATE")  # each waits for some 1.8 s
+        line.say(increment_of_ann * 3 + b"GET / HTTP/1.1\r\nX: ")
+
+        assert line.takes(within_s=3.0) < 64 * 2**20
 
 
 def test_fields_without_an_end_behind_a_body_are_refused(server: Server, token_for: TokenFor) -> None:
