@@ -11,6 +11,7 @@ from tools.servers import Server
 
 SOCKET = "GET /ws/leaderboard/ HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
 HANDSHAKE = (SOCKET + "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n").encode()
+PATIENCE_S = 30.0
 
 
 class Line:
@@ -19,7 +20,7 @@ class Line:
         self._socket = socket.socket()
         if room is not None:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
-        self._socket.settimeout(30)
+        self._socket.settimeout(PATIENCE_S)
         self._socket.connect(("127.0.0.1", server.port))
 
     def __enter__(self) -> Line:
@@ -42,6 +43,7 @@ class Line:
                 taken += self._socket.send(b"x" * 2**16)
             except BlockingIOError:
                 time.sleep(0.01)
+        self._socket.settimeout(PATIENCE_S)
         return taken
 
     def end(self) -> Line:
