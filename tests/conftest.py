@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import httpx
 import pytest
 from django.conf import settings
 from django.contrib.auth import get_user_model
-from django.db import connection, transaction
+from django.db import DatabaseError, connection, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.test.utils import setup_databases, teardown_databases
 from django_redis import get_redis_connection
@@ -162,14 +163,22 @@ def redis(board: None) -> Iterator[Redis]:
 def _server(_stores: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The test database is named in settings by now; the server has to be told."""
     server = Server(log=tmp_path_factory.mktemp("server") / "log", env={"DATABASE_URL": database_url()}).start()
-    pause_when_calm(server)
+    wait_until_noticed(server)
+    pause(server)
     yield server
     server.stop()
 
 
-def pause_when_calm(server: Server) -> None:
-    """Stop a server that has just started, but not in its first rebuild: it would keep the lock, and others wait for it."""
-    wait_until_noticed(server)
+def pause(server: Server) -> None:
+    """Stop a server, but not amid a rebuild: it would keep the lock, and no other process could rebuild the copy."""
+    with suppress(DatabaseError):  # a database that is away holds no lock
+        for _ in range(1_000):
+            server.pause()
+            log.drop_dead_connection()
+            if not log.rebuild_under_way():
+                return
+            server.resume()
+            time.sleep(0.01)
     server.pause()
 
 
@@ -187,7 +196,7 @@ def server(_server: Server, board: None, _empty: EmptyBoard) -> Iterator[Server]
             _empty.is_noticed = True
         yield _server
     finally:
-        _server.pause()
+        pause(_server)
 
 
 def wait_until_noticed(server: Server) -> None:
@@ -215,7 +224,8 @@ def _below_a_path(_stores: None, tmp_path_factory: pytest.TempPathFactory) -> It
         "TRUSTED_PROXIES": "127.0.0.1",
     }
     server = Server(log=tmp_path_factory.mktemp("below_a_path") / "log", env=env).start()
-    pause_when_calm(server)
+    wait_until_noticed(server)
+    pause(server)
     yield server
     server.stop()
 
@@ -228,7 +238,7 @@ def below_a_path(_below_a_path: Server, board: None) -> Iterator[Server]:
         wait_until_noticed(_below_a_path)
         yield _below_a_path
     finally:
-        _below_a_path.pause()
+        pause(_below_a_path)
 
 
 @pytest.fixture(scope="session", autouse=True)
