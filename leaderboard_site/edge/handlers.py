@@ -151,8 +151,6 @@ class BodyLimit:
                 return await _refuse(
                     send, 400, "bad_request", "The only Transfer-Encoding that is known here is chunked."
                 )
-        if not names_one_host(scope, hosts):
-            return await refuse_hosts(send)
         try:
             body = await _read_in_time(receive, self.max_bytes)
         except TimeoutError:
@@ -161,6 +159,8 @@ class BodyLimit:
             return None  # the client disconnected
         if len(body) > self.max_bytes:
             return await self._refuse_large(send)
+        if not names_one_host(scope, hosts):  # not before: a client that still sends would miss the answer
+            return await refuse_hosts(send)
         whole = {"type": "http.request", "body": body, "more_body": False}
         unread = True
 
