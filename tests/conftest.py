@@ -172,10 +172,12 @@ def _server(_stores: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def pause(server: Server) -> None:
     """Stop a server, but not amid a rebuild: it would keep the lock, and no other process could rebuild the copy."""
     with suppress(DatabaseError):  # a database that is away holds no lock
-        log.drop_dead_connection()
         for _ in range(100):
+            server.pause()  # first, or it could begin one after the look
+            log.drop_dead_connection()
             if not log.rebuild_under_way():
-                break
+                return
+            server.resume()
             time.sleep(0.01)
     server.pause()
 

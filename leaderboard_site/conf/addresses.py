@@ -20,10 +20,8 @@ OWN = ("admin", "api", "healthz", "metrics", "static", "ws")
 
 LEAST_PREFIX = {4: 8, 6: 16}  # of a network of proxies, by version: no operator has more addresses
 MAPPED = IPv6Network("::ffff:0:0/96")
-LOCAL = (
-    IPv6Network("fc00::/7"),
-    IPv6Network("fe80::/10"),
-)  # RFC 4193, RFC 4291: nobody comes from there through the net
+# RFC 4193, RFC 4291: nobody comes from there through the net.
+LOCAL = (IPv6Network("fc00::/7"), IPv6Network("fe80::/10"))
 
 
 class PublicURL(NamedTuple):

@@ -34,9 +34,11 @@ class BoardFastPath:
         if scope["path"] != BOARD:
             return await self.app(scope, receive, send)
         headers = dict(scope["headers"])
-        # No header twice, and no encoding: `BodyLimit` says which the server knows.
-        is_plain = b"origin" not in headers and b"transfer-encoding" not in headers
-        is_plain = is_plain and len(headers) == len(scope["headers"])
+        is_plain = (
+            b"origin" not in headers
+            and b"transfer-encoding" not in headers  # `BodyLimit` says which the server knows
+            and len(headers) == len(scope["headers"])  # no header twice
+        )
         page = page_asked(scope) if is_plain and is_ours(headers.get(b"host", b"").decode("latin-1")) else None
         if page is None:
             return await self.app(scope, receive, send)

@@ -40,12 +40,13 @@ def warning_about(scope: Scope) -> str | None:
 
     uvicorn has put the client's address in the place of the proxy's, unless the last entry is empty.
     """
-    peer = rate_limit_key(scope["client"][0] if scope["client"] else "")
+    address = scope["client"][0] if scope["client"] else ""
+    peer = rate_limit_key(address)
     forwarded_for = b",".join(value for name, value in scope["headers"] if name == READ).decode("latin-1")
     if forwarded_for:
         if peer in map(_key_of, forwarded_for.split(",")):  # uvicorn took the address from there
             return None
-        if is_trusted(scope["client"][0] if scope["client"] else ""):  # uvicorn found no address in the last entry
+        if is_trusted(address):  # uvicorn found no address in the last entry
             return None
         return (
             f"A request from {peer} has X-Forwarded-For, and TRUSTED_PROXIES does not name that address. If it is a "

@@ -94,9 +94,8 @@ async def send_response(
 def handle_exception(exc: Exception, context: dict[str, Any]) -> Response | None:
     """DRF's EXCEPTION_HANDLER: the problem for `exc`, or `None` for an unexpected exception."""
     if isinstance(exc, DatabaseError):
-        if not isinstance(
-            exc, DATABASE_AWAY
-        ):  # a constraint or trigger of somebody else's; a table or a right is missing
+        if not isinstance(exc, DATABASE_AWAY):
+            # A constraint or trigger of somebody else's; a table or a right is missing.
             logger.warning("The database refuses a request: %s", type(exc.__cause__ or exc).__name__)
         exc = NoStoreAnswers()
     if isinstance(exc, ScoreError):

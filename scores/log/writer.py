@@ -201,10 +201,8 @@ class Writer:
                     if not self._log.look_at_wal_again():
                         raise
             return self._commit(changes)
-        except (
-            DatabaseError,
-            Diverged,
-        ) as error:  # somebody else's constraint or trigger; a table or a right is missing
+        except (DatabaseError, Diverged) as error:
+            # Somebody else's constraint or trigger; a table or a right is missing.
             self.outage.failed(error)
             raise Unavailable from error
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import islice
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db import Error as DatabaseError
 
 from scores.exceptions import RedisAway
-from scores.log.head import WrongTotal
+from scores.log.audit import WrongTotal, wrong_totals
 from scores.management import progress
 from scores.projection import verification
 from scores.projection.leaderboard import leaderboard
@@ -24,32 +26,35 @@ class Command(BaseCommand):
         try:
             with progress.reporter("Comparing the copy with the tables", self.stderr) as report:
                 result = verification.compare(leaderboard, progress=report)
-            wrong_totals = leaderboard.log.wrong_totals()
+            wrong = wrong_totals(leaderboard.log)
         except (RedisAway, DatabaseError) as error:
             raise CommandError(f"A store does not answer: {str(error).strip()}", returncode=2) from error
 
         self.stdout.write(
             f"Compared {result.compared} users at event {result.head.seq}: {len(result.differences)} differ"
         )
-        for difference in result.differences[:MAX_LINES]:
-            self.stdout.write(describe(difference))
-        if len(result.differences) > MAX_LINES:
-            self.stdout.write(f"… and {len(result.differences) - MAX_LINES} more")
+        self.list_some(map(describe, result.differences), len(result.differences))
         if result.fault:
             self.stdout.write(f"The copy is {result.fault}: {positions(result)}")
         if result.unsettled:
             self.stdout.write(f"{result.unsettled} users changed too often to be compared")
-        if wrong_totals:
-            self.stdout.write(f"{len(wrong_totals)} totals are not what their events add up to")
-        for total in wrong_totals[:MAX_LINES]:
-            self.stdout.write(describe_total(total))
+        if wrong:
+            self.stdout.write(f"{len(wrong)} totals are not what their events add up to")
+        self.list_some(map(describe_total, wrong), len(wrong))
         if not result.equal:
             raise CommandError(
                 "The copy is not equal to the tables. Run `manage.py rebuild_leaderboard` to rebuild it."
             )
-        if wrong_totals:
+        if wrong:
             raise CommandError("Somebody changed totals by hand: docs/operations.md, PostgreSQL.")
         self.stdout.write("The copy is equal to the tables")
+
+    def list_some(self, lines: Iterable[str], count: int) -> None:
+        """Write the first `MAX_LINES` of `count` lines, and how many more there are."""
+        for line in islice(lines, MAX_LINES):
+            self.stdout.write(line)
+        if count > MAX_LINES:
+            self.stdout.write(f"… and {count - MAX_LINES} more")
 
 
 def positions(result: Comparison) -> str:
