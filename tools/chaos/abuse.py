@@ -184,8 +184,13 @@ async def unread_answers(port: int, count: int) -> Told:
 async def refused_handshakes(port: int, count: int) -> Told:
     """Ask for `count` sockets in ways that no server can grant, and hold on for as long as one is let."""
     begin = HANDSHAKE.removesuffix(b"\r\n")
-    wrong = [b"X: 1\r\n" * 130 + b"\r\n", b"X: " + b"x" * 9_000 + b"\r\n\r\n", b"Content-Length: 5\r\n\r\nhello"]
-    return Counter(await asyncio.gather(*(answer_to(port, begin + wrong[n % len(wrong)]) for n in range(count))))
+    wrong = [
+        begin + b"X: 1\r\n" * 130 + b"\r\n",
+        begin + b"X: " + b"x" * 9_000 + b"\r\n\r\n",
+        begin + b"Content-Length: 5\r\n\r\nhello",
+        HANDSHAKE.replace(b"Sec-WebSocket-Key", b"X"),
+    ]
+    return Counter(await asyncio.gather(*(answer_to(port, wrong[n % len(wrong)]) for n in range(count))))
 
 
 async def close_without_reading(port: int, count: int) -> Told:

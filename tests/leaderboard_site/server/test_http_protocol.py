@@ -19,6 +19,7 @@ LAST = get("/healthz/live", "Connection: close")
 LENGTH = "Content-Length: 14"
 H2C = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA")
 MOST = 64 * 1024
+HEADERS = HANDSHAKE.count(b"\r\n") - 1  # the first is a line of its own
 
 
 def head_of(size: int) -> bytes:
@@ -221,11 +222,16 @@ def test_the_address_of_the_socket_says_what_it_takes(server: Server) -> None:
     assert b"that takes HTTP/1.1, Upgrade: websocket and Connection: Upgrade" in answer
 
 
-REFUSED_BY_THE_LIBRARY = {
+NO_SOCKETS = {
     "130 headers": (431, HANDSHAKE + b"X: 1\r\n" * 130 + b"\r\n"),
     "a header of 9 KiB": (431, HANDSHAKE + b"X: " + b"x" * 9_000 + b"\r\n\r\n"),
     "an address of 9 KiB": (414, HANDSHAKE.replace(b"board/", b"board/?" + b"x" * 9_000) + b"\r\n"),
     "no key": (400, SOCKET.encode() + b"Sec-WebSocket-Version: 13\r\n\r\n"),
+    "two keys": (400, HANDSHAKE + b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"),
+    "a short key": (400, HANDSHAKE.replace(b"A==", b"==") + b"\r\n"),
+    "a key that is no Base64": (400, HANDSHAKE.replace(b"AAA", b"\xff!!") + b"\r\n"),
+    "no version": (400, HANDSHAKE.replace(b"Sec-WebSocket-Version", b"X") + b"\r\n"),
+    "version 8": (400, HANDSHAKE.replace(b": 13", b": 8") + b"\r\n"),
     "an address that is no ASCII": (400, HANDSHAKE.replace(b"board/", b"board/\xff") + b"\r\n"),
     "another method": (405, HANDSHAKE.replace(b"GET", b"POST") + b"\r\n"),
     "no host": (400, HANDSHAKE.replace(b"Host: 127.0.0.1\r\n", b"") + b"\r\n"),
@@ -236,13 +242,31 @@ REFUSED_BY_THE_LIBRARY = {
 
 
 @pytest.mark.writes_nothing
-@pytest.mark.parametrize("name", REFUSED_BY_THE_LIBRARY)
+@pytest.mark.parametrize("name", NO_SOCKETS)
 def test_a_handshake_that_is_refused_is_answered_and_closed(name: str, server: Server) -> None:
-    status, handshake = REFUSED_BY_THE_LIBRARY[name]
+    status, handshake = NO_SOCKETS[name]
     with Line(server) as line:
         line.say(handshake)
 
         assert line.statuses() == [status]
+
+
+@pytest.mark.writes_nothing
+@pytest.mark.parametrize(
+    ("more", "status"),
+    [
+        (b"X: 1\r\n" * (128 - HEADERS), 101),
+        (b"X: 1\r\n" * (129 - HEADERS), 431),
+        (b"X: " + b"x" * 8_187 + b"\r\n", 101),  # 8,192 bytes with its end
+        (b"X: " + b"x" * 8_188 + b"\r\n", 431),
+        (b"X:" + b"x" * 8_188 + b"\r\n", 431),  # the limit counts a blank that was not sent
+    ],
+)
+def test_a_handshake_may_be_so_long_and_not_a_byte_longer(more: bytes, status: int, server: Server) -> None:
+    with Line(server) as line:
+        line.say(HANDSHAKE + more + b"\r\n")
+
+        assert line.some().startswith(b"HTTP/1.1 %d " % status)
 
 
 # Forms of a target, versions, and hosts
