@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import socket
@@ -20,7 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from django.contrib.auth.models import User
-from websockets.sync.client import connect
+from websockets.asyncio.client import connect
 from websockets.typing import Origin
 
 from tests.conftest import TokenFor, database_url, wait_until_noticed
@@ -205,14 +206,27 @@ def test_a_player_sees_the_page_scores_and_gets_the_frame(proxied: Proxied, toke
     assert len(served) > 2
     assert set(served.values()) == {200}
     assert added.json() == {"success": True, "newScore": 7}
+    assert asyncio.run(first_entries(proxied)) == [{"userId": "ann", "score": 7}]
+
+
+async def first_entries(proxied: Proxied) -> list[dict[str, object]]:
+    """Those of the first board with any.
+
+    The library's client for threads reads and writes at the same time, and OpenSSL may then lose what is written
+    (https://github.com/python/cpython/issues/143756): one handshake in a thousand got no answer.
+    """
     trusting = ssl.create_default_context()
     trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
     line = socket.create_connection(("127.0.0.1", proxied.port), source_address=(HERE, 0))
     address = f"wss://{HOST}:{proxied.port}{proxied.prefix}/ws/leaderboard/"
-    with connect(address, sock=line, ssl=trusting, origin=Origin(proxied.origin)) as websocket:
-        while not (shown := json.loads(websocket.recv(timeout=30))["leaderboard"]):
-            pass
-    assert shown == [{"userId": "ann", "score": 7}]
+    async with (
+        asyncio.timeout(30),
+        connect(address, sock=line, ssl=trusting, origin=Origin(proxied.origin)) as websocket,
+    ):
+        async for frame in websocket:
+            if entries := json.loads(frame)["leaderboard"]:
+                return list(entries)
+    raise AssertionError("the socket ended")
 
 
 def test_an_administrator_signs_in_and_a_failure_is_told_with_the_clients_address(proxied: Proxied) -> None:
