@@ -32,10 +32,11 @@ from realtime.routing import websocket_urlpatterns  # noqa: E402
 from .asgi_types import Application, Receive, Scope, Send  # noqa: E402
 from .observability import exposition  # noqa: E402
 from .operations import health  # noqa: E402
-from .server import lifespan  # noqa: E402
+from .server import hashing, lifespan  # noqa: E402
 
 API = f"{settings.URL_PREFIX}/api/"
 TOKENS = f"{API}v1/auth/"
+HASHING = (f"{TOKENS}token", f"{TOKENS}register")
 # Plain pages, which the lean handler does not serve.
 REFERENCE = tuple(f"{API}{page}" for page in ("docs", "docs/", "schema", "schema/"))
 # What strangers ask for most, and what costs most. Other pages may take longer: one deep in a long list of the admin, a
@@ -56,6 +57,8 @@ def page_application(deadline: Deadline) -> Application:
 
 scores_application = BoardFastPath(BodyLimit(LeanHandler()))
 tokens_application = ForwardingCheck(BodyLimit(Deadline(django_application)))
+# Who would find no place to hash is refused without a thread: dozens of threads would fight over the interpreter.
+hashing_application = ForwardingCheck(BodyLimit(Deadline(django_application, max_waiting=hashing.slots.room)))
 front_application = page_application(Deadline(django_application, refusal=page_response))
 other_pages_application = page_application(Deadline(django_application, answer_s=PAGE_S, refusal=late_page_response))
 # Neither counted nor timed (see `page_limits`). Each has a thread of its own, and hundreds would fight over the interpreter.
@@ -72,6 +75,8 @@ async def http(scope: Scope, receive: Receive, send: Send) -> None:
     if path.startswith(API) and path not in REFERENCE:
         # Sync views issue the tokens: they hash passwords and write rows.
         application = tokens_application if path.startswith(TOKENS) else scores_application
+        if path in HASHING:
+            application = hashing_application
     elif path.startswith(settings.STATIC_URL):
         application = static_application
     elif path in FRONT:

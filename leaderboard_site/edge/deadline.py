@@ -12,7 +12,7 @@ from django.http import HttpResponse
 from leaderboard_site.asgi_types import Application, Receive, Scope, Send
 from scores.api import answer, problems
 from scores.api.answer import Answer
-from scores.exceptions import OutcomeUnknown
+from scores.exceptions import OutcomeUnknown, Overloaded
 
 ANSWER_S = 1.8
 COMMIT_S = 1.0  # more, for a commit that has begun: its outcome is worth waiting for
@@ -20,7 +20,7 @@ MAX_WAITING = 64  # each holds a thread until the database answers
 
 
 class Deadline:
-    """Answers 503 if `app` has not begun its response within `answer_s`, or if `MAX_WAITING` requests wait already.
+    """Answers 503 if `app` has not begun its response within `answer_s`, or if `max_waiting` requests wait already.
 
     The thread behind `app` cannot be interrupted: it runs on, and its late response is dropped. A view that commits
     with `answer.committed_in_time` commits nothing after that 503. If its commit has begun by then, the response may
@@ -32,10 +32,12 @@ class Deadline:
         app: Application,
         *,
         answer_s: float = ANSWER_S,
+        max_waiting: int = MAX_WAITING,
         refusal: Callable[..., HttpResponse] = problems.problem_response,
     ) -> None:
         self.app = app
         self.answer_s = answer_s
+        self.max_waiting = max_waiting
         self.refusal = refusal
         self._running: set[asyncio.Task[None]] = set()
 
@@ -51,8 +53,8 @@ class Deadline:
         def answered() -> bool:
             return begun or task.done()
 
-        if len(self._running) >= MAX_WAITING:
-            return await self._refuse(send)
+        if len(self._running) >= self.max_waiting:
+            return await self._refuse(send, Overloaded.code, Overloaded.message)
         due = Answer(time.monotonic() + self.answer_s)
         token = answer.current.set(due)  # the task copies it, and Django's threads copy it from the task
         task = asyncio.ensure_future(self.app(scope, receive, send_in_time))

@@ -28,6 +28,7 @@ class Slots:
 
     def __init__(self, running: int, places: int) -> None:
         self.running = running
+        self.room = running + places
         self._slots = threading.Semaphore(running)
         self._places = threading.Semaphore(places)
         self._took_s = FIRST_GUESS_S  # a moving average

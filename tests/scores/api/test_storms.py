@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 
 import httpx
 import pytest
@@ -76,6 +77,26 @@ def test_of_a_crowd_that_signs_in_those_who_find_a_place_get_in(hashing_api: htt
     refused = with_status(503, answers)
     assert with_status(200, answers) | refused == set(CROWD)
     assert OutstandingToken.objects.count() == len(CROWD) - len(refused)
+
+
+@pytest.mark.parametrize("path", ["/auth/token", "/auth/register"])
+def test_who_finds_no_place_takes_no_thread(path: str, hashing_api: httpx.Client) -> None:
+    """Some sixty threads, each with a little to do, kept the interpreter from everybody else for a tenth of a second."""
+    crowd = [f"player-{number}" for number in range(60)]
+    most = 0
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(ask_all, hashing_api, path, crowd)
+        while not asking.done():
+            most = max(most, threads_of(_hashing_server))
+
+    refused = [answer.json()["code"] for answer in asking.result().values() if answer.status_code == 503]
+    assert refused
+    assert set(refused) == {"overloaded"}
+    assert most < len(crowd) / 2
+
+
+def threads_of(server: Server) -> int:
+    return sum(1 for _ in Path(f"/proc/{server.process.pid}/task").iterdir())
 
 
 @pytest.fixture
