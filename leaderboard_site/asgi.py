@@ -13,6 +13,8 @@ django_handler = get_asgi_application()  # first: what is imported below needs t
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 from django.conf import settings  # noqa: E402
 
+from leaderboard_site.edge.address_limits import PASSWORD_FORMS, PageLimit, TokenLimit  # noqa: E402
+from leaderboard_site.edge.cross_origin import CrossOrigin  # noqa: E402
 from leaderboard_site.edge.deadline import Deadline  # noqa: E402
 from leaderboard_site.edge.errors import late_page_response, page_response  # noqa: E402
 from leaderboard_site.edge.fast_path import BoardFastPath  # noqa: E402
@@ -20,7 +22,6 @@ from leaderboard_site.edge.forwarding import ForwardingCheck  # noqa: E402
 from leaderboard_site.edge.handlers import MAX_FORM_BYTES, BodyLimit, HostCheck, LeanHandler  # noqa: E402
 from leaderboard_site.edge.handshakes import HandshakeLimit  # noqa: E402
 from leaderboard_site.edge.hang_ups import HangUps  # noqa: E402
-from leaderboard_site.edge.page_limits import PASSWORD_FORMS, PageLimit  # noqa: E402
 from leaderboard_site.edge.page_methods import PageMethods  # noqa: E402
 from leaderboard_site.edge.prefix import Prefix  # noqa: E402
 from leaderboard_site.edge.queueing import Queueing  # noqa: E402
@@ -55,13 +56,17 @@ def page_application(deadline: Deadline) -> Application:
     return ForwardingCheck(BodyLimit(PageMethods(PageLimit(deadline), read=READ_PAGES), max_bytes=MAX_FORM_BYTES))
 
 
+def token_application(deadline: Deadline) -> Application:
+    return ForwardingCheck(BodyLimit(TokenLimit(deadline)))
+
+
 scores_application = BoardFastPath(BodyLimit(LeanHandler()))
-tokens_application = ForwardingCheck(BodyLimit(Deadline(django_application)))
+tokens_application = token_application(Deadline(django_application))
 # Who would find no place to hash is refused without a thread: dozens of threads would fight over the interpreter.
-hashing_application = ForwardingCheck(BodyLimit(Deadline(django_application, max_waiting=hashing.slots.room)))
+hashing_application = token_application(Deadline(django_application, max_waiting=hashing.slots.room))
 front_application = page_application(Deadline(django_application, refusal=page_response))
 other_pages_application = page_application(Deadline(django_application, answer_s=PAGE_S, refusal=late_page_response))
-# Neither counted nor timed (see `page_limits`). Each has a thread of its own, and hundreds would fight over the interpreter.
+# Neither counted nor timed (see `address_limits`). Each has a thread of its own, and hundreds would fight over the interpreter.
 static_application = BodyLimit(Queueing(django_application, at_once=STATIC_AT_ONCE))
 checkup_application = BodyLimit(Deadline(django_application))
 health_application = HostCheck(health.health)
@@ -93,8 +98,13 @@ async def http(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 sockets: Any = OriginCheck(URLRouter(websocket_urlpatterns))
+pages_and_api = CrossOrigin(http) if settings.CORS_ORIGINS else http
 protocols: Any = ProtocolTypeRouter(
-    {"http": Tracing(http), "websocket": ForwardingCheck(HandshakeLimit(sockets)), "lifespan": lifespan.lifespan}
+    {
+        "http": Tracing(pages_and_api),
+        "websocket": ForwardingCheck(HandshakeLimit(sockets)),
+        "lifespan": lifespan.lifespan,
+    }
 )
 if settings.URL_PREFIX:
     protocols = Prefix(protocols, settings.URL_PREFIX)

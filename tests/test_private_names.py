@@ -103,6 +103,7 @@ LISTED: dict[Use, str] = (
     | uses(STRANGERS, SOCKET_PROTOCOL, SOCKET, "pause_writing queue shutdown")
     | uses(REFUSALS, SOCKET_PROTOCOL, SOCKET, "client connection_made disconnected handshake_complete")
     | uses(REFUSALS, SOCKET_PROTOCOL, SOCKET, "handshake_initiated response")
+    | uses(REFUSALS, HTTP_PROTOCOL, "websockets.http11", "MAX_LINE_LENGTH MAX_NUM_HEADERS")
     | uses(FRAMES, SOCKET_PROTOCOL, "websockets.frames", "Frame")
     | uses(FRAMES, SOCKET_PROTOCOL, "websockets.http11", "Request")
     | uses(FRAMES, SOCKET_PROTOCOL, "websockets.protocol", "State")
@@ -133,6 +134,7 @@ LISTED: dict[Use, str] = (
     # The handler of the API
     | uses(adr(6), "leaderboard_site/edge/handlers.py", "django.core.handlers.asgi", "ASGIHandler ASGIRequest")
     | uses(adr(6), "leaderboard_site/edge/handlers.py", "django.core.handlers.asgi.ASGIHandler", "load_middleware")
+    | uses(adr(6), "leaderboard_site/edge/cross_origin.py", "django.core.handlers.asgi", "ASGIRequest")
     | uses(FRAMES, "leaderboard_site/edge/handlers.py", "django.http.request", "split_domain_port validate_host")
     | uses(FRAMES, "scores/api/async_view.py", "rest_framework.request.Request", "parser_context")
     # Sockets

@@ -14,7 +14,6 @@ from io import BytesIO
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from corsheaders.middleware import CorsMiddleware
 from django.conf import settings
 from django.core.exceptions import SuspiciousOperation, TooManyFieldsSent
 from django.core.handlers.asgi import ASGIHandler, ASGIRequest
@@ -37,7 +36,7 @@ RECEIVE_S = 10.0  # for a whole body: a client that needs longer for 16 KiB only
 
 
 class LeanHandler(ASGIHandler):
-    """Serves async views that use no database connection in their thread and need no middleware but CORS.
+    """Serves async views that use no database connection in their thread and need no middleware.
 
     It leaves out of `ASGIHandler`: the thread pool per request, the request signals (their receivers only maintain the
     database connections of this thread, which has none), sync middleware, deferred rendering, and the watch for a
@@ -45,7 +44,7 @@ class LeanHandler(ASGIHandler):
     """
 
     def load_middleware(self, is_async: bool = True) -> None:
-        self._respond: Any = CorsMiddleware(self._call_view) if settings.CORS_ORIGINS else self._call_view
+        """None is needed."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         message = await receive()
@@ -59,7 +58,7 @@ class LeanHandler(ASGIHandler):
             request.META["CONTENT_LENGTH"] = str(len(message["body"]))
             if not is_ours(request.META.get("HTTP_HOST", "")):
                 request.get_host()  # raises DisallowedHost, which says what is wrong
-            response = await self._respond(request)
+            response = await self._call_view(request)
         except TooManyFieldsSent:
             detail = f"An address has at most {settings.DATA_UPLOAD_MAX_NUMBER_FIELDS:,} parameters."
             response = problems.problem_response(400, "bad_request", detail)

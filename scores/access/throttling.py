@@ -1,4 +1,4 @@
-"""Rate limits as DRF throttles, on a limiter that counts for all processes together.
+"""Rate limits, on a limiter that counts for all processes together.
 
 DRF's own throttles count in the cache in two steps, so simultaneous requests can exceed the limit many times; and they
 take the client address from a header that the client writes. See docs/adr/0016.
@@ -13,7 +13,6 @@ from django.conf import settings
 from limits import RateLimitItem
 from rest_framework.exceptions import Throttled
 from rest_framework.request import Request
-from rest_framework.throttling import BaseThrottle
 
 from .client_address import rate_limit_key
 from .limiter import Verdict, batcher
@@ -28,8 +27,8 @@ class RateLimited(Throttled):
         self.headers = headers
 
 
-class Throttle(BaseThrottle):
-    """One limit. Sync views call `allow_request`, async views `admit`; both raise `RateLimited`."""
+class Throttle:
+    """One limit; `admit` and `admit_subject` raise `RateLimited` beyond it."""
 
     name: str
     setting: str
@@ -42,13 +41,6 @@ class Throttle(BaseThrottle):
 
     def subject(self, request: Request) -> str:
         raise NotImplementedError
-
-    def allow_request(self, request: Request, view: Any) -> bool:
-        if self.rate is not None:
-            view.headers |= self.enforce(
-                self.rate, batcher.submit_and_wait(Hit(self.name, self.subject(request), self.rate))
-            )
-        return True
 
     async def admit(self, request: Request, rate: RateLimitItem) -> dict[str, str]:
         """The headers that say what is left of the limit."""

@@ -19,7 +19,6 @@ from rest_framework_simplejwt.serializers import TokenObtainPairSerializer
 from rest_framework_simplejwt.views import TokenObtainPairView
 
 from scores.access.authentication import REALM
-from scores.access.throttling import TokenThrottle
 from scores.exceptions import is_conflict
 from scores.user_id import is_player_id
 
@@ -39,7 +38,6 @@ class TokenView(APIView):
 
     authentication_classes = ()
     permission_classes = (AllowAny,)
-    throttle_classes = (TokenThrottle,)
 
     def get_authenticate_header(self, request: Request) -> str:
         return f'Bearer realm="{REALM}"'  # without it, DRF makes each 401 a 403
@@ -97,7 +95,6 @@ class SignInView(TokenObtainPairView):
     """Returns a pair of tokens for a username and a password."""
 
     serializer_class = SignInSerializer
-    throttle_classes = (TokenThrottle,)
 
 
 @contextmanager

@@ -25,7 +25,7 @@ CROWD = [f"player-{number}" for number in range(12)]
 
 
 @pytest.fixture(scope="module")
-def _hashing_server(_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def hashing_server(_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Its hashes take long enough for a crowd to come in the meantime."""
     env = {"DATABASE_URL": _server.env["DATABASE_URL"], "TESTS_HASH_ITERATIONS": str(ITERATIONS)}
     server = Server(log=tmp_path_factory.mktemp("storms") / "log", env=env).start()
@@ -34,8 +34,8 @@ def _hashing_server(_server: Server, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture
-def hashing_api(_hashing_server: Server, board: None) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=f"{_hashing_server.url}/api/v1", timeout=30) as client:
+def hashing_api(hashing_server: Server, board: None) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=f"{hashing_server.url}/api/v1", timeout=30) as client:
         yield client
 
 
@@ -80,14 +80,14 @@ def test_of_a_crowd_that_signs_in_those_who_find_a_place_get_in(hashing_api: htt
 
 
 @pytest.mark.parametrize("path", ["/auth/token", "/auth/register"])
-def test_who_finds_no_place_takes_no_thread(path: str, hashing_api: httpx.Client) -> None:
+def test_who_finds_no_place_takes_no_thread(path: str, hashing_server: Server, hashing_api: httpx.Client) -> None:
     """Some sixty threads, each with a little to do, kept the interpreter from everybody else for a tenth of a second."""
     crowd = [f"player-{number}" for number in range(60)]
     most = 0
     with ThreadPoolExecutor(1) as pool:
         asking = pool.submit(ask_all, hashing_api, path, crowd)
         while not asking.done():
-            most = max(most, threads_of(_hashing_server))
+            most = max(most, threads_of(hashing_server))
 
     refused = [answer.json()["code"] for answer in asking.result().values() if answer.status_code == 503]
     assert refused
