@@ -193,6 +193,12 @@ async def refused_handshakes(port: int, count: int) -> Told:
     return Counter(await asyncio.gather(*(answer_to(port, wrong[n % len(wrong)]) for n in range(count))))
 
 
+async def plain_requests(port: int, count: int) -> Told:
+    """Ask for as little as can be asked for, `count` times at once: what any crowd costs, to compare others with."""
+    request = b"GET /healthz/live HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
+    return Counter(await asyncio.gather(*(answer_to(port, request) for _ in range(count))))
+
+
 async def close_without_reading(port: int, count: int) -> Told:
     """Open `count` sockets, say goodbye at once, and look only later at what has come."""
 
@@ -272,6 +278,7 @@ ATTACKS: dict[str, tuple[Attack, int]] = {
     "bodies of 60 MB": (large_bodies, 200),
     "endless bodies": (endless_bodies, 200),
     "answers that nobody reads": (unread_answers, 200),
+    "plain requests": (plain_requests, 1000),
     "handshakes that cannot be": (refused_handshakes, 1000),
     "goodbyes without reading": (close_without_reading, 200),
     "sign-ins at once": (sign_ins, 200),
