@@ -16,7 +16,7 @@ SOME |= {"bodies of 60 MB": 50, "endless bodies": 50}
 SOME |= {"handshakes that cannot be": 300}  # the others are silent for half minutes, or only busy
 ENDS = {
     "half handshakes": {"cut": 2 * 300},
-    "handshakes that cannot be": {"431": 2 * 200, "400": 2 * 100},
+    "handshakes that cannot be": {"431": 2 * 150, "400": 2 * 150},
     "sockets of one address": {"open": 2 * 100, "1013": 2 * 200},
 }
 
