@@ -223,14 +223,14 @@ async def with_slow_readers(served: Served, effort: Effort) -> list[Row]:
     posted = await post_probe(served, 20, effort.seconds)
     without.add_delays(delays(others, posted))
 
-    before, open_before = served.usage(), served.open_sockets()
+    before, ports = served.usage(), {watcher.transport.get_extra_info("sockname")[1] for watcher in dead}
     for watcher in dead:
         watcher.transport.pause_reading()
     began, most_mib = time.perf_counter(), before.rss_mib
     posted = await post_probe(served, 20, effort.seconds)
     row = Row("slow", f"{len(dead):,} of them are not read from")
     row.add_delays(delays(others, posted))
-    while (left := served.open_sockets() - (open_before - len(dead))) > 0:
+    while (left := served.holds(ports)) > 0:
         most_mib = max(most_mib, served.usage().rss_mib)
         if time.perf_counter() - began > effort.timeout_s:
             break
@@ -238,7 +238,7 @@ async def with_slow_readers(served: Served, effort: Effort) -> list[Row]:
         served.probe_total += 1
         await asyncio.sleep(0.05)
     row.add("memory grew by", most_mib - before.rss_mib, "MiB")
-    row.add("closed", len(dead) - max(left, 0))
+    row.add("closed", len(dead) - left)
     row.add("the last after", time.perf_counter() - began, "s")
     for watcher in watchers:
         watcher.transport.close()

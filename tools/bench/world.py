@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,13 @@ from tools.stores import PostgreSQL, Redis
 
 from .clients import PROBE, request
 from .usage import Usage, usage
+
+ESTABLISHED = "01"  # in /proc/net/tcp; see proc_net_tcp.rst of the kernel's documentation
+
+
+def port_in(address: str) -> int:
+    """Of `0100007F:1F90`."""
+    return int(address.partition(":")[2], 16)
 
 
 @dataclass
@@ -70,15 +76,13 @@ class Served:
     def usage(self) -> Usage:
         return usage(self.server.process.pid)
 
-    def open_sockets(self) -> int:
-        """Of the server's first process, those to its stores among them."""
-        number = 0
-        for descriptor in Path(f"/proc/{self.server.process.pid}/fd").iterdir():
-            try:
-                number += os.readlink(descriptor).startswith("socket:")
-            except FileNotFoundError:  # closed since it was listed
-                pass
-        return number
+    def holds(self, clients: set[int]) -> int:
+        """How many connections the server has open with these ports of clients."""
+        held = 0
+        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+            _, local, peer, state, *_ = line.split()
+            held += state == ESTABLISHED and port_in(local) == self.port and port_in(peer) in clients
+        return held
 
     def increment(self, user_id: str, points: int = 10) -> bytes:
         """The request."""
