@@ -22,6 +22,8 @@ MAX_WAITING = 64  # each holds a thread until the database answers
 class Deadline:
     """Answers 503 if `app` has not begun its response within `answer_s`, or if `max_waiting` requests wait already.
 
+    Who has begun to respond waits no longer: a client that does not read could keep a place for half a minute.
+
     The thread behind `app` cannot be interrupted: it runs on, and its late response is dropped. A view that commits
     with `answer.committed_in_time` commits nothing after that 503. If its commit has begun by then, the response may
     take `COMMIT_S` longer; then it is a 503 `outcome_unknown`.
@@ -48,6 +50,7 @@ class Deadline:
             nonlocal begun
             if not late:
                 begun = True
+                self._running.discard(task)
                 await send(message)
 
         def answered() -> bool:

@@ -205,7 +205,10 @@ class HttpProtocol(HttpToolsProtocol):
         # that nobody will use, and a thousand at once delay everybody.
         elif len(fields) > MAX_NUM_HEADERS or any(len(b"%b: %b\r\n" % field) > MAX_LINE_LENGTH for field in fields):
             self._refuse(431, LONG_HANDSHAKE)
-        elif headers.get(b"sec-websocket-version") != b"13" or len(headers.get(b"sec-websocket-key", b"")) != KEY_CHARS:
+        elif (
+            headers.get(b"sec-websocket-version", b"").strip() != b"13"
+            or len(headers.get(b"sec-websocket-key", b"").strip()) != KEY_CHARS
+        ):
             self._refuse(400, VERSION_AND_KEY)
         else:
             if len(asked) > 1:  # the server may choose (RFC 9110, section 7.8); the library knows no lists

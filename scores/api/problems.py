@@ -82,10 +82,8 @@ async def send_response(
 ) -> None:
     """Send a complete response without cookies to an ASGI request, or to a handshake with its `kind` of event."""
     headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in response.items()]
-    if response.status_code not in (
-        204,
-        304,
-    ):  # RFC 9110, section 8.6: it would be the length of a body that is not sent
+    # RFC 9110, section 8.6: of 204 and 304 it would be the length of a body that is not sent.
+    if response.status_code not in (204, 304) and not response.has_header("Content-Length"):
         headers.append((b"content-length", b"%d" % len(response.content)))
     await send({"type": f"{kind}.start", "status": response.status_code, "headers": headers})
     await send({"type": f"{kind}.body", "body": response.content, "more_body": False})

@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from tests.conftest import TokenFor
+from tests.leaderboard_site.server.lines import Line
 from tools.servers import Server
 
 GAME = "https://game.example.org"
@@ -59,6 +60,36 @@ def test_a_preflight_for_another_host_is_refused(host: str, site: httpx.Client) 
     assert answer.status_code == 400
 
 
+@pytest.mark.usefixtures("site")
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (401, "Content-Length: 2\r\n\r\n{}"),
+        (413, "Content-Length: 1000000000\r\n\r\n{}"),
+        (400, "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
+    ],
+)
+def test_a_preflight_with_a_body_is_none(status: int, body: str, open_to_games: Server) -> None:
+    head = (
+        f"OPTIONS {INCREMENT} HTTP/1.1\r\nHost: 127.0.0.1\r\nOrigin: {GAME}\r\nAccess-Control-Request-Method: POST\r\n"
+    )
+    with Line(open_to_games) as line:
+        line.say((head + body).encode())
+
+        assert line.some().startswith(b"HTTP/1.1 %d " % status)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("OPTIONS", BOARD), ("OPTIONS", TOKEN), ("HEAD", BOARD), ("GET", f"{BOARD}?offset=0&limit=10"), ("GET", BOARD)],
+)
+def test_an_answer_has_one_length(method: str, path: str, site: httpx.Client) -> None:
+    answer = site.request(method, path, headers={"Access-Control-Request-Method": "POST"})
+
+    assert answer.status_code == 200
+    assert len(answer.headers.get_list("Content-Length")) == 1
+
+
 def test_an_answer_is_for_the_origins_that_are_named(site: httpx.Client, token_for: TokenFor) -> None:
     bearer = {"Authorization": f"Bearer {token_for('ann')}"}
     added = site.post(INCREMENT, json={"points": 7}, headers=bearer)
@@ -81,10 +112,14 @@ def test_a_cache_keeps_the_answers_of_origins_apart(open_to_games: Server, site:
 
 
 def test_a_static_file_is_for_everybody(site: httpx.Client) -> None:
+    """A cache puts the headers of a 304 into what it has: one of its own would keep the file from other origins."""
     answer = site.get("/static/admin/css/base.css")
+    unchanged = site.get("/static/admin/css/base.css", headers={"If-None-Match": answer.headers["ETag"]})
 
-    assert answer.status_code == 200
     assert answer.headers.get_list("Access-Control-Allow-Origin") == ["*"]
+    assert unchanged.status_code == 304
+    assert unchanged.headers.get("Access-Control-Allow-Origin", "*") == "*"
+    assert not varies(unchanged)
 
 
 def test_a_refusal_can_be_read(site: httpx.Client, token_for: TokenFor) -> None:

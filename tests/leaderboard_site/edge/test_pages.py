@@ -124,6 +124,31 @@ async def test_a_page_that_is_given_up_says_that_its_view_goes_on() -> None:
     assert b"may have happened all the same" in sent[1]["body"]
 
 
+async def test_a_client_that_does_not_read_keeps_no_place() -> None:
+    """Seven such clients stopped all sign-ins for half a minute."""
+
+    async def view(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def unread(message: Mapping[str, Any]) -> None:
+        await asyncio.Event().wait()
+
+    async def read(message: Mapping[str, Any]) -> None:
+        statuses.append(message.get("status"))
+
+    statuses: list[int | None] = []
+    deadline = Deadline(view, max_waiting=1)
+    writing = asyncio.ensure_future(deadline({}, asyncio.Event().wait, unread))  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+    await deadline({}, asyncio.Event().wait, read)  # type: ignore[arg-type]
+
+    assert statuses == [200]
+    assert not writing.done()
+    writing.cancel()
+
+
 # What is logged
 
 

@@ -213,6 +213,18 @@ def test_a_websocket_may_be_one_of_several_upgrades(asked: bytes, server: Server
 
 
 @pytest.mark.writes_nothing
+@pytest.mark.parametrize("blank", [b" ", b"\t", b" \t "])
+def test_a_blank_behind_a_value_is_not_a_part_of_it(blank: bytes, server: Server) -> None:
+    with Line(server) as line:
+        line.say(
+            HANDSHAKE.replace(b": 13", b":" + blank + b"13" + blank).replace(b"==\r\n", b"==" + blank + b"\r\n"),
+            b"\r\n",
+        )
+
+        assert line.some().startswith(b"HTTP/1.1 101 ")
+
+
+@pytest.mark.writes_nothing
 def test_the_address_of_the_socket_says_what_it_takes(server: Server) -> None:
     with Line(server) as line:
         line.say(HANDSHAKE.replace(b"websocket", b"h2c") + b"X: 1\r\n\r\n")
