@@ -79,9 +79,12 @@ async def http(scope: Scope, receive: Receive, send: Send) -> None:
     application: Application = other_pages_application
     if path.startswith(API) and path not in REFERENCE:
         # Sync views issue the tokens: they hash passwords and write rows.
-        application = tokens_application if path.startswith(TOKENS) else scores_application
         if path in HASHING and scope["method"] == "POST":
             application = hashing_application
+        elif path.startswith(TOKENS):
+            application = tokens_application
+        else:
+            application = scores_application
     elif path.startswith(settings.STATIC_URL):
         application = static_application
     elif path in FRONT:

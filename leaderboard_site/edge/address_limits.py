@@ -16,8 +16,7 @@ from django.conf import settings
 from django.http import HttpResponse
 
 from leaderboard_site.asgi_types import Application, Receive, Scope, Send
-from scores.access.client_address import rate_limit_key
-from scores.access.throttling import RateLimited, ReadThrottle, Throttle, TokenThrottle
+from scores.access.throttling import AddressThrottle, RateLimited, ReadThrottle, TokenThrottle
 from scores.api import problems
 from scores.exceptions import Overloaded, Unavailable
 
@@ -36,24 +35,19 @@ class AddressLimit:
     def __init__(self, app: Application) -> None:
         self.app = app
 
-    def throttle(self, scope: Scope) -> Throttle:
+    def throttle(self, scope: Scope) -> AddressThrottle:
         raise NotImplementedError
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        throttle = self.throttle(scope)
-        rate = throttle.rate
-        if rate is None:
-            return await self.app(scope, receive, send)
-        client = scope["client"]
         try:
-            limits = await throttle.admit_subject(rate_limit_key(client[0] if client else ""), rate)
+            limits = await self.throttle(scope).admit_client(scope["client"])
         except RateLimited as refused:
             response = self.refusal(429, refused.default_code, str(refused.detail), headers=refused.headers)
         except Unavailable:
             headers = {"Retry-After": str(problems.RETRY_AFTER_S)}
             response = self.refusal(503, Overloaded.code, Overloaded.message, headers=headers)
         else:
-            return await self.app(scope, receive, telling(limits, send))
+            return await self.app(scope, receive, telling(limits, send) if limits else send)
         await problems.send_response(response, send)
 
 
@@ -74,7 +68,7 @@ class PageLimit(AddressLimit):
 
     refusal = staticmethod(page_response)
 
-    def throttle(self, scope: Scope) -> Throttle:
+    def throttle(self, scope: Scope) -> AddressThrottle:
         takes_password = scope["method"] == "POST" and scope["path"] in PASSWORD_FORMS
         return TOKENS if takes_password else READS
 
@@ -84,5 +78,5 @@ class TokenLimit(AddressLimit):
 
     refusal = staticmethod(problems.problem_response)
 
-    def throttle(self, scope: Scope) -> Throttle:
+    def throttle(self, scope: Scope) -> AddressThrottle:
         return TOKENS

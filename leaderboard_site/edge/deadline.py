@@ -41,7 +41,7 @@ class Deadline:
         self.answer_s = answer_s
         self.max_waiting = max_waiting
         self.refusal = refusal
-        self._running: set[asyncio.Task[None]] = set()
+        self._waiting: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         begun = late = False
@@ -50,20 +50,20 @@ class Deadline:
             nonlocal begun
             if not late:
                 begun = True
-                self._running.discard(task)
+                self._waiting.discard(task)
                 await send(message)
 
         def answered() -> bool:
             return begun or task.done()
 
-        if len(self._running) >= self.max_waiting:
+        if len(self._waiting) >= self.max_waiting:
             return await self._refuse(send, Overloaded.code, Overloaded.message)
         due = Answer(time.monotonic() + self.answer_s)
         token = answer.current.set(due)  # the task copies it, and Django's threads copy it from the task
         task = asyncio.ensure_future(self.app(scope, receive, send_in_time))
         answer.current.reset(token)
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        self._waiting.add(task)
+        task.add_done_callback(self._waiting.discard)
         await asyncio.wait({task}, timeout=self.answer_s)
         if answered():
             return await task

@@ -28,7 +28,7 @@ class RateLimited(Throttled):
 
 
 class Throttle:
-    """One limit; `admit` and `admit_subject` raise `RateLimited` beyond it."""
+    """One limit; whatever admits raises `RateLimited` beyond it."""
 
     name: str
     setting: str
@@ -92,6 +92,13 @@ class AddressThrottle(Throttle):
 
     def subject(self, request: Request) -> str:
         return rate_limit_key(request.META.get("REMOTE_ADDR", ""))
+
+    async def admit_client(self, client: tuple[str, int] | None) -> dict[str, str]:
+        """`admit` for the `client` of an ASGI scope; no headers while the limit is off."""
+        rate = self.rate
+        if rate is None:
+            return {}
+        return await self.admit_subject(rate_limit_key(client[0] if client else ""), rate)
 
 
 class ReadThrottle(AddressThrottle):

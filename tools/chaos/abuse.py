@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -190,13 +190,13 @@ async def refused_handshakes(port: int, count: int) -> Told:
         begin + b"Content-Length: 5\r\n\r\nhello",
         HANDSHAKE.replace(b"Sec-WebSocket-Key", b"X"),
     ]
-    return Counter(await asyncio.gather(*(answer_to(port, wrong[n % len(wrong)]) for n in range(count))))
+    return await answers_to(port, (wrong[n % len(wrong)] for n in range(count)))
 
 
 async def plain_requests(port: int, count: int) -> Told:
     """Ask for as little as can be asked for, `count` times at once: what any crowd costs, to compare others with."""
     request = b"GET /healthz/live HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
-    return Counter(await asyncio.gather(*(answer_to(port, request) for _ in range(count))))
+    return await answers_to(port, [request] * count)
 
 
 async def close_without_reading(port: int, count: int) -> Told:
@@ -237,7 +237,12 @@ async def sign_ins(port: int, count: int) -> Told:
         head += [f"X-Forwarded-For: 198.51.{100 + number // 250}.{number % 250}", f"Content-Length: {len(body)}"]
         return "\r\n".join([*head, "Connection: close", "", ""]).encode() + body
 
-    return Counter(await asyncio.gather(*(answer_to(port, request(number)) for number in range(count))))
+    return await answers_to(port, map(request, range(count)))
+
+
+async def answers_to(port: int, requests: Iterable[bytes]) -> Told:
+    """`answer_to` each of them, at once."""
+    return Counter(await asyncio.gather(*(answer_to(port, request) for request in requests)))
 
 
 async def answer_to(port: int, request: bytes) -> str:
