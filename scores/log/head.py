@@ -201,11 +201,9 @@ class Log:
             """  # noqa: S608  constants
             parameters: list[int | str] = [seen.seq if seen else 0, self.name]
             cursor.execute(sql, parameters)
-            row = cursor.fetchone()
-            if row is None:
+            while (row := cursor.fetchone()) is None:  # not `if`: whoever deletes a head by hand may do so twice
                 self.start()
                 cursor.execute(sql, parameters)
-                row = cursor.fetchone()
         *columns, mark_at_seen = row
         head = Head(*columns)
         return head, continues(seen, head, mark_at_seen)
