@@ -13,7 +13,7 @@ from django.conf import settings
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from scores import selectors
-from scores.board import LEADERBOARD, Board
+from scores.board import LEADERBOARD, BoardNames
 from scores.exceptions import Unavailable
 
 from . import metrics
@@ -46,7 +46,7 @@ class NotHeard(Exception):  # noqa: N818  a state of the group, not an error of 
 class Hub:
     """Sends the board as it is at the time of sending: a message on the group only wakes the hub."""
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self, board: BoardNames) -> None:
         self._board = board
         self._socket_writers: set[SocketWriter] = set()
         self._page: selectors.Page | None = None
@@ -335,7 +335,7 @@ async def flushed(layer: Any) -> None:
     flushing.result()
 
 
-async def group_send(board: Board, seq: int, *, hub: str = "") -> None:
+async def group_send(board: BoardNames, seq: int, *, hub: str = "") -> None:
     """Publishes to the group of `board` that it is at event `seq`; `hub` has announced it. Raises what Redis raises."""
     layer: Any = get_channel_layer()
     await layer.group_send(board.group, {"type": "leaderboard.changed", "seq": seq, "hub": hub})

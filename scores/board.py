@@ -8,14 +8,14 @@ from zlib import crc32
 
 
 @dataclass(frozen=True)
-class Board:
+class BoardNames:
     """`name` is also the key of the ZSET in Redis: a contract with external readers of Redis."""
 
     name: str
     tag: str = ""  # the part of the other keys that says in which slot of a cluster they are
 
     @cached_property
-    def in_cluster(self) -> Board:
+    def in_cluster(self) -> BoardNames:
         """The same board in a Redis in cluster mode, where all keys of a script must be in one slot.
 
         That of the ZSET, which keeps its name. Elsewhere the other keys keep theirs: processes of another version would
@@ -55,4 +55,4 @@ class Board:
         return f'"{self.name}-{epoch}-{seq}-{limit}-{offset}-{crc32(body):08x}"'
 
 
-LEADERBOARD = Board("leaderboard")
+LEADERBOARD = BoardNames("leaderboard")

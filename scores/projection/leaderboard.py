@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, cast
 
 from redis import RedisError
 
-from scores.board import LEADERBOARD, Board
+from scores.board import LEADERBOARD, BoardNames
 from scores.exceptions import Damaged, Gap, RedisAway
 from scores.log.head import Head, Log, log
 from scores.stores.redis import BULK, client, guarded, in_cluster, run_script
@@ -117,13 +117,13 @@ class _Newest:
 class Copy:
     """The copy of a board of a log. Methods raise `RedisAway` if Redis does not answer; `alias` selects timeouts."""
 
-    def __init__(self, board: Board, log: Log) -> None:
+    def __init__(self, board: BoardNames, log: Log) -> None:
         self._board = board
         self.log = log
         self._newest = _Newest()
 
     @property
-    def board(self) -> Board:
+    def board(self) -> BoardNames:
         """With the keys that it has in this Redis."""
         return self._board.in_cluster if in_cluster() else self._board
 

@@ -24,6 +24,9 @@ class Leaderboard(models.Model):
     epoch = models.UUIDField(default=uuid.uuid4)  # identifies the log: a new value when the log starts again
     seq = models.BigIntegerField(default=0)  # number of the newest event
     members = models.BigIntegerField(default=0)  # users on the board: kept here, because counting rows is O(n)
+    at = models.DateTimeField(null=True)  # when the newest event was written: never goes back. None: by no clock yet
+    next_boundary = models.DateTimeField(null=True)  # when the next period of a board starts or ends. None: none does
+    calendar = models.BigIntegerField(default=0, db_default=0)  # raised with every change of boards and periods
 
     class Meta:
         db_table = "leaderboards"
@@ -73,23 +76,6 @@ class Block(models.Model):
         return self.user_id
 
 
-class EndedAccount(models.Model):
-    """The name of an account that was deleted. Nobody gets it again, and its tokens are refused.
-
-    The score of a name outlives the account, so a second owner of the name would get the score of the first. Triggers
-    on the accounts fill this table: see migrations 0008 and 0010.
-    """
-
-    username = models.CharField(max_length=150, primary_key=True, db_collation="C")
-    ended_at = models.DateTimeField(db_default=Now())
-
-    class Meta:
-        db_table = "ended_accounts"
-
-    def __str__(self) -> str:
-        return self.username
-
-
 class Action(models.Model):
     """Something a player may do for points. A client sends its name instead of a number of points of its choice.
 
@@ -112,6 +98,13 @@ class Action(models.Model):
         null=True, blank=True, help_text="How often a user may in a day of UTC. Empty: as often as they like."
     )
     enabled = models.BooleanField(default=True)
+    starts_at = models.DateTimeField("from", null=True, blank=True, help_text="Empty: always.")
+    ends_at = models.DateTimeField(
+        "until", null=True, blank=True, help_text="Empty: for ever. Not at that moment itself."
+    )
+    services_only = models.BooleanField(
+        "game servers only", default=False, db_default=False, help_text="Players cannot take it by themselves."
+    )
 
     class Meta:
         db_table = "actions"
@@ -123,33 +116,6 @@ class Action(models.Model):
         return self.name
 
 
-class ServiceToken(models.Model):
-    """A token of a service, such as a game server. A service may have several, so that one can replace another.
-
-    The token is signed, so the row holds no secret and no hash of one. The row decides whether the token is still good:
-    every transaction that writes for it asks. A token without a row is refused, so rows are kept for ever.
-    """
-
-    # The visible start of the token, which tells it apart, and the claim `jti`. Random: a number would name another
-    # token after the database was put back.
-    prefix = models.CharField(max_length=32, primary_key=True, db_collation="C")
-    name = models.CharField("service", max_length=64)
-    scopes = models.CharField(max_length=255)  # separated by spaces, as in the claim
-    created_at = models.DateTimeField("created", db_default=Now())
-    created_by = models.CharField(max_length=150)
-    expires_at = models.DateTimeField("expires")  # a rotation may bring it forward
-    last_used_at = models.DateTimeField("last used", null=True, blank=True)  # at most two minutes behind
-    revoked_at = models.DateTimeField("revoked", null=True, blank=True)
-
-    class Meta:
-        db_table = "service_tokens"
-        default_permissions = ("add", "change", "view")  # to change is to revoke and rotate; none is deleted
-        indexes = [models.Index(fields=["-created_at"], name="service_tokens_newest")]
-
-    def __str__(self) -> str:
-        return f"{self.prefix} of {self.name}"
-
-
 class ScoreEvent(models.Model):
     """One change of one score. Rows are appended, never updated or deleted; totals and copy are folds of them."""
 
@@ -158,22 +124,33 @@ class ScoreEvent(models.Model):
         CORRECTION = "correction"
         BLOCK = "block"
         UNBLOCK = "unblock"
+        SCORE = "score"  # of a stream of its own: touches no total
+        VOID = "void"  # takes back an increment or a score
 
     seq = models.BigIntegerField(primary_key=True)
     # No foreign-key constraint: the same transaction writes the total. No separate index: the unique constraint below
     # and `score_events_of_user` serve every look-up.
     user = models.ForeignKey(UserScore, models.DO_NOTHING, db_constraint=False, db_index=False, related_name="events")
     kind = models.CharField(max_length=10, choices=Kind)
-    points = models.BigIntegerField()  # what the event added to the total; negative in a correction that lowers it
-    total = models.BigIntegerField()  # the user's total after the event
+    # What the event added to the total: negative in what lowers it. In a score: the score itself.
+    points = models.BigIntegerField()
+    total = models.BigIntegerField()  # the user's total after the event; 0 if they have none
     idempotency_key = models.CharField(max_length=255, null=True, db_collation="C")  # noqa: DJ001  NULL is never equal
     actor = models.CharField(max_length=255, default="", db_default="")  # who made the change, if not the user
     reason = models.TextField(default="", db_default="")
     action = models.CharField(max_length=64, null=True, db_collation="C")  # noqa: DJ001  NULL: an increment of points
-    created_at = models.DateTimeField(db_default=Now())  # for people; `seq` gives the order, since clocks may go back
+    # For people and periods; `seq` gives the order. Never goes back, but in events of version 0.2 and earlier.
+    created_at = models.DateTimeField(db_default=Now())
+    # An event with a stream changes no total and nothing on the default board: a score of that stream, its void, or,
+    # with the stream "", a block or unblock of a user who has no total.
+    stream = models.CharField(max_length=64, null=True, db_collation="C")  # noqa: DJ001  NULL: the default points
+    voids = models.BigIntegerField(null=True)  # seq of the event that a void takes back
+    hidden = models.BooleanField(null=True)  # true in a void: the user was blocked, and the total is not shown
+    metadata = models.TextField(null=True)  # noqa: DJ001  JSON, at most 1 KiB
 
     class Meta:
         db_table = "score_events"
+        permissions = [("void_scoreevent", "Can void events")]
         constraints = [
             # Partial, so that increments without a key, the common case, maintain one index less.
             models.UniqueConstraint(
@@ -181,7 +158,11 @@ class ScoreEvent(models.Model):
                 "idempotency_key",
                 condition=models.Q(idempotency_key__isnull=False),
                 name="score_events_idempotency_key",
-            )
+            ),
+            # An event is taken back at most once.
+            models.UniqueConstraint(
+                fields=["voids"], condition=models.Q(voids__isnull=False), name="score_events_voids"
+            ),
         ]
         indexes = [
             models.Index(fields=["user", "-seq"], name="score_events_of_user"),

@@ -1,0 +1,25 @@
+"""The tables. Nothing here decides: see `scores.services` for writes and `scores.selectors` for reads."""
+
+from __future__ import annotations
+
+from .accounts import EndedAccount, ServiceToken
+from .boards import Board, BoardPosition, BoardStanding, Period
+from .followers import Follower
+from .log import ACTION_NAME, MAX_TOTAL, Action, Block, Leaderboard, ScoreEvent, UserScore
+
+__all__ = [
+    "ACTION_NAME",
+    "MAX_TOTAL",
+    "Action",
+    "Block",
+    "Board",
+    "BoardPosition",
+    "BoardStanding",
+    "EndedAccount",
+    "Follower",
+    "Leaderboard",
+    "Period",
+    "ScoreEvent",
+    "ServiceToken",
+    "UserScore",
+]
