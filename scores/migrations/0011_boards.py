@@ -126,6 +126,15 @@ class Migration(migrations.Migration):
                 ),
                 ("log", models.CharField(db_collation="C", max_length=64)),
                 ("seq", models.BigIntegerField()),
+                (
+                    "board",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="positions",
+                        to="scores.board",
+                    ),
+                ),
             ],
             options={
                 "db_table": "board_positions",
@@ -147,6 +156,16 @@ class Migration(migrations.Migration):
                 ("tie", models.BigIntegerField()),
                 ("reached_seq", models.BigIntegerField()),
                 ("hidden", models.BooleanField(db_default=False, default=False)),
+                (
+                    "board",
+                    models.ForeignKey(
+                        db_index=False,
+                        db_constraint=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="standings",
+                        to="scores.board",
+                    ),
+                ),
             ],
             options={
                 "db_table": "standings",
@@ -183,6 +202,15 @@ class Migration(migrations.Migration):
                 ("first_seq", models.BigIntegerField(null=True)),
                 ("last_seq", models.BigIntegerField(null=True)),
                 ("closed_at", models.DateTimeField(null=True)),
+                (
+                    "board",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="periods",
+                        to="scores.board",
+                    ),
+                ),
             ],
             options={
                 "db_table": "periods",
@@ -286,31 +314,6 @@ class Migration(migrations.Migration):
                     _connector="OR",
                 ),
                 name="boards_hours",
-            ),
-        ),
-        migrations.AddField(
-            model_name="boardposition",
-            name="board",
-            field=models.ForeignKey(
-                db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name="positions", to="scores.board"
-            ),
-        ),
-        migrations.AddField(
-            model_name="boardstanding",
-            name="board",
-            field=models.ForeignKey(
-                db_constraint=False,
-                db_index=False,
-                on_delete=django.db.models.deletion.CASCADE,
-                related_name="standings",
-                to="scores.board",
-            ),
-        ),
-        migrations.AddField(
-            model_name="period",
-            name="board",
-            field=models.ForeignKey(
-                db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name="periods", to="scores.board"
             ),
         ),
         migrations.AddIndex(

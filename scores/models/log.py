@@ -172,6 +172,12 @@ class ScoreEvent(models.Model):
                 condition=models.Q(action__isnull=False),
                 name="score_events_of_action",
             ),
+            # Since when a user's total counts anew, and whether they are hidden, without reading all their events.
+            models.Index(
+                fields=["user", "seq"],
+                condition=models.Q(kind__in=["correction", "block", "unblock"]),
+                name="score_events_moderated",
+            ),
         ]
 
     def __str__(self) -> str:

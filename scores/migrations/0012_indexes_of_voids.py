@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+from django.contrib.postgres.operations import AddIndexConcurrently
 from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    """Concurrently with the writers: building it reads every existing event, to find that none is a void.
+    """Concurrently with the writers: building them reads every existing event.
 
-    If it is interrupted, the index stays behind, invalid: the next attempt drops it first.
+    If one is interrupted, it stays behind, invalid: the next attempt drops it first.
     """
 
     atomic = False
@@ -14,6 +15,15 @@ class Migration(migrations.Migration):
     dependencies = [("scores", "0011_boards")]
 
     operations = [
+        migrations.RunSQL("DROP INDEX CONCURRENTLY IF EXISTS score_events_moderated", migrations.RunSQL.noop),
+        AddIndexConcurrently(
+            model_name="scoreevent",
+            index=models.Index(
+                fields=["user", "seq"],
+                condition=models.Q(kind__in=["correction", "block", "unblock"]),
+                name="score_events_moderated",
+            ),
+        ),
         migrations.RunSQL("DROP INDEX CONCURRENTLY IF EXISTS score_events_voids", migrations.RunSQL.noop),
         migrations.SeparateDatabaseAndState(
             database_operations=[
