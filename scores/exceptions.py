@@ -10,6 +10,15 @@ ScoreError
 │   ├── TokenRevoked
 │   ├── ServiceHasNoScore
 │   ├── UnknownAction
+│   ├── ActionNotOpen
+│   ├── OnlyServices
+│   ├── UnknownBoard
+│   ├── BoardHasNoStream
+│   ├── BoardArchived
+│   ├── ScoreOutOfRange
+│   ├── UnknownEvent
+│   ├── NotVoidable
+│   ├── AlreadyVoided
 │   ├── NotYet              refused for now; says for how long
 │   │   ├── ActionCoolingDown
 │   │   └── ActionCapReached
@@ -71,7 +80,7 @@ class TotalOutOfRange(Refused):
 
 class KeyReused(Refused):
     code = "idempotency_key_reused"
-    message = "This idempotency key was already used with other points or another action."
+    message = "This idempotency key was already used with other points, another action or another board."
 
 
 class UserBlocked(Refused):
@@ -99,6 +108,54 @@ class ServiceHasNoScore(Refused):
 class UnknownAction(Refused):
     code = "unknown_action"
     message = "There is no such action."
+
+
+class ActionNotOpen(Refused):
+    code = "action_not_open"
+    message = "This action does not count now."
+
+
+class OnlyServices(Refused):
+    code = "only_game_servers"
+    message = "Only a game server may submit this."
+
+
+class UnknownBoard(Refused):
+    code = "unknown_board"
+    message = "There is no such board."
+
+
+class BoardHasNoStream(Refused):
+    code = "board_has_no_stream"
+    message = "This board counts points, which are added at /api/v1/scores/increment."
+
+
+class BoardArchived(Refused):
+    code = "board_archived"
+    message = "This board is archived and takes no scores."
+
+
+class ScoreOutOfRange(Refused):
+    code = "score_out_of_range"
+    message = "This board takes scores from {least} to {most}."
+
+    def __init__(self, least: int, most: int) -> None:
+        super().__init__(self.message.format(least=least, most=most))
+
+
+class UnknownEvent(Refused):
+    code = "unknown_event"
+    message = "There is no such event."
+
+
+class NotVoidable(Refused):
+    code = "not_voidable"
+    message = "Only an increment or a score can be voided."
+
+
+class AlreadyVoided(Refused):
+    code = "already_voided"
+    message = "This event was voided already."
 
 
 class NotYet(Refused):

@@ -52,6 +52,11 @@ redis_away = Gauge(
 database_away = Gauge(
     "leaderboard_database_away", "1 while PostgreSQL does not answer the tail.", multiprocess_mode="livemax"
 )
+database_clock_ahead = Gauge(
+    "leaderboard_database_clock_ahead",
+    "1 while PostgreSQL's clock is more than a minute ahead of a process's.",
+    multiprocess_mode="livemax",
+)
 log_seq = Gauge("leaderboard_log_seq", "Number of the newest event of the log.", multiprocess_mode="livemax")
 copy_seq = Gauge(
     "leaderboard_copy_seq", "Number of the newest event that the copy in Redis contains.", multiprocess_mode="livemax"

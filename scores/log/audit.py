@@ -13,11 +13,12 @@ from .head import KNOWN_KINDS, Log
 WRONG_TOTALS_SQL = """
     WITH anchors AS (
         SELECT user_id, coalesce(max(seq) FILTER (WHERE kind = 'correction'), min(seq)) AS seq
-        FROM score_events WHERE kind = ANY(%(kinds)s) AND NOT starts_with(user_id, %(services)s) GROUP BY user_id
+        FROM score_events WHERE kind = ANY(%(kinds)s) AND stream IS NULL AND NOT starts_with(user_id, %(services)s)
+        GROUP BY user_id
     ), sums AS (
         SELECT e.user_id, sum(CASE WHEN e.seq = a.seq THEN e.total ELSE e.points END) AS total
         FROM score_events e JOIN anchors a ON a.user_id = e.user_id AND a.seq <= e.seq
-        WHERE e.kind = ANY(%(kinds)s) GROUP BY e.user_id
+        WHERE e.kind = ANY(%(kinds)s) AND e.stream IS NULL GROUP BY e.user_id
     )
     SELECT user_id, sums.total, s.score FROM sums LEFT JOIN user_scores s USING (user_id)
     WHERE s.score IS DISTINCT FROM sums.total ORDER BY user_id

@@ -64,7 +64,7 @@ KNOWN_KINDS = list(ScoreEvent.Kind.values)
 class MemberTotal(NamedTuple):
     """A user's total after an event; `None` when the event took them off the board.
 
-    `counts` is false for an event of a kind that this version does not know: it changes no total.
+    `counts` is false for an event that changes no total: of a stream, or of a kind that this version does not know.
     """
 
     seq: int
@@ -245,8 +245,9 @@ class Log:
         """The totals of their users after event `seq` and after each of the next `limit` events, in order."""
         with self.connection.cursor() as cursor:
             cursor.execute(
-                f"SELECT seq, {MARK_SQL.format('created_at')}, kind = ANY(%s), user_id, "  # noqa: S608  constants
-                "CASE WHEN kind <> 'block' AND NOT starts_with(user_id, %s) THEN total END FROM score_events "
+                f"SELECT seq, {MARK_SQL.format('created_at')}, kind = ANY(%s) AND stream IS NULL, user_id, "  # noqa: S608  constants
+                "CASE WHEN kind <> 'block' AND hidden IS NOT TRUE AND NOT starts_with(user_id, %s) THEN total END "
+                "FROM score_events "
                 "WHERE seq >= %s ORDER BY seq LIMIT %s",
                 # An unblock of a service brings nobody onto the board.
                 [KNOWN_KINDS, SERVICE_PREFIX, seq, limit + 1],

@@ -3,28 +3,41 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from math import ceil
 from typing import NamedTuple
 
 from scores.exceptions import (
     ActionCapReached,
     ActionCoolingDown,
+    ActionNotOpen,
     AlreadyBlocked,
+    AlreadyVoided,
+    BoardArchived,
+    BoardHasNoStream,
     KeyReused,
     NotBlocked,
+    NotVoidable,
+    OnlyServices,
     Refused,
+    ScoreOutOfRange,
     ServiceHasNoScore,
     TokenRevoked,
     TotalOutOfRange,
     TotalTooLarge,
     UnknownAction,
+    UnknownBoard,
+    UnknownEvent,
     UserBlocked,
     UserInactive,
 )
 from scores.models import MAX_TOTAL, ScoreEvent
 from scores.user_id import is_service
 
+from .periods import EPOCH
+
 Kind = ScoreEvent.Kind
+VOIDABLE_KINDS = frozenset((Kind.INCREMENT.value, Kind.SCORE.value))
 
 
 class Change(NamedTuple):
@@ -32,45 +45,76 @@ class Change(NamedTuple):
 
     kind: ScoreEvent.Kind
     user_id: str
-    points: int = 0  # to add; in a correction: the new total; ignored in an increment that names an action
+    # To add; in a correction: the new total; in a score: the score; ignored in an increment that names an action.
+    points: int = 0
     idempotency_key: str | None = None
     actor: str = ""
     reason: str = ""
     action: str | None = None
     token: str = ""  # prefix of the actor's token, if it has a row
+    stream: str | None = None  # of a score: the board's, which has its name
+    voids: int | None = None  # of a void: the event to take back, which is one of the user's
+    metadata: str | None = None  # of a score: JSON
 
 
-class Recorded(NamedTuple):
-    """The result of a change: the seq of its event and the user's total right after it."""
+@dataclass(slots=True)
+class Recorded:
+    """The result of a change: the seq of its event and the user's total right after it; of a score, the score."""
 
     seq: int
     total: int
     replayed: bool = False  # an earlier request with the same key wrote the event
+    origin: str = field(default="", compare=False)  # of the log that has the seq
 
 
 class Keyed(NamedTuple):
-    """The event that an earlier increment with the same idempotency key wrote."""
+    """The event that an earlier increment or score with the same idempotency key wrote."""
 
     seq: int
     points: int
     total: int
     action: str | None = None
+    stream: str | None = None
 
 
 class Rule(NamedTuple):
-    """What an enabled action is worth and how often a user may take it."""
+    """What an enabled action is worth, how often a user may take it, when, and whether a service must say so."""
 
     points: int
     cooldown_s: int
     daily_cap: int | None
+    starts_at: datetime | None = None
+    ends_at: datetime | None = None
+    services_only: bool = False
 
 
 class Taken(NamedTuple):
-    """When and how often a user has taken an action, by the database's clock: the basis of cooldown and cap."""
+    """When and how often a user has taken an action, by the clock of the log: the basis of cooldown and cap."""
 
     ago_s: float | None  # seconds since the last time; `None`: never
     today: int  # number of times in the current UTC day
     day_left_s: float  # seconds until the next UTC day
+
+
+class StreamRule(NamedTuple):
+    """What a board admits to the stream of its name."""
+
+    has_stream: bool  # or it counts the default points
+    is_archived: bool
+    least: int
+    most: int
+    services_only: bool
+
+
+class Voidable(NamedTuple):
+    """An event that somebody wants to take back."""
+
+    user_id: str
+    kind: str
+    points: int
+    stream: str | None
+    is_voided: bool
+    is_superseded: bool  # a later correction has set the user's total
 
 
 class Event(NamedTuple):
@@ -85,6 +129,10 @@ class Event(NamedTuple):
     actor: str
     reason: str
     action: str | None
+    stream: str | None
+    voids: int | None
+    hidden: bool | None
+    metadata: str | None
 
 
 @dataclass
@@ -102,8 +150,12 @@ class Ledger:
     keyed: dict[tuple[str, str], Keyed]
     inactive: frozenset[str] = frozenset()  # users whose accounts are deactivated
     revoked: frozenset[str] = frozenset()  # prefixes of service tokens
+    origin: str = ""  # of the log
+    at: datetime = EPOCH  # when the events are written
     rules: dict[str, Rule] = field(default_factory=dict)  # by name, enabled actions only
     taken: dict[tuple[str, str], Taken] = field(default_factory=dict)  # by user and action
+    streams: dict[str, StreamRule] = field(default_factory=dict)  # by name, all boards
+    voidable: dict[int, Voidable] = field(default_factory=dict)  # by seq, known kinds only
     events: list[Event] = field(default_factory=list)
 
     def decide(self, change: Change) -> Recorded:
@@ -117,6 +169,10 @@ class Ledger:
                 return self._block(change)
             case Kind.UNBLOCK:
                 return self._unblock(change)
+            case Kind.SCORE:
+                return self._score(change)
+            case Kind.VOID:
+                return self._void(change)
 
     def try_decide(self, change: Change) -> Recorded | Refused:
         """`decide` for a batch: returns a refusal instead of raising it, so that the other changes go on."""
@@ -126,6 +182,19 @@ class Ledger:
             return refusal
 
     def _increment(self, change: Change) -> Recorded:
+        if (replay := self._admit(change)) is not None:
+            return replay
+        points = change.points if change.action is None else self._action_points(change, change.action)
+        total = self.totals.get(change.user_id, 0) + points
+        if total > MAX_TOTAL:
+            raise TotalTooLarge
+        if change.action is not None:
+            taken = self.taken[change.user_id, change.action]
+            self.taken[change.user_id, change.action] = taken._replace(ago_s=0.0, today=taken.today + 1)
+        return self._append_total(change, total)
+
+    def _admit(self, change: Change) -> Recorded | None:
+        """Raise `Refused` if the user may not score now; returns the record of an earlier request with the same key."""
         if change.token in self.revoked:  # before everything: whoever holds such a token is told nothing
             raise TokenRevoked
         if is_service(change.user_id):
@@ -134,28 +203,27 @@ class Ledger:
         if change.idempotency_key is not None:
             earlier = self.keyed.get((change.user_id, change.idempotency_key))
             if earlier is not None:
-                if earlier.action != change.action or (change.action is None and earlier.points != change.points):
+                is_same = (earlier.stream, earlier.action) == (change.stream, change.action)
+                if not is_same or (change.action is None and earlier.points != change.points):
                     raise KeyReused
-                return Recorded(earlier.seq, earlier.total, replayed=True)
+                result = earlier.total if change.stream is None else earlier.points
+                return Recorded(earlier.seq, result, True, self.origin)
         if change.user_id in self.inactive:
             raise UserInactive
         if change.user_id in self.blocked or change.actor in self.blocked:
             raise UserBlocked
-        points = change.points if change.action is None else self._action_points(change.user_id, change.action)
-        total = self.totals.get(change.user_id, 0) + points
-        if total > MAX_TOTAL:
-            raise TotalTooLarge
-        if change.action is not None:
-            taken = self.taken[change.user_id, change.action]
-            self.taken[change.user_id, change.action] = taken._replace(ago_s=0.0, today=taken.today + 1)
-        return self._append(change, total)
+        return None
 
-    def _action_points(self, user_id: str, action: str) -> int:
-        """The points of an action; raises `UnknownAction` or `NotYet` if this user may not take it now."""
+    def _action_points(self, change: Change, action: str) -> int:
+        """The points of an action; raises `Refused` if this user may not take it now."""
         rule = self.rules.get(action)
         if rule is None:
             raise UnknownAction
-        taken = self.taken[user_id, action]
+        if rule.services_only and not change.actor:
+            raise OnlyServices
+        if (rule.starts_at and self.at < rule.starts_at) or (rule.ends_at and self.at >= rule.ends_at):
+            raise ActionNotOpen
+        taken = self.taken[change.user_id, action]
         if rule.daily_cap is not None and taken.today >= rule.daily_cap:
             raise ActionCapReached(max(1, ceil(taken.day_left_s)))
         if taken.ago_s is not None and taken.ago_s < rule.cooldown_s:
@@ -170,48 +238,95 @@ class Ledger:
             raise UserBlocked
         if not 0 <= change.points <= MAX_TOTAL:
             raise TotalOutOfRange
-        return self._append(change, change.points)
+        return self._append_total(change, change.points)
 
     def _block(self, change: Change) -> Recorded:
         if change.user_id in self.blocked:
             raise AlreadyBlocked
-        self.members -= change.user_id in self.totals
         self.blocked.add(change.user_id)
-        return self._append(change, self.totals.get(change.user_id, 0))
+        return self._append_visibility(change, -1)
 
     def _unblock(self, change: Change) -> Recorded:
         if change.user_id not in self.blocked:
             raise NotBlocked
-        if is_service(change.user_id):
-            if change.user_id in self.totals:  # of a user who had such an id before it was a service's
-                raise ServiceHasNoScore
-            self.blocked.remove(change.user_id)
-            return self._append(change, 0)
+        if is_service(change.user_id) and change.user_id in self.totals:  # who had such an id before it was a service's
+            raise ServiceHasNoScore
         self.blocked.remove(change.user_id)
-        self.members += 1
-        return self._append(change, self.totals[change.user_id])
+        return self._append_visibility(change, 1)
 
-    def _append(self, change: Change, total: int) -> Recorded:
+    def _append_visibility(self, change: Change, members: int) -> Recorded:
+        """Who has no total is no member, before and after: a service, or a player with scores of streams only."""
+        total = self.totals.get(change.user_id)
+        if total is None:
+            return self._append(change, 0, 0, stream="")
+        self.members += members
+        return self._append(change, 0, total)
+
+    def _score(self, change: Change) -> Recorded:
+        if (replay := self._admit(change)) is not None:
+            return replay
+        rule = self.streams.get(change.stream or "")
+        if rule is None:
+            raise UnknownBoard
+        if not rule.has_stream:
+            raise BoardHasNoStream
+        if rule.is_archived:
+            raise BoardArchived
+        if rule.services_only and not change.actor:
+            raise OnlyServices
+        if not rule.least <= change.points <= rule.most:
+            raise ScoreOutOfRange(rule.least, rule.most)
+        return self._append(change, change.points, self.totals.get(change.user_id, 0), stream=change.stream)
+
+    def _void(self, change: Change) -> Recorded:
+        if change.token in self.revoked:
+            raise TokenRevoked
+        if change.actor in self.blocked:
+            raise UserBlocked
+        event = self.voidable.get(change.voids or 0)
+        if event is None or event.user_id != change.user_id:
+            raise UnknownEvent
+        if event.kind not in VOIDABLE_KINDS:
+            raise NotVoidable
+        if event.is_voided:
+            raise AlreadyVoided
+        total = self.totals.get(change.user_id, 0)
+        if event.stream is None and not event.is_superseded:
+            if total < event.points:  # somebody changed the table by hand
+                raise TotalOutOfRange
+            total -= event.points
+        self.voidable[change.voids or 0] = event._replace(is_voided=True)
+        if event.stream is not None:
+            return self._append(change, -event.points, total, stream=event.stream)
+        return self._append_total(change, total, hidden=change.user_id in self.blocked or None)
+
+    def _append_total(self, change: Change, total: int, *, hidden: bool | None = None) -> Recorded:
         before = self.totals.get(change.user_id)
+        self.members += before is None
+        self.totals[change.user_id] = total
+        return self._append(change, total - (before or 0), total, hidden=hidden)
+
+    def _append(
+        self, change: Change, points: int, total: int, *, stream: str | None = None, hidden: bool | None = None
+    ) -> Recorded:
         self.seq += 1
-        if before is not None or not is_service(change.user_id):  # a block gives a service no total
-            self.members += before is None and change.kind != Kind.BLOCK
-            self.totals[change.user_id] = total
         self.events.append(
             Event(
                 seq=self.seq,
                 user_id=change.user_id,
                 kind=change.kind.value,
-                points=total - (before or 0),
+                points=points,
                 total=total,
                 idempotency_key=change.idempotency_key,
                 actor=change.actor,
                 reason=change.reason,
                 action=change.action,
+                stream=stream,
+                voids=change.voids,
+                hidden=hidden,
+                metadata=change.metadata,
             )
         )
         if change.idempotency_key is not None:
-            self.keyed[change.user_id, change.idempotency_key] = Keyed(
-                self.seq, total - (before or 0), total, change.action
-            )
-        return Recorded(self.seq, total)
+            self.keyed[change.user_id, change.idempotency_key] = Keyed(self.seq, points, total, change.action, stream)
+        return Recorded(self.seq, points if change.kind is Kind.SCORE else total, False, self.origin)

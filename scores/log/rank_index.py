@@ -40,7 +40,11 @@ BUILD_SQL = """
     WHERE place %% %(rows)s = 1 AND place > 1
     ORDER BY score, user_id
 """
-EVENTS_SQL = "SELECT kind, user_id, points, total FROM score_events WHERE seq > %s AND seq <= %s ORDER BY seq"
+# With all of them, so that a missing one is noticed; those that change no total that is shown have no kind.
+EVENTS_SQL = """
+    SELECT CASE WHEN stream IS NULL AND hidden IS NOT TRUE THEN kind ELSE '' END, user_id, points, total
+    FROM score_events WHERE seq > %s AND seq <= %s ORDER BY seq
+"""
 
 
 class RankIndex(NamedTuple):

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from weakref import WeakSet
 
 import psycopg
+from django.conf import settings
 from django.db import DataError, IntegrityError, NotSupportedError, ProgrammingError, transaction
 from django.db import Error as DatabaseError
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -16,15 +17,17 @@ from psycopg.pq import TransactionStatus
 
 from scores import metrics, signals
 from scores.exceptions import DATABASE_AWAY, OutcomeUnknown, ScoreError, Unavailable
-from scores.models import ScoreEvent
+from scores.models import MAX_TOTAL, ScoreEvent
 from scores.stores.batcher import Batcher
 
 from . import refusals
-from .head import EVENT_MARK_SQL, MARK_SQL, Head, Log, continues, log
-from .ledger import Change, Event, Keyed, Kind, Ledger, Recorded, Rule, Taken
+from .head import EVENT_MARK_SQL, KNOWN_KINDS, Head, Log, continues, log
+from .ledger import Change, Keyed, Kind, Ledger, Recorded, Rule, StreamRule, Taken, Voidable
+from .periods import AT_SQL, latest, mark_at, roll_over
 
 logger = logging.getLogger(__name__)
 
+ACTED = frozenset((Kind.INCREMENT, Kind.SCORE, Kind.VOID))  # what a service may do, and a blocked one may not
 MAX_PER_TRANSACTION = 512
 # The lock on the log's head is held across one round trip. A worker that stops in that moment must not hold it longer
 # than the others wait for their answers: PostgreSQL ends its session. From a host that lost its network PostgreSQL
@@ -54,47 +57,71 @@ TIMED_LOCK_SQL = f"""
     WITH head AS MATERIALIZED ({LOCK_SQL})
     SELECT head.*, set_config('transaction_timeout', '1500', true), set_config('lock_timeout', '1000', true) FROM head
 """  # noqa: S608  constants
-# The marks of the newest event, of the event that this process saw last, and of the events of this transaction. Not part
-# of the statement above, whose snapshot is from before the wait for the lock.
+# The marks of the newest event and of the event that this process saw last, and when the events of this transaction are
+# written. Not part of the statement above, whose snapshot is from before the wait for the lock.
 MARKS_SQL = f"""
-    SELECT coalesce({EVENT_MARK_SQL.format("b.seq")}, 0), {EVENT_MARK_SQL.format("%s")}, {MARK_SQL.format("now()")}
-    FROM leaderboards b WHERE b.name = %s
+    SELECT coalesce({EVENT_MARK_SQL.format("b.seq")}, 0), {EVENT_MARK_SQL.format("%s")},
+           clock.at, b.next_boundary <= clock.at, clock_timestamp() > %s{{rest}}
+    FROM leaderboards b, LATERAL (SELECT {AT_SQL} AS at OFFSET 0) AS clock WHERE b.name = %s
 """  # noqa: S608  constants
+# For `TAKEN_SQL`, which is sent before this process knows when its events are written.
+AT_CONFIG_SQL = ", set_config('leaderboard.at', clock.at::text, true)"
 TRANSACTION_TIMEOUT_SINCE = 170_000  # server_version_num
 TOTALS_SQL = "SELECT user_id, score FROM user_scores WHERE user_id = ANY(%s)"
 KEYED_SQL = """
-    SELECT e.user_id, e.idempotency_key, e.seq, e.points, e.total, e.action
+    SELECT e.user_id, e.idempotency_key, e.seq, e.points, e.total, e.action, e.stream
     FROM unnest(%s::text[], %s::text[]) AS wanted (user_id, idempotency_key)
     JOIN score_events e USING (user_id, idempotency_key)
 """
-RULES_SQL = "SELECT name, points, cooldown_s, daily_cap FROM actions WHERE name = ANY(%s) AND enabled"
-# Compares `now()` with `created_at`, which was `now()` too: so the log itself proves that every two events of a user
-# and action respect the cooldown and the cap. `now()` may go back a little from one transaction to the next, which only
-# adds to the wait. Both look-ups are ranges of the index `score_events_of_action`, the second no longer than the cap.
+RULES_SQL = """
+    SELECT name, points, cooldown_s, daily_cap, starts_at, ends_at, services_only FROM actions
+    WHERE name = ANY(%s) AND enabled
+"""
+# Compares with `created_at`, which is the time of the log too: so the log itself proves that every two events of a user
+# and action respect the cooldown and the cap. Both look-ups are ranges of the index `score_events_of_action`, the second
+# no longer than the cap.
 TAKEN_SQL = """
     SELECT wanted.user_id, wanted.action,
-        (SELECT extract(epoch FROM now() - max(e.created_at))::float8 FROM score_events e
+        (SELECT extract(epoch FROM clock.at - max(e.created_at))::float8 FROM score_events e
          WHERE e.user_id = wanted.user_id AND e.action = wanted.action),
         (SELECT count(*) FROM score_events e
-         WHERE e.user_id = wanted.user_id AND e.action = wanted.action AND e.created_at >= day.start),
-        extract(epoch FROM day.start + interval '1 day' - now())::float8
+         WHERE e.user_id = wanted.user_id AND e.action = wanted.action AND e.created_at >= clock.day),
+        extract(epoch FROM clock.day + interval '1 day' - clock.at)::float8
     FROM unnest(%s::text[], %s::text[]) AS wanted (user_id, action),
-        (SELECT date_trunc('day', now(), 'UTC') AS start) AS day
+        (SELECT at, date_trunc('day', at, 'UTC') AS day
+         FROM (SELECT current_setting('leaderboard.at')::timestamptz AS at) AS now) AS clock
+"""
+STREAMS_SQL = """
+    SELECT name, stream IS NOT NULL, archived_at IS NOT NULL, least, most, fold = 'sum', submitters = 'services'
+    FROM boards WHERE name = ANY(%s)
+"""
+VOIDABLE_SQL = """
+    SELECT e.seq, e.user_id, e.kind, e.points, e.stream, EXISTS (SELECT FROM score_events v WHERE v.voids = e.seq),
+        e.seq < corrected.seq
+    FROM unnest(%s::bigint[]) AS wanted (seq) JOIN score_events e USING (seq) LEFT JOIN (
+        SELECT user_id, max(seq) AS seq FROM score_events
+        WHERE user_id = ANY(%s) AND kind = 'correction' GROUP BY user_id
+    ) AS corrected USING (user_id)
+    WHERE e.kind = ANY(%s)
 """
 # The caller sorts the rows by user id, so that neighbours are adjacent in the write-ahead log and in the index.
 # Deadlocks need no `ORDER BY`: the lock above already puts the writers in one order.
 SAVE_TOTALS_SQL = """
     INSERT INTO user_scores (user_id, score, updated_at)
-    SELECT user_id, score, now() FROM unnest(%s::text[], %s::bigint[]) AS t (user_id, score)
+    SELECT user_id, score, %s FROM unnest(%s::text[], %s::bigint[]) AS t (user_id, score)
     ON CONFLICT (user_id) DO UPDATE SET score = excluded.score, updated_at = excluded.updated_at
 """
 SAVE_EVENTS_SQL = """
-    INSERT INTO score_events (seq, user_id, kind, points, total, idempotency_key, actor, reason, action, created_at)
-    SELECT e.*, now() FROM unnest(
-        %s::bigint[], %s::text[], %s::text[], %s::bigint[], %s::bigint[], %s::text[], %s::text[], %s::text[], %s::text[]
+    INSERT INTO score_events (
+        created_at, seq, user_id, kind, points, total, idempotency_key, actor, reason, action, stream, voids, hidden,
+        metadata
+    )
+    SELECT %s, e.* FROM unnest(
+        %s::bigint[], %s::text[], %s::text[], %s::bigint[], %s::bigint[], %s::text[], %s::text[], %s::text[], %s::text[],
+        %s::text[], %s::bigint[], %s::bool[], %s::text[]
     ) AS e
 """
-SAVE_HEAD_SQL = "UPDATE leaderboards SET seq = %s, members = %s WHERE name = %s"
+SAVE_HEAD_SQL = "UPDATE leaderboards SET seq = %s, members = %s, at = %s WHERE name = %s"
 BLOCK_SQL = "INSERT INTO blocks (user_id, seq) VALUES (%s, %s)"
 UNBLOCK_SQL = "DELETE FROM blocks WHERE user_id = %s"
 
@@ -108,12 +135,11 @@ class Diverged(Exception):  # noqa: N818  names what happened
 
 
 class Locked(NamedTuple):
-    """What a batch begins with: the log, the marks of its newest event and of those to come, and the ledger."""
+    """What a batch begins with: the mark of the newest event, the ledger, and whether a period starts or ends now."""
 
-    origin: str
     mark: int
-    mark_now: int
     ledger: Ledger
+    is_boundary: bool
 
 
 class Batch(NamedTuple):
@@ -163,6 +189,7 @@ class Writer:
             "writer", self.record_batch, max_batch=MAX_PER_TRANSACTION, max_queued=20_000, timeout_s=1.8
         )
         self.outage = WriteOutage()
+        self.clock_is_ahead = False  # the database's, of this process's, by more than a minute
 
     def record(self, changes: Sequence[Change]) -> list[Recorded | Exception]:
         """Record all `changes` in one transaction, and send `scores_committed` after its commit.
@@ -237,19 +264,21 @@ class Writer:
             cursor.execute(LIMITS_OF_TRANSACTION_SQL)  # before the lock, which it limits, and in the same round trip
         locked = self._lock_and_read(cursor, pipeline, changes)
         ledger = locked.ledger
+        if locked.is_boundary:
+            roll_over(cursor, self._log.name, seq=ledger.seq, at=ledger.at)
         first = ledger.seq + 1
         outcomes: list[Recorded | Exception] = [ledger.try_decide(change) for change in changes]
         if not ledger.events:
             return Batch(outcomes, None)
         totals = self._save(cursor, ledger)
         facts = {
-            "origin": locked.origin,
+            "origin": ledger.origin,
             "first": first,
             "last": ledger.seq,
             "members": ledger.members,
             "totals": totals,
             "mark_before": locked.mark,
-            "mark": locked.mark_now,
+            "mark": mark_at(ledger.at),
         }
         return Batch(outcomes, facts)
 
@@ -263,16 +292,22 @@ class Writer:
         """
         users = sorted({change.user_id for change in changes})
         # In most changes the user is the actor.
-        actors = {change.actor for change in changes if change.actor and change.kind == ScoreEvent.Kind.INCREMENT}
+        actors = {change.actor for change in changes if change.actor and change.kind in ACTED}
         tokens = {change.token for change in changes if change.token}
         keys = [(c.user_id, c.idempotency_key) for c in changes if c.idempotency_key is not None]
         actions = sorted({(c.user_id, c.action) for c in changes if c.action is not None})
+        streams = sorted({c.stream for c in changes if c.stream is not None})
+        voided = sorted({c.voids for c in changes if c.voids is not None})
         seen = self._log.seen()
-        head, marks, totals, refused, keyed, rules, taken = (psycopg.Cursor(cursor.connection) for _ in range(7))
+        head, marks, totals, refused, keyed, rules, taken, boards, voidable = (
+            psycopg.Cursor(cursor.connection) for _ in range(9)
+        )
         is_timed = cursor.connection.info.server_version >= TRANSACTION_TIMEOUT_SINCE
         lock_sql = TIMED_LOCK_SQL if is_timed else LOCK_SQL
         head.execute(lock_sql.format(origin=self._log.origin_sql), [self._log.name])
-        marks.execute(MARKS_SQL, [seen.seq if seen else 0, self._log.name])
+        bound = latest()
+        marks_sql = MARKS_SQL.format(rest=AT_CONFIG_SQL if actions else "")
+        marks.execute(marks_sql, [seen.seq if seen else 0, bound, bound, self._log.name])
         totals.execute(TOTALS_SQL, [users])
         refused.execute(refusals.REFUSED_SQL, refusals.parameters(users, actors, tokens))
         if keys:
@@ -280,6 +315,10 @@ class Writer:
         if actions:
             rules.execute(RULES_SQL, [sorted({action for _, action in actions})])
             taken.execute(TAKEN_SQL, [[user for user, _ in actions], [action for _, action in actions]])
+        if streams:
+            boards.execute(STREAMS_SQL, [streams])
+        if voided:
+            voidable.execute(VOIDABLE_SQL, [voided, users, KNOWN_KINDS])
         # Without a Sync, which a fetch does not send, the session counts as active while the pipeline is open: no
         # timeout would end it, and if this worker stopped here, it would block all increments of all workers.
         pipeline.sync()
@@ -288,11 +327,17 @@ class Writer:
             self._log.start()
             return self._lock_and_read(cursor, pipeline, changes)
         origin, seq, members, *_ = row
-        mark, mark_at_seen, mark_now = marks.fetchone() or (0, None, 0)
+        clock = marks.fetchone()
+        assert clock is not None  # the head is locked
+        mark, mark_at_seen, at, is_boundary, is_ahead, *_ = clock
+        if is_ahead is not self.clock_is_ahead:
+            self._note_clock(is_ahead)
         if not continues(seen, Head(origin, seq, members, mark), mark_at_seen):
             raise Diverged(origin)
         blocked, inactive, revoked = refusals.split(refused.fetchall(), tokens)
         ledger = Ledger(
+            origin=origin,
+            at=at,
             seq=seq,
             members=members,
             totals=dict(totals.fetchall()),
@@ -302,22 +347,34 @@ class Writer:
             rules={name: Rule(*rule) for name, *rule in rules.fetchall()} if actions else {},
             taken={(user, action): Taken(*row) for user, action, *row in taken.fetchall()} if actions else {},
             keyed={(user, key): Keyed(*event) for user, key, *event in keyed.fetchall()} if keys else {},
+            streams={name: _stream_rule(*row) for name, *row in boards.fetchall()} if streams else {},
+            voidable={seq: Voidable(*event) for seq, *event in voidable.fetchall()} if voided else {},
         )
-        return Locked(origin, mark, mark_now, ledger)
+        return Locked(mark, ledger, is_boundary)
+
+    def _note_clock(self, is_ahead: bool) -> None:
+        """Periods do not end by a clock that runs a minute ahead; a person has to look at it."""
+        self.clock_is_ahead = is_ahead
+        metrics.database_clock_ahead.set(is_ahead)
+        if is_ahead:
+            logger.error("The database's clock is more than a minute ahead of this host's: the log goes by this host's")
+        else:
+            logger.info("The database's clock and this host's agree again")
 
     def _save(self, cursor: psycopg.Cursor[Any], ledger: Ledger) -> dict[str, int | None]:
         """Send the writes; the commit waits for them. Returns the touched users' totals for `scores_committed`."""
-        last: dict[str, Event] = {event.user_id: event for event in ledger.events}
-        users = sorted(last.keys() & ledger.totals.keys())  # services are blocked, and have no total
-        cursor.execute(SAVE_TOTALS_SQL, [users, [last[user].total for user in users]])
-        cursor.execute(SAVE_EVENTS_SQL, [list(column) for column in zip(*ledger.events, strict=True)])
-        cursor.execute(SAVE_HEAD_SQL, [ledger.seq, ledger.members, self._log.name])
+        last = {event.user_id: event.total for event in ledger.events if event.stream is None}
+        if last:
+            users = sorted(last)
+            cursor.execute(SAVE_TOTALS_SQL, [ledger.at, users, [last[user] for user in users]])
+        cursor.execute(SAVE_EVENTS_SQL, [ledger.at, *(list(column) for column in zip(*ledger.events, strict=True))])
+        cursor.execute(SAVE_HEAD_SQL, [ledger.seq, ledger.members, ledger.at, self._log.name])
         for event in ledger.events:
             if event.kind == ScoreEvent.Kind.BLOCK:
                 cursor.execute(BLOCK_SQL, [event.user_id, event.seq])
             elif event.kind == ScoreEvent.Kind.UNBLOCK:
                 cursor.execute(UNBLOCK_SQL, [event.user_id])
-        return {user: None if user in ledger.blocked else last[user].total for user in users}
+        return {user: None if user in ledger.blocked else total for user, total in last.items()}
 
     def record_batch(self, changes: Sequence[Change]) -> list[Recorded | Exception]:
         """`record` for the batcher: an error of the transaction answers each change. Counts increments by result."""
@@ -358,6 +415,15 @@ def _is_only_locked(connection: BaseDatabaseWrapper, error: DatabaseError) -> bo
     raw: psycopg.Connection[Any] | None = connection.connection
     is_idle = raw is not None and raw.info.transaction_status is TransactionStatus.IDLE
     return is_idle and isinstance(error.__cause__, psycopg.errors.LockNotAvailable)
+
+
+def _stream_rule(
+    has_stream: bool, is_archived: bool, least: int | None, most: int | None, is_sum: bool, services_only: bool
+) -> StreamRule:
+    """Sums are of points; other boards rank any number that is exact in every store."""
+    lowest, highest = (1, settings.MAX_POINTS) if is_sum else (-MAX_TOTAL, MAX_TOTAL)
+    least, most = (lowest if least is None else max(least, lowest)), (highest if most is None else min(most, highest))
+    return StreamRule(has_stream, is_archived, least, most, services_only)
 
 
 def _is_pooled(connection: BaseDatabaseWrapper) -> bool:

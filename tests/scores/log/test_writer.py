@@ -114,9 +114,9 @@ def test_a_block_and_what_follows_it_fit_in_one_transaction(board: None) -> None
         )
 
     assert isinstance(outcomes[2], UserBlocked)
-    assert heard[0]["totals"] == {"ann": None, "bob": 0, "cid": 3}
+    assert heard[0]["totals"] == {"ann": None, "cid": 3}  # to block bob gives him no score
     assert list(Block.objects.values_list("user_id", "seq")) == [("ann", 2)]
-    assert log.head().members == 2
+    assert log.head().members == 1
 
 
 def test_who_changed_a_score_and_why_is_in_the_log(board: None) -> None:
@@ -211,8 +211,8 @@ def test_many_writers_make_one_log_without_gaps(
 
     assert sorted(recorded.seq for _, recorded in answers) == list(range(1, 121))
     for user in users:
-        of_user = sorted(recorded for answered, recorded in answers if answered == user)
-        assert [recorded.total for recorded in of_user] == list(range(1, 41))
+        of_user = sorted((recorded.seq, recorded.total) for answered, recorded in answers if answered == user)
+        assert [total for _, total in of_user] == list(range(1, 41))
     assert log.head()[1:3] == (120, 3)
     assert list(ScoreEvent.objects.order_by("seq").values_list("seq", flat=True)) == list(range(1, 121))
 

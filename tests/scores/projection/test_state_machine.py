@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from redis import Redis
 
-from scores import selectors
+from scores import models, selectors
 from scores.board import LEADERBOARD
 from scores.exceptions import Refused
 from scores.log.ledger import Change, Kind, Recorded
@@ -42,6 +42,7 @@ class Model:
         self.blocked: set[str] = set()
         self.keyed: dict[tuple[str, str], tuple[int, int, int]] = {}  # points, seq, total
         self.boards: list[dict[str, int]] = [{}]  # after each event
+        self.voidable: dict[int, tuple[str, int]] = {}  # by seq: who, and how many points a void takes back
 
     def add(self, user_id: str, total: int) -> Recorded:
         self.totals[user_id] = total
@@ -49,7 +50,11 @@ class Model:
 
     def note(self, user_id: str) -> Recorded:
         self.boards.append({user: total for user, total in self.totals.items() if user not in self.blocked})
-        return Recorded(len(self.boards) - 1, self.totals[user_id])
+        return Recorded(self.seq, self.totals.get(user_id, 0))
+
+    @property
+    def seq(self) -> int:
+        return len(self.boards) - 1
 
     def page(self, seq: int) -> list[tuple[str, int]]:
         rows = self.boards[seq].items()
@@ -64,6 +69,7 @@ class Board(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         empty_board()
+        models.Board.objects.create(name="laps", fold="best", stream="laps")
         self.model = Model()
         self.tail = Tail(leaderboard)
         self.tail.check()
@@ -86,21 +92,53 @@ class Board(RuleBasedStateMachine):
         else:
             expected = self.model.add(user_id, self.model.totals.get(user_id, 0) + add)
             assert outcome == expected
+            self.model.voidable[expected.seq] = user_id, add
             if key:
-                self.model.keyed[user_id, key] = (add, *expected[:2])
+                self.model.keyed[user_id, key] = (add, expected.seq, expected.total)
 
     @rule(user_id=users, total=st.integers(0, 60), hook=hooks)
     def correct(self, user_id: str, total: int, hook: str) -> None:
         outcome = self.write(Change(Kind.CORRECTION, user_id, total, actor="test", reason="test"), hook)
 
-        assert outcome == ("user_blocked" if user_id in self.model.blocked else self.model.add(user_id, total))
+        if user_id in self.model.blocked:
+            assert outcome == "user_blocked"
+            return
+        assert outcome == self.model.add(user_id, total)
+        for seq, (who, _) in self.model.voidable.items():
+            if who == user_id:
+                self.model.voidable[seq] = who, 0  # the total does not go back behind the correction
+
+    @rule(user_id=users, lap=st.integers(-5, 5), hook=hooks)
+    def score(self, user_id: str, lap: int, hook: str) -> None:
+        outcome = self.write(Change(Kind.SCORE, user_id, lap, stream="laps"), hook)
+
+        if user_id in self.model.blocked:
+            assert outcome == "user_blocked"
+        else:
+            self.model.note(user_id)
+            assert outcome == Recorded(self.model.seq, lap)
+            self.model.voidable[self.model.seq] = user_id, 0
+
+    @precondition(lambda self: self.model.voidable)
+    @rule(data=st.data(), hook=hooks)
+    def void(self, data: st.DataObject, hook: str) -> None:
+        """Also of an event of somebody who is blocked."""
+        seq = data.draw(st.sampled_from(sorted(self.model.voidable)))
+        user_id, points = self.model.voidable.pop(seq)
+        outcome = self.write(Change(Kind.VOID, user_id, voids=seq, actor="test", reason="test"), hook)
+
+        if user_id in self.model.totals:
+            assert outcome == self.model.add(user_id, self.model.totals[user_id] - points)
+        else:
+            assert outcome == self.model.note(user_id)
+        again = self.write(Change(Kind.VOID, user_id, voids=seq, actor="test", reason="test"), hook)
+        assert again == "already_voided"
 
     @rule(user_id=users, hook=hooks)
     def block(self, user_id: str, hook: str) -> None:
         known = user_id in self.model.blocked
         outcome = self.write(Change(Kind.BLOCK, user_id, actor="test", reason="test"), hook)
         self.model.blocked.add(user_id)
-        self.model.totals.setdefault(user_id, 0)
 
         assert outcome == ("already_blocked" if known else self.model.note(user_id))
 
@@ -218,10 +256,12 @@ class Board(RuleBasedStateMachine):
 
         assert copy_is_true(self.redis)
         assert dict(UserScore.objects.values_list("user_id", "score")) == self.model.totals
-        events = list(ScoreEvent.objects.order_by("seq").values_list("seq", "user_id", "points", "total"))
+        events = list(ScoreEvent.objects.order_by("seq").values_list("seq", "user_id", "points", "total", "stream"))
         assert [seq for seq, *_ in events] == list(range(1, len(self.model.boards)))
         running: dict[str, int] = {}
-        for _, user_id, added, total in events:
+        for _, user_id, added, total, stream in events:
+            if stream is not None:
+                continue
             running[user_id] = running.get(user_id, 0) + added
             assert running[user_id] == total
         assert running == self.model.totals
