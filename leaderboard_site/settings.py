@@ -137,7 +137,8 @@ SOCKET_ORIGINS = read.origins("SOCKET_ORIGINS", "") + PUBLIC_ORIGINS  # besides 
 CORS_ALLOWED_ORIGINS = CORS_ORIGINS = read.origins("CORS_ORIGINS", "")
 CORS_ALLOW_HEADERS = ["Authorization", "Content-Type", "Idempotency-Key", "If-None-Match"]
 CORS_EXPOSE_HEADERS = ["ETag", "Idempotency-Replayed", "RateLimit", "RateLimit-Policy", "Retry-After"]
-CORS_EXPOSE_HEADERS += ["X-Leaderboard-Age", "X-Leaderboard-Seq", "X-Leaderboard-Source", "X-Request-ID"]
+CORS_EXPOSE_HEADERS += ["X-Leaderboard-Age", "X-Leaderboard-Position", "X-Leaderboard-Seq"]
+CORS_EXPOSE_HEADERS += ["X-Leaderboard-Source", "X-Request-ID"]
 
 # Tokens
 

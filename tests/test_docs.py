@@ -114,7 +114,7 @@ def below(kind: type[Any]) -> Iterator[type[Any]]:
 
 def field_codes() -> set[str]:
     """What is said about fields of bodies and of the query string."""
-    found = {f"points_{code}" for code in award.POINTS_ERRORS}
+    found = {f"points_{code}" for code in award.NUMBER_ERRORS}
     for serializer in (
         serializers.RegistrationSerializer(),
         simplejwt.TokenObtainPairSerializer(),

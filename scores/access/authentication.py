@@ -49,7 +49,10 @@ class TokenInvalid(AuthenticationFailed):
 
 class InsufficientScope(PermissionDenied):
     default_code = "insufficient_scope"
-    default_detail = f"This needs a token with the scope {Scope.WRITE_ANY}."
+
+    def __init__(self, scope: Scope) -> None:
+        super().__init__(f"This needs a token with the scope {scope}.")
+        self.scope = scope
 
 
 class Principal:
@@ -216,13 +219,13 @@ def _own_claims(token: str) -> tuple[dict[str, Any], float]:
 
 
 def _principal(user_id: object, expires_at: float, claims: dict[str, Any], *, is_foreign: bool = False) -> Principal:
-    """The user of a token without a row, or the service, if the token has the scope that only services have."""
+    """The user of a token without a row, or the service, if the token has a scope that only services have."""
     if not is_player_id(user_id):
         raise TokenInvalid("The access token has no valid user id.")
     if any(type(claims.get(name, 0)) not in (int, float) for name in DATES):
         raise TokenInvalid("A date in the access token is not a number.")
     scopes = scopes_of(claims)
-    is_service = Scope.WRITE_ANY in scopes
+    is_service = not scopes.isdisjoint(Scope)
     if is_service:
         user_id = service_id(user_id)
         if not is_user_id(user_id):

@@ -1,7 +1,8 @@
-"""Parses the body of an increment: points, or an action whose points are in the catalogue."""
+"""Parses what a request brings: points, an action whose points are in the catalogue, or a score with its metadata."""
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -9,19 +10,21 @@ from django.conf import settings
 from rest_framework.exceptions import ParseError, ValidationError
 from rest_framework.settings import api_settings
 
-from scores.models import ACTION_NAME
+from scores.models import ACTION_NAME, MAX_TOTAL
 
 ACTION = re.compile(ACTION_NAME)
 
-# By error code, without the prefix `points_`.
-POINTS_ERRORS = {
+MAX_METADATA_BYTES = 1024
+
+# By error code, without the prefix `points_` or `score_`.
+NUMBER_ERRORS = {
     "required": "This field is required.",
     "null": "Expected a whole number.",
     "is_boolean": "Expected a whole number, not true or false.",
     "is_float": "Expected a whole number without a fraction and an exponent.",
     "is_text": "Expected a whole number without quotes.",
     "not_integer": "Expected a whole number.",
-    "too_small": "Expected at least 1.",
+    "too_small": "Expected at least {least}.",
     "too_large": "Expected at most {most}.",
 }
 # The code for a value that is not a number, by its type.
@@ -43,26 +46,50 @@ def award(body: Any) -> tuple[int, str | None]:
 
 
 def points_of(body: Any) -> int:
-    """The `points` of a body, 1 to MAX_POINTS: a JSON integer and nothing similar.
+    """The `points` of a body, 1 to MAX_POINTS."""
+    return number_of(body, "points", 1, settings.MAX_POINTS)
 
-    So no `10.0`, `"10"` or `true`. Raises `ValidationError`. A DRF serializer with this one field costs 6 us more.
+
+def score_of(body: Any) -> int:
+    """The `score` of a body: any number that is exact in every store."""
+    return number_of(body, "score", -MAX_TOTAL, MAX_TOTAL)
+
+
+def number_of(body: Any, field: str, least: int, most: int) -> int:
+    """A field of a body that is a JSON integer and nothing similar: no `10.0`, `"10"` or `true`.
+
+    Raises `ValidationError`. A DRF serializer with this one field costs 6 us more.
     """
     if body is None:
         raise ValidationError("This field may not be null.", "null")
     if not isinstance(body, dict):
         detail = f"Invalid data. Expected a dictionary, but got {type(body).__name__}."
         raise ValidationError({api_settings.NON_FIELD_ERRORS_KEY: [detail]}, "invalid")
-    if "points" not in body:
-        raise points_error("required")
-    points = body["points"]
-    if type(points) is not int:
-        raise points_error(KINDS.get(type(points), "not_integer"))
-    if points < 1:
-        raise points_error("too_small")
-    if points > settings.MAX_POINTS:
-        raise points_error("too_large")
-    return points
+    code = "required"
+    if field in body:
+        number = body[field]
+        if type(number) is not int:
+            code = KINDS.get(type(number), "not_integer")
+        elif number < least:
+            code = "too_small"
+        elif number > most:
+            code = "too_large"
+        else:
+            return number
+    raise ValidationError({field: [NUMBER_ERRORS[code].format(least=least, most=most)]}, code)
 
 
-def points_error(code: str) -> ValidationError:
-    return ValidationError({"points": [POINTS_ERRORS[code].format(most=settings.MAX_POINTS)]}, code)
+def metadata_of(body: dict[str, Any]) -> str | None:
+    """The `metadata` of a body as JSON, at most 1 KiB of it without blanks; `None` if there is none."""
+    metadata = body.get("metadata")
+    if metadata is None:
+        return None
+    try:
+        text = json.dumps(metadata, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        size = len(text.encode())
+    except ValueError as error:  # a number that overflows a double, or half of a surrogate pair
+        raise ValidationError({"metadata": ["Expected JSON that every parser reads alike."]}, "invalid") from error
+    if size > MAX_METADATA_BYTES:
+        detail = f"Expected at most {MAX_METADATA_BYTES} bytes of JSON, and not {size}."
+        raise ValidationError({"metadata": [detail]}, "too_large")
+    return text

@@ -26,17 +26,20 @@ from scores.exceptions import (
     KeyReused,
     NoStoreAnswers,
     NotYet,
+    OnlyServices,
     Refused,
     ScoreError,
+    ScoreOutOfRange,
     ServiceHasNoScore,
     TokenRevoked,
     TotalOutOfRange,
     Unavailable,
     UnknownAction,
+    UnknownBoard,
+    UnknownEvent,
     UserBlocked,
     UserInactive,
 )
-from scores.scopes import Scope
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +52,11 @@ STATUS: dict[type[ScoreError], HTTPStatus] = {
     ServiceHasNoScore: HTTPStatus.FORBIDDEN,
     UserBlocked: HTTPStatus.FORBIDDEN,
     UserInactive: HTTPStatus.FORBIDDEN,
+    OnlyServices: HTTPStatus.FORBIDDEN,
+    UnknownBoard: HTTPStatus.NOT_FOUND,
+    UnknownEvent: HTTPStatus.NOT_FOUND,
     KeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
+    ScoreOutOfRange: HTTPStatus.BAD_REQUEST,
     TotalOutOfRange: HTTPStatus.BAD_REQUEST,
     UnknownAction: HTTPStatus.BAD_REQUEST,
     NotYet: HTTPStatus.TOO_MANY_REQUESTS,
@@ -144,7 +151,7 @@ def _headers(exc: exceptions.APIException) -> dict[str, str]:
             return {"WWW-Authenticate": challenge_of_invalid_token(str(exc.detail))}
         return {"WWW-Authenticate": f'Bearer realm="{REALM}"'}
     if isinstance(exc, InsufficientScope):  # RFC 6750, section 3.1
-        return {"WWW-Authenticate": f'Bearer realm="{REALM}", error="insufficient_scope", scope="{Scope.WRITE_ANY}"'}
+        return {"WWW-Authenticate": f'Bearer realm="{REALM}", error="insufficient_scope", scope="{exc.scope}"'}
     return getattr(exc, "headers", {})
 
 

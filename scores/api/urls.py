@@ -5,8 +5,10 @@ from __future__ import annotations
 from django.urls import path, re_path, register_converter
 from django.urls.converters import StringConverter
 
+from .submissions import SubmissionView, UserSubmissionView
 from .tokens import LogoutView, RefreshView, RegisterView, SignInView
 from .views import IncrementView, LeaderboardView, MeView, UserIncrementView, UserView, no_such_address
+from .voids import VoidView
 
 
 class AnyTextConverter(StringConverter):
@@ -23,6 +25,9 @@ urlpatterns = [
     path("v1/users/<any:user_id>/scores/increment", UserIncrementView.as_view()),
     path("v1/users/<any:user_id>", UserView.as_view()),
     path("v1/me", MeView.as_view()),
+    path("v1/boards/<str:board>/scores", SubmissionView.as_view()),
+    path("v1/boards/<str:board>/users/<any:user_id>/scores", UserSubmissionView.as_view()),
+    path("v1/events/<str:event_id>/void", VoidView.as_view()),
     path("v1/auth/register", RegisterView.as_view()),
     path("v1/auth/token", SignInView.as_view()),
     path("v1/auth/refresh", RefreshView.as_view()),

@@ -19,6 +19,7 @@ from scores.access.throttling import IncrementThrottle, PlayerThrottle, Throttle
 from scores.board import LEADERBOARD
 from scores.exceptions import ServiceHasNoScore, Unavailable
 from scores.log import refusals
+from scores.log.ledger import Recorded
 from scores.log.token_uses import token_uses
 from scores.scopes import Scope
 from scores.selectors import Page, Standing
@@ -60,7 +61,7 @@ class UserIncrementView(AsyncView):
             return
         super().initial(request, *args, **kwargs)
         if Scope.WRITE_ANY not in request.user.scopes:
-            raise InsufficientScope
+            raise InsufficientScope(Scope.WRITE_ANY)
         if not is_player_id(kwargs["user_id"]):
             raise ParseError("This is not a valid id of a player.", "user_id_invalid")
 
@@ -88,10 +89,16 @@ async def respond_to_increment(
         actor=actor,
         token=token,
     )
-    headers = {"X-Leaderboard-Seq": str(recorded.seq)}
+    return json_response({"success": True, "newScore": recorded.total}, record_headers(recorded))
+
+
+def record_headers(recorded: Recorded) -> dict[str, str]:
+    """Which event a change is, and the position from which on reads have it."""
+    seq = str(recorded.seq)
+    headers = {"X-Leaderboard-Seq": seq, "X-Leaderboard-Position": f"{recorded.origin}.{seq}"}
     if recorded.replayed:
         headers["Idempotency-Replayed"] = "true"
-    return json_response({"success": True, "newScore": recorded.total}, headers)
+    return headers
 
 
 class PointsNotAllowed(PermissionDenied):
@@ -244,8 +251,10 @@ async def respond_with_standing(user_id: str) -> HttpResponse:
 
 def freshness(answer: Page | Standing) -> dict[str, str]:
     """Headers: the store that answered, the event, and for how many seconds newer events may have been missed."""
+    seq = str(answer.seq)
     return {
         "X-Leaderboard-Source": answer.source.value,
-        "X-Leaderboard-Seq": str(answer.seq),
+        "X-Leaderboard-Seq": seq,
+        "X-Leaderboard-Position": f"{answer.epoch}.{seq}",
         "X-Leaderboard-Age": f"{answer.age_s:.1f}",
     }

@@ -281,7 +281,7 @@ class Ledger:
     def _void(self, change: Change) -> Recorded:
         if change.token in self.revoked:
             raise TokenRevoked
-        if change.actor in self.blocked:
+        if is_service(change.actor) and change.actor in self.blocked:  # a moderator's name may be a blocked player's
             raise UserBlocked
         event = self.voidable.get(change.voids or 0)
         if event is None or event.user_id != change.user_id:

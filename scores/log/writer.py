@@ -91,6 +91,7 @@ TAKEN_SQL = """
         (SELECT at, date_trunc('day', at, 'UTC') AS day
          FROM (SELECT current_setting('leaderboard.at')::timestamptz AS at) AS now) AS clock
 """
+USERS_SQL = "SELECT seq, user_id FROM score_events WHERE seq = ANY(%s)"
 STREAMS_SQL = """
     SELECT name, stream IS NOT NULL, archived_at IS NOT NULL, least, most, fold = 'sum', submitters = 'services'
     FROM boards WHERE name = ANY(%s)
@@ -260,6 +261,8 @@ class Writer:
         return batch
 
     def _transact(self, cursor: psycopg.Cursor[Any], pipeline: psycopg.Pipeline, changes: Sequence[Change]) -> Batch:
+        if any(change.voids is not None for change in changes):
+            changes = _with_users_of_voided(cursor, changes)
         if cursor.connection in _pooled:
             cursor.execute(LIMITS_OF_TRANSACTION_SQL)  # before the lock, which it limits, and in the same round trip
         locked = self._lock_and_read(cursor, pipeline, changes)
@@ -415,6 +418,13 @@ def _is_only_locked(connection: BaseDatabaseWrapper, error: DatabaseError) -> bo
     raw: psycopg.Connection[Any] | None = connection.connection
     is_idle = raw is not None and raw.info.transaction_status is TransactionStatus.IDLE
     return is_idle and isinstance(error.__cause__, psycopg.errors.LockNotAvailable)
+
+
+def _with_users_of_voided(cursor: psycopg.Cursor[Any], changes: Sequence[Change]) -> list[Change]:
+    """Whose the events are that voids take back. Before the lock, since no event ever changes."""
+    cursor.execute(USERS_SQL, [[change.voids for change in changes if change.voids is not None]])
+    users = dict(cursor.fetchall())
+    return [c if c.voids is None else c._replace(user_id=users.get(c.voids, "")) for c in changes]
 
 
 def _stream_rule(

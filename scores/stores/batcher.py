@@ -6,9 +6,11 @@ import asyncio
 import logging
 import os
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future as ThreadFuture
+from concurrent.futures import wait
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
 
@@ -115,6 +117,16 @@ class Batcher(Generic[Item, Answer]):
             future.cancel()
             raise OutcomeUnknown from error
 
+    def submit_all_and_wait(self, items: Sequence[Item]) -> list[Answer | Exception]:
+        """`submit_and_wait` for many items at once: the answer to each, or the error in its place."""
+        due_at = time.monotonic() + self._timeout_s
+        futures: list[ThreadFuture[Any]] = []
+        for item in items:
+            futures.append(ThreadFuture())
+            self._put(_Ticket(item, futures[-1], None))
+        wait(futures, due_at - time.monotonic())
+        return [_outcome(future) for future in futures]
+
     def close(self, timeout_s: float = 10.0) -> None:
         """Process the waiting items, then end the thread; waits for that at most `timeout_s`."""
         thread = self._thread
@@ -204,6 +216,14 @@ class Batcher(Generic[Item, Answer]):
                     future.set_exception(answer)
                 else:
                     future.set_result(answer)
+
+
+def _outcome(future: ThreadFuture[Any]) -> Any:
+    if not future.done():
+        future.cancel()
+        return OutcomeUnknown()
+    error = future.exception()
+    return future.result() if error is None else error
 
 
 def _time_out(future: asyncio.Future[Any]) -> None:

@@ -1,0 +1,81 @@
+"""Scores for boards with a stream of their own: a lap time, a best run."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from django.http import HttpResponse
+from rest_framework.exceptions import NotFound, ParseError
+
+from scores import services
+from scores.access.authentication import AuthenticatedRequest, InsufficientScope
+from scores.access.throttling import IncrementThrottle, PlayerThrottle
+from scores.exceptions import ServiceHasNoScore, UnknownBoard
+from scores.log.token_uses import token_uses
+from scores.models import BOARD_NAME
+from scores.scopes import Scope
+from scores.user_id import is_player_id
+
+from .async_view import AsyncView, json_response
+from .award import metadata_of, score_of
+from .raw_path import segment_after
+from .views import idempotency_key, record_headers
+
+NAME = re.compile(BOARD_NAME)
+
+
+class SubmissionView(AsyncView):
+    throttle = IncrementThrottle()
+
+    async def post(self, request: AuthenticatedRequest, board: str) -> HttpResponse:
+        player = request.user
+        if player.is_service:
+            raise ServiceHasNoScore
+        return await respond_to_submission(request, board, player.user_id)
+
+
+class UserSubmissionView(AsyncView):
+    """For a game server, which submits scores of its players."""
+
+    throttle = PlayerThrottle()
+
+    def initial(self, request: AuthenticatedRequest, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
+        """Refuses before the throttle counts: whoever may not score for a player must not use up what limits it."""
+        if (user_id := segment_after(request, "users", behind=1)) is None:
+            raise NotFound("There is nothing at this address.")
+        self.kwargs["user_id"] = user_id
+        super().initial(request, *args, **kwargs)
+        if request.method != "POST":
+            return
+        if Scope.WRITE_ANY not in request.user.scopes:
+            raise InsufficientScope(Scope.WRITE_ANY)
+        if not is_player_id(user_id):
+            raise ParseError("This is not a valid id of a player.", "user_id_invalid")
+
+    async def post(self, request: AuthenticatedRequest, board: str, user_id: str) -> HttpResponse:
+        service = request.user
+        user_id = self.kwargs["user_id"]
+        response = await respond_to_submission(request, board, user_id, actor=service.user_id, token=service.token)
+        token_uses.note(service.token)
+        return response
+
+
+async def respond_to_submission(
+    request: AuthenticatedRequest, board: str, user_id: str, actor: str = "", token: str = ""
+) -> HttpResponse:
+    if not NAME.fullmatch(board):
+        raise UnknownBoard
+    body: Any = request.data
+    score = score_of(body)
+    recorded = await services.submit(
+        user_id=user_id,
+        board=board,
+        score=score,
+        metadata=metadata_of(body),
+        idempotency_key=idempotency_key(request),
+        actor=actor,
+        token=token,
+    )
+    answer = {"success": True, "eventId": str(recorded.seq), "board": board, "score": recorded.total}
+    return json_response(answer, record_headers(recorded))
