@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Scope(StrEnum):
-    """The first lets a service add points for any player. No address needs the others yet; they can be given already."""
+    """Whoever has one of them is a service. No address needs some of them yet; they can be given already."""
 
     WRITE_ANY = "scores:write:any"
     BATCH = "scores:batch"

@@ -103,7 +103,12 @@ def demanded() -> set[str]:
 def addresses() -> dict[str, Any]:
     """The paths of the API with their views."""
     entries: list[Any] = [entry for entry in urls.urlpatterns if isinstance(entry.pattern, RoutePattern)]
-    return {f"/api/{entry.pattern}".replace("<any:user_id>", "{userId}"): entry.callback for entry in entries}
+    return {named(f"/api/{entry.pattern}"): entry.callback for entry in entries}
+
+
+def named(path: str) -> str:
+    """With the names that parameters of paths have in documents: `<any:user_id>` is `{userId}`."""
+    return re.sub(r"<\w+:(\w+)>", lambda match: f"{{{re.sub('_(.)', lambda m: m[1].upper(), match[1])}}}", path)
 
 
 def below(kind: type[Any]) -> Iterator[type[Any]]:
@@ -114,7 +119,7 @@ def below(kind: type[Any]) -> Iterator[type[Any]]:
 
 def field_codes() -> set[str]:
     """What is said about fields of bodies and of the query string."""
-    found = {f"points_{code}" for code in award.NUMBER_ERRORS}
+    found = {f"{field}_{code}" for field in ("points", "score") for code in award.NUMBER_ERRORS}
     for serializer in (
         serializers.RegistrationSerializer(),
         simplejwt.TokenObtainPairSerializer(),

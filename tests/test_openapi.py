@@ -26,7 +26,7 @@ from .test_docs import addresses, codes
 FILE = ROOT / "docs" / "openapi.yaml"
 DOCUMENT: dict[str, Any] = yaml.safe_load(FILE.read_text())
 # From `scores.services` only, or of addresses and methods that no operation has.
-OF_NO_OPERATION = {"total_out_of_range", "already_blocked", "not_blocked", "not_found", "method_not_allowed"}
+OF_NO_OPERATION = {"already_blocked", "not_blocked", "method_not_allowed"}
 PASSWORD = "notes on the engine"
 
 

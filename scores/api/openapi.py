@@ -30,6 +30,8 @@ Responses = dict[Any, OpenApiResponse]
 
 USER_ID: Schema = {"type": "string", "minLength": 1, "maxLength": MAX_LENGTH, "examples": ["ada"]}
 TOTAL: Schema = {"type": "integer", "minimum": 0, "maximum": MAX_TOTAL}
+SCORE: Schema = {"type": "integer", "minimum": -MAX_TOTAL, "maximum": MAX_TOTAL, "examples": [83211]}
+EVENT_ID: Schema = {"type": "string", "examples": ["17"]}
 COUNT: Schema = {"type": "integer", "minimum": 0}
 TOKEN: Schema = {"type": "string", "description": "A JSON Web Token."}
 RANK: Schema = {
@@ -50,6 +52,16 @@ def body(**properties: Schema) -> Schema:
 
 SHAPES: dict[str, Schema] = {
     "Incremented": shape(success={"type": "boolean", "const": True}, newScore=TOTAL) | {"additionalProperties": False},
+    "Submitted": shape(
+        success={"type": "boolean", "const": True},
+        eventId=EVENT_ID,
+        board={"type": "string"},
+        score=SCORE,
+    ),
+    "Voided": shape(
+        success={"type": "boolean", "const": True},
+        eventId=EVENT_ID | {"description": "Of the event that takes the other one back."},
+    ),
     "Leaderboard": shape(
         leaderboard={
             "type": "array",
@@ -121,7 +133,7 @@ MEANING = {
     400: "The request is wrong",
     401: "No valid token",
     403: "Not permitted",
-    404: "Not on the board",
+    404: "Not there",
     406: "The client does not accept JSON",
     408: "The body arrived too slowly",
     409: "Conflicts with the current state",
@@ -167,6 +179,9 @@ def header(name: str, description: str, schema: Schema, *statuses: int, required
     )
 
 
+POSITION = "Opaque: where in the log the answer is. Only the service compares two of them."
+
+
 def freshness(*statuses: int) -> list[OpenApiParameter]:
     return [
         header(
@@ -176,6 +191,7 @@ def freshness(*statuses: int) -> list[OpenApiParameter]:
             *statuses,
         ),
         header("X-Leaderboard-Seq", "The answer is the state right after this event.", COUNT, *statuses),
+        header("X-Leaderboard-Position", POSITION, {"type": "string"}, *statuses),
         header(
             "X-Leaderboard-Age",
             "Seconds since the service last knew that there are no newer events.",
@@ -221,6 +237,10 @@ def operation(target: str, method: str, **description: Any) -> None:
 
 POINTS: Schema = {"type": "integer", "minimum": 1, "maximum": settings.MAX_POINTS}
 ACTION: Schema = {"type": "string", "pattern": "^[A-Za-z0-9_.:-]{1,64}$", "examples": ["quest_complete"]}
+EVENT_HEADERS = [
+    header("X-Leaderboard-Seq", "Number of the event.", {"type": "integer", "minimum": 1}, 200),
+    header("X-Leaderboard-Position", POSITION, {"type": "string"}, 200),
+]
 INCREMENT_PARAMETERS = [
     OpenApiParameter(
         "Idempotency-Key",
@@ -228,7 +248,7 @@ INCREMENT_PARAMETERS = [
         OpenApiParameter.HEADER,
         description="A repeated request with the same key returns the result of the first one.",
     ),
-    header("X-Leaderboard-Seq", "Number of the event.", {"type": "integer", "minimum": 1}, 200),
+    *EVENT_HEADERS,
     header(
         "Idempotency-Replayed",
         "Present if this is the result of an earlier request with the same key.",
@@ -240,20 +260,18 @@ INCREMENT_PARAMETERS = [
     CHALLENGE,
     RETRY_AFTER,
 ]
+NUMBER_CODES = ("required", "null", "is_float", "is_text", "is_boolean", "not_integer", "too_small", "too_large")
 INCREMENT_ERRORS: Errors = {
     400: (
-        *of_field(
-            "points",
-            *("required", "null", "is_float", "is_text", "is_boolean", "not_integer", "too_small", "too_large"),
-        ),
+        *of_field("points", *NUMBER_CODES),
         "points_and_action",
         "action_invalid",
         "unknown_action",
         "idempotency_key_invalid",
     ),
     401: NO_TOKEN,
-    403: ["user_blocked", "user_inactive", "points_not_allowed", "service_has_no_score"],
-    409: ["total_too_large"],
+    403: ["user_blocked", "user_inactive", "points_not_allowed", "service_has_no_score", "only_game_servers"],
+    409: ["total_too_large", "action_not_open"],
     422: ["idempotency_key_reused"],
     429: ["action_cooling_down", "action_cap_reached"],
     503: UNANSWERED,
@@ -289,6 +307,88 @@ increment_operation(
     summary="Add points to the score of a player, for a game server",
     description="As `POST /api/v1/scores/increment`, for a token with the scope `scores:write:any`.",
     parameters=[USER_IN_PATH],
+)
+
+BOARD_IN_PATH = OpenApiParameter("board", {"type": "string"}, OpenApiParameter.PATH, description="Name of the board.")
+SUBMISSION_ERRORS: Errors = {
+    400: (
+        *of_field("score", *NUMBER_CODES, "out_of_range"),
+        *of_field("metadata", "invalid", "too_large"),
+        "idempotency_key_invalid",
+    ),
+    401: NO_TOKEN,
+    403: ["user_blocked", "user_inactive", "service_has_no_score", "only_game_servers"],
+    404: ["unknown_board"],
+    409: ["board_has_no_stream", "board_archived"],
+    422: ["idempotency_key_reused"],
+    503: UNANSWERED,
+}
+
+
+def submission_operation(
+    target: str, *errors: Errors, parameters: Sequence[OpenApiParameter] = (), **description: Any
+) -> None:
+    content = shape(score=SCORE)
+    content["properties"]["metadata"] = {"description": "Any JSON of at most 1,024 bytes."}
+    operation(
+        target,
+        "post",
+        tags=["boards"],
+        request={"application/json": content},
+        parameters=[BOARD_IN_PATH, *parameters, *INCREMENT_PARAMETERS],
+        responses={200: OpenApiResponse(ref("Submitted"), description="Recorded")}
+        | refusals(ANY, WITH_BODY, LIMITED, SUBMISSION_ERRORS, *errors),
+        **description,
+    )
+
+
+submission_operation(
+    "scores.api.submissions.SubmissionView",
+    operation_id="submit",
+    summary="Record a score of the token's user for a board with a stream of its own",
+    description="It is added to no total. 200 means that the score is durable.",
+)
+submission_operation(
+    "scores.api.submissions.UserSubmissionView",
+    {400: ["user_id_invalid"], 401: ["token_revoked"], 403: ["insufficient_scope"], 404: ["not_found"]},
+    operation_id="submitForUser",
+    summary="Record a score of a player, for a game server",
+    description="For a token with the scope `scores:write:any`.",
+    parameters=[
+        OpenApiParameter(
+            "user_id", USER_ID, OpenApiParameter.PATH, description="One segment: a slash is sent as `%2F`."
+        )
+    ],
+)
+operation(
+    "scores.api.voids.VoidView",
+    "post",
+    operation_id="void",
+    tags=["scores"],
+    summary="Take an increment or a score back",
+    description="For a token with the scope `events:void`.",
+    request={"application/json": {"type": "object", "properties": {"reason": {"type": "string", "maxLength": 500}}}},
+    parameters=[
+        OpenApiParameter("event_id", EVENT_ID, OpenApiParameter.PATH, description="As an earlier answer named it."),
+        *EVENT_HEADERS,
+        *limits(200, 429),
+        CHALLENGE,
+        RETRY_AFTER,
+    ],
+    responses={200: OpenApiResponse(ref("Voided"), description="Taken back")}
+    | refusals(
+        ANY,
+        WITH_BODY,
+        LIMITED,
+        {
+            400: (*of_field("reason", "is_no_text", "too_long", "invalid"), "total_out_of_range"),
+            401: [*NO_TOKEN, "token_revoked"],
+            403: ["insufficient_scope", "user_blocked"],
+            404: ["unknown_event"],
+            409: ["already_voided", "not_voidable"],
+            503: UNANSWERED,
+        },
+    ),
 )
 
 DIGITS = ("invalid", "null_characters_not_allowed")

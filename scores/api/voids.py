@@ -7,6 +7,7 @@ from typing import Any
 
 from django.http import HttpResponse
 from rest_framework.exceptions import ValidationError
+from rest_framework.settings import api_settings
 
 from scores import services
 from scores.access.authentication import AuthenticatedRequest, InsufficientScope
@@ -45,7 +46,7 @@ def reason_of(body: Any) -> str:
     if not body:
         return ""
     if not isinstance(body, dict):
-        raise ValidationError({"non_field_errors": ["Expected an object."]}, "invalid")
+        raise ValidationError({api_settings.NON_FIELD_ERRORS_KEY: ["Expected an object."]}, "invalid")
     reason = body.get("reason", "")
     if not isinstance(reason, str):
         raise ValidationError({"reason": ["Expected a text."]}, "is_no_text")

@@ -79,7 +79,7 @@ RULES_SQL = """
 """
 # Compares with `created_at`, which is the time of the log too: so the log itself proves that every two events of a user
 # and action respect the cooldown and the cap. Both look-ups are ranges of the index `score_events_of_action`, the second
-# no longer than the cap.
+# no longer than the cap. Without a head, which is made then, there is no time yet.
 TAKEN_SQL = """
     SELECT wanted.user_id, wanted.action,
         (SELECT extract(epoch FROM clock.at - max(e.created_at))::float8 FROM score_events e
@@ -89,7 +89,7 @@ TAKEN_SQL = """
         extract(epoch FROM clock.day + interval '1 day' - clock.at)::float8
     FROM unnest(%s::text[], %s::text[]) AS wanted (user_id, action),
         (SELECT at, date_trunc('day', at, 'UTC') AS day
-         FROM (SELECT current_setting('leaderboard.at')::timestamptz AS at) AS now) AS clock
+         FROM (SELECT nullif(current_setting('leaderboard.at', true), '')::timestamptz AS at) AS now) AS clock
 """
 USERS_SQL = "SELECT seq, user_id FROM score_events WHERE seq = ANY(%s)"
 STREAMS_SQL = """
