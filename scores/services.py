@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import NamedTuple
 
+from scores.exceptions import Unavailable
+from scores.log.head import log
 from scores.log.ledger import Change, Kind, Recorded
-from scores.log.writer import writer
+from scores.log.voidable import first_seq_since, portion
+from scores.log.writer import MAX_PER_TRANSACTION, writer
 
 
 async def increment(
@@ -58,6 +63,37 @@ async def void(*, seq: int, actor: str, reason: str = "", token: str = "") -> Re
 def void_each(seqs: Sequence[int], *, actor: str, reason: str) -> list[Recorded | Exception]:
     """`void` for code without an event loop: of at most 512 events, as the writer's transactions are."""
     return writer.batcher.submit_all_and_wait([_void(seq, actor, reason) for seq in seqs])
+
+
+class VoidProgress(NamedTuple):
+    """How far a run of `void_since` is: events voided and refused so far, and of the events up to `last` those seen."""
+
+    voided: int
+    refused: int
+    seen: int
+    last: int
+
+
+def void_since(
+    *, since: datetime, actor: str, reason: str, user_id: str = "", of_actor: str = ""
+) -> Iterator[VoidProgress]:
+    """Void all events of a user, or of an actor, that were written at `since` or later, and before this began.
+
+    In transactions of at most 512. Yields after each: whoever stops there, or is stopped, may begin again, and what is
+    voided stays so. Raises Django's `DatabaseError` or `Unavailable` when it cannot go on.
+    """
+    after, last = first_seq_since(log, since) - 1, log.head().seq
+    first, voided, refused = after, 0, 0
+    while after < last:
+        found = portion(log, user_id=user_id, actor=of_actor, after=after, last=last, limit=MAX_PER_TRANSACTION)
+        after = found.scanned
+        if found.seqs:
+            outcomes = void_each(found.seqs, actor=actor, reason=reason)
+            if unavailable := next((outcome for outcome in outcomes if isinstance(outcome, Unavailable)), None):
+                raise unavailable
+            done = sum(isinstance(outcome, Recorded) for outcome in outcomes)
+            voided, refused = voided + done, refused + len(outcomes) - done
+        yield VoidProgress(voided, refused, after - first, last - first)
 
 
 def _void(seq: int, actor: str, reason: str, token: str = "") -> Change:

@@ -11,9 +11,9 @@ from .conflicts import Revalidating
 
 @admin.register(Action)
 class ActionAdmin(Revalidating):
-    list_display = ["name", "points", "cooldown_s", "daily_cap", "enabled"]
-    list_filter = ["enabled"]
-    fields = ["name", "points", "cooldown_s", "daily_cap", "enabled"]
+    list_display = ["name", "points", "cooldown_s", "daily_cap", "starts_at", "ends_at", "services_only", "enabled"]
+    list_filter = ["enabled", "services_only"]
+    fields = ["name", "points", "cooldown_s", "daily_cap", "starts_at", "ends_at", "services_only", "enabled"]
     ordering = ["name"]
     search_fields = ["name"]
 

@@ -58,7 +58,7 @@ class NewestEvents(BaseInlineFormSet):  # type: ignore[type-arg]  # generic in i
 class EventsInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]
     model = ScoreEvent
     formset = NewestEvents
-    fields = ["seq", "kind", "points", "total", "actor", "reason", "idempotency_key", "created_at"]
+    fields = ["seq", "kind", "stream", "points", "total", "actor", "reason", "idempotency_key", "created_at"]
     ordering = ["-seq"]
     show_change_link = True
     verbose_name_plural = f"newest {NEWEST_EVENTS} events"
@@ -139,7 +139,7 @@ class UserScoreAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
 
     @admin.display
     def score_over_time(self, user: ShownScore) -> SafeString | None:
-        events = ScoreEvent.objects.filter(user=user.user_id, kind__in=ScoreEvent.Kind.values)
+        events = ScoreEvent.objects.filter(user=user.user_id, kind__in=ScoreEvent.Kind.values, stream=None)
         return chart(list(events.order_by("-seq")[:NEWEST]))
 
     # Permissions; each requires the permission to view users
@@ -185,6 +185,9 @@ class UserScoreAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
             for name in possible
             if self._may(request, MODERATIONS[name].permission)
         ]
+        if request.user.has_perms(["scores.view_scoreevent", "scores.void_scoreevent"]):
+            page = reverse("admin:scores_scoreevent_void", query={"user": user.user_id})
+            context["moderations"].append(("Void events …", page))
         return super().render_change_form(request, context, *args, **kwargs)
 
     @admin.action(description="Block the selected users …", permissions=["block"])
