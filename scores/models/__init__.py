@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from .accounts import EndedAccount, ServiceToken
-from .boards import Board, BoardPosition, BoardStanding, Period
+from .boards import BOARD_NAME, Board, BoardPosition, BoardStanding, Period
 from .followers import Follower
 from .log import ACTION_NAME, MAX_TOTAL, Action, Block, Leaderboard, ScoreEvent, UserScore
 
 __all__ = [
     "ACTION_NAME",
+    "BOARD_NAME",
     "MAX_TOTAL",
     "Action",
     "Block",
