@@ -12,9 +12,7 @@ ScoreError
 │   ├── UnknownAction
 │   ├── ActionNotOpen
 │   ├── OnlyServices
-│   ├── UnknownBoard
 │   ├── BoardHasNoStream
-│   ├── BoardArchived
 │   ├── ScoreOutOfRange
 │   ├── UnknownEvent
 │   ├── NotVoidable
@@ -23,7 +21,13 @@ ScoreError
 │   │   ├── ActionCoolingDown
 │   │   └── ActionCapReached
 │   ├── AlreadyBlocked
-│   └── NotBlocked
+│   ├── NotBlocked
+│   ├── BoardUnknown
+│   ├── BoardExists
+│   ├── BoardsTooMany
+│   ├── BoardArchived
+│   ├── BoardFixed          says which fields
+│   └── BoardInvalid        says what is wrong with each field
 └── Unavailable             try again, with the same Idempotency-Key
     ├── Overloaded          nothing happened
     ├── OutcomeUnknown      it may have happened: the connection or the time ended before the commit was confirmed
@@ -37,6 +41,9 @@ CopyUnusable                the copy in Redis cannot be read or moved; reads go 
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from django.db import DatabaseError, IntegrityError, InterfaceError, InternalError, OperationalError
 
@@ -120,19 +127,9 @@ class OnlyServices(Refused):
     message = "Only a game server may submit this."
 
 
-class UnknownBoard(Refused):
-    code = "unknown_board"
-    message = "There is no such board."
-
-
 class BoardHasNoStream(Refused):
     code = "board_has_no_stream"
     message = "This board counts points, which are added at /api/v1/scores/increment."
-
-
-class BoardArchived(Refused):
-    code = "board_archived"
-    message = "This board is archived and takes no scores."
 
 
 class ScoreOutOfRange(Refused):
@@ -182,6 +179,50 @@ class AlreadyBlocked(Refused):
 class NotBlocked(Refused):
     code = "not_blocked"
     message = "This user is not blocked."
+
+
+class BoardUnknown(Refused):
+    code = "board_unknown"
+    message = "There is no such board."
+
+
+class BoardExists(Refused):
+    code = "board_exists"
+    message = "There is a board with this name already."
+
+
+class BoardsTooMany(Refused):
+    code = "boards_too_many"
+    message = "There are as many boards as MAX_BOARDS allows."
+
+
+class BoardArchived(Refused):
+    code = "board_archived"
+    message = "This board is archived: nothing new counts on it."
+
+
+class BoardFixed(Refused):
+    code = "board_fixed"
+
+    def __init__(self, fields: Sequence[str]) -> None:
+        super().__init__(f"This cannot be changed any more: {', '.join(fields)}.")
+        self.fields = fields
+
+
+class Mistake(NamedTuple):
+    """What is wrong with a field: `code` for programs, the sentence for people."""
+
+    field: str
+    code: str
+    sentence: str
+
+
+class BoardInvalid(Refused):
+    code = "board_invalid"
+
+    def __init__(self, mistakes: Sequence[Mistake]) -> None:
+        super().__init__(" ".join(f"{mistake.field}: {mistake.sentence}" for mistake in mistakes))
+        self.mistakes = mistakes
 
 
 class Unavailable(ScoreError):  # noqa: N818

@@ -45,7 +45,7 @@ async def submit(
     """Record a `score` (-(2^53-1) to 2^53-1) of a user in the stream of `board`, with `metadata`, which is JSON.
 
     It touches no total. With a key, a repeated call returns the record of the first one; a user has one space of keys for
-    points and scores of all boards. Raises `UnknownBoard`, `BoardHasNoStream`, `BoardArchived`, `OnlyServices`,
+    points and scores of all boards. Raises `BoardUnknown`, `BoardHasNoStream`, `BoardArchived`, `OnlyServices`,
     `ScoreOutOfRange`, or as `increment` does.
     """
     change = Change(Kind.SCORE, user_id, score, idempotency_key, actor, token=token, stream=board, metadata=metadata)

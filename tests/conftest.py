@@ -119,7 +119,7 @@ def board(request: pytest.FixtureRequest, _empty: EmptyBoard) -> Iterator[None]:
 def tables_with_rows() -> list[str]:
     """Which tables of scores and users are not as `empty_board` leaves them."""
     tables = ["blocks", "score_events", "user_scores", "actions", "service_tokens", "auth_user", "ended_accounts"]
-    tables.append(OutstandingToken._meta.db_table)
+    tables += ["boards", "periods", "board_positions", "standings", OutstandingToken._meta.db_table]
     of_each = [f"(SELECT '{table}' FROM {table} LIMIT 1)" for table in tables]
     with connection.cursor() as cursor:
         cursor.execute(" UNION ALL ".join([*of_each, "SELECT 'leaderboards' FROM leaderboards WHERE seq > 0"]))

@@ -23,6 +23,7 @@ from rest_framework_simplejwt.exceptions import ExpiredTokenError, InvalidToken
 from scores.access.authentication import REALM, InsufficientScope, TokenExpired, TokenInvalid
 from scores.exceptions import (
     DATABASE_AWAY,
+    BoardUnknown,
     KeyReused,
     NoStoreAnswers,
     NotYet,
@@ -35,7 +36,6 @@ from scores.exceptions import (
     TotalOutOfRange,
     Unavailable,
     UnknownAction,
-    UnknownBoard,
     UnknownEvent,
     UserBlocked,
     UserInactive,
@@ -53,7 +53,7 @@ STATUS: dict[type[ScoreError], HTTPStatus] = {
     UserBlocked: HTTPStatus.FORBIDDEN,
     UserInactive: HTTPStatus.FORBIDDEN,
     OnlyServices: HTTPStatus.FORBIDDEN,
-    UnknownBoard: HTTPStatus.NOT_FOUND,
+    BoardUnknown: HTTPStatus.NOT_FOUND,
     UnknownEvent: HTTPStatus.NOT_FOUND,
     KeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
     ScoreOutOfRange: HTTPStatus.BAD_REQUEST,

@@ -11,7 +11,7 @@ from rest_framework.exceptions import NotFound, ParseError
 from scores import services
 from scores.access.authentication import AuthenticatedRequest, InsufficientScope
 from scores.access.throttling import IncrementThrottle, PlayerThrottle
-from scores.exceptions import ServiceHasNoScore, UnknownBoard
+from scores.exceptions import BoardUnknown, ServiceHasNoScore
 from scores.log.token_uses import token_uses
 from scores.models import BOARD_NAME
 from scores.scopes import Scope
@@ -65,7 +65,7 @@ async def respond_to_submission(
     request: AuthenticatedRequest, board: str, user_id: str, actor: str = "", token: str = ""
 ) -> HttpResponse:
     if not NAME.fullmatch(board):
-        raise UnknownBoard
+        raise BoardUnknown
     body: Any = request.data
     score = score_of(body)
     recorded = await services.submit(

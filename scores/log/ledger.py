@@ -15,6 +15,7 @@ from scores.exceptions import (
     AlreadyVoided,
     BoardArchived,
     BoardHasNoStream,
+    BoardUnknown,
     KeyReused,
     NotBlocked,
     NotVoidable,
@@ -26,7 +27,6 @@ from scores.exceptions import (
     TotalOutOfRange,
     TotalTooLarge,
     UnknownAction,
-    UnknownBoard,
     UnknownEvent,
     UserBlocked,
     UserInactive,
@@ -267,7 +267,7 @@ class Ledger:
             return replay
         rule = self.streams.get(change.stream or "")
         if rule is None:
-            raise UnknownBoard
+            raise BoardUnknown
         if not rule.has_stream:
             raise BoardHasNoStream
         if rule.is_archived:

@@ -28,12 +28,18 @@ NEXT_BOUNDARY_SQL = """
         (SELECT min(starts_at) FROM periods WHERE first_seq IS NULL)
     ) WHERE name = %s
 """
+# For transactions that change boards. They are rare, and must not hold up the writers behind one that stopped.
+LIMITS_SQL = """
+    SELECT set_config('lock_timeout', '1500', true), set_config('idle_in_transaction_session_timeout', '1000', true)
+"""
 
 
 class Cursor(Protocol):
     """Of psycopg or of Django."""
 
     def execute(self, query: Any, params: Sequence[Any] | None = None, /) -> Any: ...
+
+    def fetchone(self) -> Any: ...
 
 
 def latest() -> datetime:
@@ -51,3 +57,15 @@ def roll_over(cursor: Cursor, log: str, *, seq: int, at: datetime) -> None:
     cursor.execute(END_SQL, [seq, at])
     cursor.execute(BEGIN_SQL, [seq + 1, at])
     cursor.execute(NEXT_BOUNDARY_SQL, [log])
+
+
+def advance(cursor: Cursor, log: str) -> tuple[int, datetime] | None:
+    """Lock the head until the transaction ends, and let the time of the log go on: its seq, and `at`. `None`: no head.
+
+    Waits at most 1.5 s for the lock.
+    """
+    cursor.execute(LIMITS_SQL)
+    cursor.execute("SELECT FROM leaderboards WHERE name = %s FOR UPDATE", [log])
+    cursor.execute(f"UPDATE leaderboards b SET at = {AT_SQL} WHERE b.name = %s RETURNING b.seq, b.at", [latest(), log])  # noqa: S608
+    found: tuple[int, datetime] | None = cursor.fetchone()
+    return found

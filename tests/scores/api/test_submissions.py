@@ -95,7 +95,7 @@ def test_a_replay_is_answered_when_the_board_is_gone(laps: Board, submit: Post) 
     laps.delete()
 
     assert submit("ann", 5, key="a").json() == first.json()
-    assert code(submit("ann", 6)) == (404, "unknown_board")
+    assert code(submit("ann", 6)) == (404, "board_unknown")
 
 
 @pytest.mark.parametrize(

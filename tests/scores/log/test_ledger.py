@@ -16,6 +16,7 @@ from scores.exceptions import (
     AlreadyVoided,
     BoardArchived,
     BoardHasNoStream,
+    BoardUnknown,
     KeyReused,
     NotBlocked,
     NotVoidable,
@@ -25,7 +26,6 @@ from scores.exceptions import (
     ServiceHasNoScore,
     TotalOutOfRange,
     TotalTooLarge,
-    UnknownBoard,
     UnknownEvent,
     UserBlocked,
 )
@@ -216,7 +216,7 @@ def test_a_score_of_a_stream_touches_no_total() -> None:
 @pytest.mark.parametrize(
     ("book", "change", "refusal"),
     [
-        (ledger(), lap("ann", 1), UnknownBoard),
+        (ledger(), lap("ann", 1), BoardUnknown),
         (laps(has_stream=False), lap("ann", 1), BoardHasNoStream),
         (laps(is_archived=True), lap("ann", 1), BoardArchived),
         (laps(services_only=True), lap("ann", 1), OnlyServices),

@@ -1,0 +1,378 @@
+"""What a board may be, and its life: created, changed, archived, deleted.
+
+A definition has the same fields in a request, an answer and a TOML file. What decides who stands where is fixed once the
+board exists; the rest may change. Every change of boards and periods happens under the lock on the head of the log, at
+the log's own time, and raises `leaderboards.calendar`, by which followers notice it.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from scores.exceptions import BoardArchived, BoardExists, BoardFixed, BoardsTooMany, BoardUnknown
+from scores.log.head import Log
+from scores.log.head import log as default_log
+from scores.log.periods import BEGIN_SQL, END_SQL, Cursor, advance, latest, roll_over
+from scores.models import BOARD_NAME, Board, Period
+
+from .calendar import Span, span_at, spans, spans_back
+from .documents import FIXED, RESERVED, Definition, Season, document, parse
+
+logger = logging.getLogger(__name__)
+
+# Rows of coming periods are made when fewer are left, and then more than that, so that it happens rarely.
+LEAST_AHEAD, LEAST_TIME_AHEAD = 2, timedelta(hours=48)
+MOST_AHEAD, MOST_TIME_AHEAD = 4, timedelta(hours=96)
+# Of the past, when a board is created: an hourly board begins a year ago.
+MAX_PAST = 10_000
+BOARDS_PER_TRANSACTION = 50  # that `extend` makes rows for: writers wait for it
+STANDINGS_PER_TRANSACTION = 5_000
+
+FIRST_EVENT_SQL = (
+    "SELECT seq, CASE WHEN isfinite(created_at) THEN created_at END FROM score_events ORDER BY seq LIMIT 1"
+)
+NEWEST_EVENT_SQL = """
+    SELECT seq, CASE WHEN isfinite(created_at) THEN created_at END FROM score_events ORDER BY seq DESC LIMIT 1
+"""
+# The first event that was written at each boundary or later, among those from `first` to just before `end`; `end` if none
+# was. All boundaries are bisected side by side, each step a look-up by the primary key: there is no index on the time.
+BISECT_SQL = """
+    WITH RECURSIVE search (boundary, low, high) AS (
+        SELECT boundary, %(first)s::bigint, %(end)s::bigint FROM unnest(%(boundaries)s::timestamptz[]) AS boundary
+        UNION ALL
+        SELECT boundary, CASE WHEN event.at < boundary THEN middle + 1 ELSE low END,
+               CASE WHEN event.at < boundary THEN high ELSE middle END
+        FROM search
+        CROSS JOIN LATERAL (SELECT (low + high) / 2 AS middle) AS half
+        LEFT JOIN LATERAL (
+            SELECT created_at AS at FROM score_events WHERE seq >= middle ORDER BY seq LIMIT 1
+        ) AS event ON true
+        WHERE low < high
+    )
+    SELECT boundary, low FROM search WHERE low = high
+"""
+# By the database: the ORM would fetch the rows, and go through the standings for their number.
+DELETE_SQL = (
+    "DELETE FROM board_positions WHERE board_id = %s",
+    "DELETE FROM periods WHERE board_id = %s",
+    "DELETE FROM boards WHERE id = %s",
+)
+# Boards that have few rows ahead of the time of the log, as it is by now. Without the lock.
+SHORT_SQL = """
+    WITH clock AS MATERIALIZED (
+        SELECT greatest(l.at, least(clock_timestamp(), %(latest)s)) AS at FROM leaderboards l WHERE l.name = %(log)s
+    ), ahead AS (
+        SELECT p.board_id, count(*) AS rows, max(p.ends_at) AS until, bool_or(p.ends_at IS NULL) AS is_open
+        FROM periods p, clock WHERE p.first_seq IS NULL AND p.starts_at > clock.at GROUP BY p.board_id
+    )
+    SELECT b.id FROM boards b CROSS JOIN clock LEFT JOIN ahead a ON a.board_id = b.id
+    WHERE b.archived_at IS NULL AND b.period NOT IN ('forever', 'season')
+      AND (a.rows IS NULL OR NOT a.is_open AND (a.rows < %(least)s OR a.until < clock.at + %(ahead)s))
+    ORDER BY b.id LIMIT %(limit)s
+"""
+
+
+def create(definition: Definition, actor: str = "", *, log: Log = default_log) -> Board:
+    """Make the board, with the periods of the past that the log has, the present one, and those ahead.
+
+    Of the past there are at most `keep` periods, and `MAX_PAST`. Raises `BoardExists` or `BoardsTooMany`.
+    """
+    columns = definition.columns()
+    board = Board(**columns)
+    past = Past(log)
+    past.look_up(_boundaries(board, definition.seasons, past))  # before the lock: what is written stays where it is
+    with transaction.atomic(using=log.alias), log.connection.cursor() as cursor:
+        seq, at = _advance(cursor, log)
+        rows = Board.objects.using(log.alias)
+        if rows.filter(name=board.name).exists():
+            raise BoardExists
+        if rows.count() >= settings.MAX_BOARDS:
+            raise BoardsTooMany
+        board.save(using=log.alias, force_insert=True)
+        made = past.periods(board, _spans_of(board, definition.seasons, past, at), seq=seq)
+        Period.objects.using(log.alias).bulk_create(made, batch_size=2_000)
+        if definition.is_archived:
+            _archive(board, seq, at, log)
+        roll_over(cursor, log.name, seq=seq, at=at)
+    logger.info("Board %s was created%s", board.name, f" by {actor}" if actor else "")
+    return board
+
+
+def change(name: str, changes: Mapping[str, Any], actor: str = "", *, log: Log = default_log) -> bool:
+    """Change fields of a board, as a request names them. Returns whether anything is different now.
+
+    `None` takes a field back to its default. Raises `BoardUnknown`, `BoardInvalid`, `BoardFixed` for fields that cannot
+    change any more, with all of their names, or `BoardArchived`.
+    """
+    with transaction.atomic(using=log.alias), log.connection.cursor() as cursor:
+        seq, at = _advance(cursor, log)
+        board = _board(name, log)
+        cursor.execute(END_SQL, [seq, at])
+        cursor.execute(BEGIN_SQL, [seq + 1, at])
+        before = definition_of(board, log=log)
+        after = parse(document(before) | dict(changes), name=name)
+        if is_changed := after != before:
+            _refuse_fixed(before, after, at)
+            for column, value in after.columns().items():
+                setattr(board, column, value)
+            board.save(using=log.alias)
+            if after.seasons != before.seasons:
+                _replace_seasons(board, after.seasons, at, log)
+            if after.is_archived and not before.is_archived:
+                _archive(board, seq, at, log)
+        roll_over(cursor, log.name, seq=seq, at=at)
+    if is_changed:
+        logger.info("Board %s was changed%s", name, f" by {actor}" if actor else "")
+    return is_changed
+
+
+def archive(name: str, actor: str = "", *, log: Log = default_log) -> bool:
+    """End the board: nothing new counts, and what it shows stays. Raises `BoardUnknown`."""
+    return change(name, {"archived": True}, actor, log=log)
+
+
+def delete(name: str, actor: str = "", *, log: Log = default_log) -> None:
+    """Remove the board, at once, then its standings, in portions. The events stay. Raises `BoardUnknown`.
+
+    Its copy in Redis is removed by the follower, which finds that the board is gone.
+    """
+    with transaction.atomic(using=log.alias), log.connection.cursor() as cursor:
+        seq, at = _advance(cursor, log)
+        board_id = _board(name, log).id
+        for sql in DELETE_SQL:
+            cursor.execute(sql, [board_id])
+        roll_over(cursor, log.name, seq=seq, at=at)
+    logger.info("Board %s was deleted%s", name, f" by {actor}" if actor else "")
+    _delete_standings(board_id, log)
+
+
+def definition_of(board: Board, *, log: Log = default_log) -> Definition:
+    """The definition of a board that exists."""
+    seasons = []
+    if board.period == Board.PeriodKind.SEASON:
+        periods = Period.objects.using(log.alias).filter(board=board).order_by("number")
+        seasons = [Season(starts, ends) for starts, ends in periods.values_list("starts_at", "ends_at")]
+    return Definition.of(board, seasons)
+
+
+def extend(log: Log = default_log) -> int:
+    """Make rows of coming periods for the boards that have few ahead. Returns for how many.
+
+    A look without a lock if there is nothing to do. Periods that began and ended while there were no rows for them get
+    theirs, with true boundaries. Several processes may call it at the same time.
+    """
+    extended, made = 0, 1
+    while made and _short(log):
+        with transaction.atomic(using=log.alias), log.connection.cursor() as cursor:
+            seq, at = _advance(cursor, log)
+            cursor.execute(END_SQL, [seq, at])
+            cursor.execute(BEGIN_SQL, [seq + 1, at])
+            boards = Board.objects.using(log.alias).filter(id__in=_short(log))  # again: now nobody else makes them
+            made = _extend(boards, seq, at, log)
+            roll_over(cursor, log.name, seq=seq, at=at)
+        extended += made
+    return extended
+
+
+def _extend(boards: Iterable[Board], seq: int, at: datetime, log: Log) -> int:
+    new: list[tuple[Board, Period, list[Span]]] = []
+    for board in boards:
+        last = Period.objects.using(log.alias).filter(board=board).order_by("-number").first()
+        if last is None:  # somebody deleted the rows by hand
+            last = Period(board=board, number=0, ends_at=span_at(board, at).starts_at)
+        new.append((board, last, _following(board, last.ends_at, at)))
+    past = Past(log)
+    past.look_up({moment for _, _, following in new for span in following for moment in span if moment})
+    rows: list[Period] = []
+    for board, last, following in new:
+        rows += past.periods(board, following, seq=seq, number=last.number + 1, from_seq=(last.last_seq or 0) + 1)
+    Period.objects.using(log.alias).bulk_create(rows, batch_size=2_000)
+    return sum(bool(following) for _, _, following in new)
+
+
+def _short(log: Log) -> list[int]:
+    with log.connection.cursor() as cursor:
+        cursor.execute(
+            SHORT_SQL,
+            {
+                "log": log.name,
+                "latest": latest(),
+                "ahead": LEAST_TIME_AHEAD,
+                "least": LEAST_AHEAD,
+                "limit": BOARDS_PER_TRANSACTION,
+            },
+        )
+        return [board_id for (board_id,) in cursor.fetchall()]
+
+
+class Past:
+    """Where boundaries of the past are in a log: which event was the first at each, or later."""
+
+    def __init__(self, log: Log) -> None:
+        self._connection: BaseDatabaseWrapper = log.connection
+        self._found: dict[datetime, int] = {}
+        first, newest = self._event(FIRST_EVENT_SQL), self._event(NEWEST_EVENT_SQL)
+        self.first_seq = first[0] if first else None  # None: there are no events
+        self.first_at = first[1] if first else None
+        self._seq, self._at = newest or (0, None)
+
+    def _event(self, sql: str) -> tuple[int, datetime | None] | None:
+        with self._connection.cursor() as cursor:
+            cursor.execute(sql)
+            row: tuple[int, datetime | None] | None = cursor.fetchone()
+            return row
+
+    def look_up(self, boundaries: Iterable[datetime]) -> None:
+        """Find those that are not after the newest event: later events cannot change where they are."""
+        if self.first_seq is None or self._at is None:
+            return
+        wanted = sorted(moment for moment in set(boundaries) - self._found.keys() if moment <= self._at)
+        if not wanted:
+            return
+        with self._connection.cursor() as cursor:
+            cursor.execute(BISECT_SQL, {"boundaries": wanted, "first": self.first_seq, "end": self._seq + 1})
+            self._found |= dict(cursor.fetchall())
+
+    def periods(
+        self, board: Board, of: Sequence[Span], *, seq: int, number: int = 1, from_seq: int = 1
+    ) -> list[Period]:
+        """Rows for these spans, under the lock on the head, which is at `seq`.
+
+        The numbers of boundaries after the newest event stay open: the rollover that follows fills them in.
+        """
+        newest = self._event(NEWEST_EVENT_SQL)
+        if newest is not None:
+            if self.first_seq is None:
+                self.first_seq = newest[0]
+            self._seq, self._at = newest
+        self.look_up(moment for span in of for moment in span if moment is not None)
+        rows = []
+        for span in of:
+            first_seq = self._seq_at(span.starts_at, from_seq)
+            end = None if span.ends_at is None else self._seq_at(span.ends_at, from_seq)
+            if span.starts_at is None:
+                first_seq = max(self.first_seq or seq + 1, from_seq)
+            rows.append(
+                Period(
+                    board=board,
+                    number=number,
+                    starts_at=span.starts_at,
+                    ends_at=span.ends_at,
+                    first_seq=first_seq,
+                    last_seq=None if end is None else end - 1,
+                )
+            )
+            number += 1
+        return rows
+
+    def _seq_at(self, moment: datetime | None, least: int) -> int | None:
+        found = None if moment is None else self._found.get(moment)
+        return None if found is None else max(found, least)
+
+
+def _boundaries(board: Board, seasons: Sequence[Season], past: Past) -> set[datetime]:
+    """The moments that periods of the past are cut at, by now or a little later."""
+    return {moment for span in _spans_of(board, seasons, past, latest()) for moment in span if moment is not None}
+
+
+def _spans_of(board: Board, seasons: Sequence[Season], past: Past, at: datetime) -> list[Span]:
+    """The periods of a new board, from the first event of the log on."""
+    if board.period == Board.PeriodKind.FOREVER:
+        return [Span(None, None)]
+    if board.period == Board.PeriodKind.SEASON:
+        return [Span(season.starts_at, season.ends_at) for season in seasons]
+    most = MAX_PAST if board.keep is None else min(board.keep, MAX_PAST)
+    begun: list[Span] = []
+    for span in spans_back(board, at):
+        is_enough = begun and (past.first_at is None or span.ends_at is None or span.ends_at <= past.first_at)
+        if is_enough or len(begun) > most:
+            break
+        begun.append(span)
+    begun.reverse()
+    return begun + _following(board, begun[-1].ends_at, at)
+
+
+def _following(board: Board, after: datetime | None, at: datetime) -> list[Span]:
+    """The periods from `after` on, those that were missed by `at` and those to have ahead of it."""
+    if after is None:
+        return []
+    following: list[Span] = []
+    ahead = 0
+    for span in spans(board, after):
+        # By other rules for the zone than the last row was made by, the cut may be a little earlier.
+        following.append(Span(after, span.ends_at) if not following else span)
+        ahead += span.starts_at is not None and span.starts_at > at
+        if span.ends_at is None or (ahead >= MOST_AHEAD and span.ends_at >= at + MOST_TIME_AHEAD):
+            break
+    return following
+
+
+def _advance(cursor: Cursor, log: Log) -> tuple[int, datetime]:
+    """Lock the head; where the log ends, and its time, which goes on. Starts the log if there is none."""
+    while (found := advance(cursor, log.name)) is None:
+        log.start()
+    return found
+
+
+def _board(name: str, log: Log) -> Board:
+    if name == RESERVED:
+        raise BoardFixed([RESERVED])
+    if not re.fullmatch(BOARD_NAME, name):
+        raise BoardUnknown
+    board = Board.objects.using(log.alias).filter(name=name).first()
+    if board is None:
+        raise BoardUnknown
+    return board
+
+
+def _refuse_fixed(before: Definition, after: Definition, at: datetime) -> None:
+    fixed = [field for field, name in FIXED.items() if getattr(after, name) != getattr(before, name)]
+    if [s for s in after.seasons if s.starts_at <= at] != [s for s in before.seasons if s.starts_at <= at]:
+        fixed.append("seasons")
+    if before.is_archived and not after.is_archived:
+        fixed.append("archived")
+    if fixed:
+        raise BoardFixed(fixed)
+    rules = ("seasons", "submitters", "least", "most")
+    if before.is_archived and any(getattr(after, name) != getattr(before, name) for name in rules):
+        raise BoardArchived
+
+
+def _replace_seasons(board: Board, seasons: Sequence[Season], at: datetime, log: Log) -> None:
+    """Those that have begun are the same; all later ones are made anew."""
+    periods = Period.objects.using(log.alias).filter(board=board)
+    periods.filter(starts_at__gt=at).delete()
+    Period.objects.using(log.alias).bulk_create(
+        Period(board=board, number=number, starts_at=season.starts_at, ends_at=season.ends_at)
+        for number, season in enumerate(seasons, 1)
+        if season.starts_at > at
+    )
+
+
+def _archive(board: Board, seq: int, at: datetime, log: Log) -> None:
+    """The period that is open ends with the newest event, and those ahead never begin."""
+    Board.objects.using(log.alias).filter(id=board.id).update(archived_at=at)
+    periods = Period.objects.using(log.alias).filter(board=board)
+    periods.filter(first_seq=None, starts_at__gt=at).delete()
+    periods.filter(last_seq=None).exclude(first_seq=None).update(last_seq=seq)
+    periods.filter(first_seq=None).update(first_seq=seq + 1, last_seq=seq)
+
+
+def _delete_standings(board_id: int, log: Log) -> None:
+    with connections[log.alias].cursor() as cursor:
+        removed = STANDINGS_PER_TRANSACTION
+        while removed:
+            cursor.execute(
+                "DELETE FROM standings WHERE (board_id, period, user_id) IN ("
+                "SELECT board_id, period, user_id FROM standings WHERE board_id = %s LIMIT %s)",
+                [board_id, STANDINGS_PER_TRANSACTION],
+            )
+            removed = cursor.rowcount
