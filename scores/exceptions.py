@@ -23,6 +23,8 @@ ScoreError
 │   ├── AlreadyBlocked
 │   ├── NotBlocked
 │   ├── BoardUnknown
+│   ├── PeriodUnknown
+│   ├── PeriodInvalid
 │   ├── BoardExists
 │   ├── BoardsTooMany
 │   ├── BoardArchived
@@ -32,6 +34,7 @@ ScoreError
     ├── Overloaded          nothing happened
     ├── OutcomeUnknown      it may have happened: the connection or the time ended before the commit was confirmed
     ├── KeyAwaited          the token cannot be verified before the keys of its issuer are fetched
+    ├── BoardBuilding       the board was made a moment ago, and its history is still being read
     └── NoStoreAnswers      a read that neither Redis nor the database could answer
 
 CopyUnusable                the copy in Redis cannot be read or moved; reads go to the database instead
@@ -186,6 +189,16 @@ class BoardUnknown(Refused):
     message = "There is no such board."
 
 
+class PeriodUnknown(Refused):
+    code = "period_unknown"
+    message = "This board has no such period, or not yet."
+
+
+class PeriodInvalid(Refused):
+    code = "period_invalid"
+    message = "Expected current, previous, a date such as 2026-11-26, or the number of a period."
+
+
 class BoardExists(Refused):
     code = "board_exists"
     message = "There is a board with this name already."
@@ -242,6 +255,11 @@ class OutcomeUnknown(Unavailable):
 
 class KeyAwaited(Unavailable):
     message = "The keys of the identity provider are still being fetched. Try again in a moment."
+
+
+class BoardBuilding(Unavailable):
+    code = "board_building"
+    message = "This board is new, and its history is still being read. Try again in a moment."
 
 
 class NoStoreAnswers(Unavailable):

@@ -13,9 +13,12 @@ from scores.exceptions import CopyUnusable, Damaged, NoStoreAnswers
 from scores.log import rank_index
 from scores.log.rank_index import RankIndex, RankIndexer, rank_indexer
 from scores.projection.leaderboard import (
+    Answer,
     Copy,
     Entry,
     PageQuestion,
+    PlacedEntry,
+    PlaceQuestion,
     Question,
     Snapshot,
     StandingQuestion,
@@ -68,6 +71,22 @@ async def standing(user_id: str) -> Standing:
     return cast("Standing", await reader.batcher.submit(StandingQuestion(user_id)))
 
 
+class Place(NamedTuple):
+    """The entry of one user with its position; the rest as in `Standing`."""
+
+    entry: PlacedEntry | None
+    total: int
+    epoch: str
+    seq: int
+    source: Source
+    age_s: float
+
+
+async def place(user_id: str) -> Place:
+    """Rank, position and score of one user. Raises `Unavailable`."""
+    return cast("Place", await reader.batcher.submit(PlaceQuestion(user_id)))
+
+
 def standings(user_ids: Sequence[str]) -> dict[str, Entry]:
     """The entries of those of `user_ids` who are on the board, in one round trip; for code without an event loop."""
     answers = reader.answer_questions([StandingQuestion(user_id) for user_id in user_ids])
@@ -86,6 +105,10 @@ ABOVE_SQL = f"""
     SELECT (SELECT count(*) FROM user_scores s WHERE {BETWEEN_SQL})
     - (SELECT count(*) FROM blocks b JOIN user_scores s USING (user_id) WHERE {BETWEEN_SQL})
 """  # noqa: S608  constants
+AHEAD_SQL = """
+    SELECT count(*) FROM user_scores s WHERE score = %s AND user_id > %s
+    AND NOT EXISTS (SELECT FROM blocks b WHERE b.user_id = s.user_id)
+"""
 SCORES_SQL = """
     SELECT user_id, score FROM user_scores s
     WHERE user_id = ANY(%s) AND NOT EXISTS (SELECT FROM blocks b WHERE b.user_id = s.user_id)
@@ -100,7 +123,7 @@ class Reader:
         self._log = copy.log
         self._tail = tail
         self._rank_indexer = rank_indexer
-        self.batcher: Batcher[Question, Page | Standing] = Batcher(
+        self.batcher: Batcher[Question, Page | Standing | Place] = Batcher(
             "reader",
             self.answer_questions,
             max_batch=MAX_PER_ROUND_TRIP,
@@ -109,7 +132,7 @@ class Reader:
             share=metrics.reads_shared.inc,
         )
 
-    def answer_questions(self, questions: Sequence[Question]) -> list[Page | Standing]:
+    def answer_questions(self, questions: Sequence[Question]) -> list[Page | Standing | Place]:
         """Answer all questions as of one moment, equal ones only once. Raises `NoStoreAnswers`."""
         distinct = list(dict.fromkeys(questions))
         try:
@@ -125,6 +148,8 @@ class Reader:
             question: Page(cast("list[Entry]", answer), *rest)
             if isinstance(question, PageQuestion)
             else Standing(cast("Entry | None", answer), *rest)
+            if isinstance(question, StandingQuestion)
+            else Place(cast("PlacedEntry | None", answer), *rest)
             for question, answer in zip(distinct, snapshot.answers, strict=True)
         }
         return [answers[question] for question in questions]
@@ -143,20 +168,25 @@ class Reader:
         self._log.drop_dead_connection()  # it has been idle while Redis answered
         self._log.head()  # starts the log if there is none, which the read-only transaction cannot do
         # PostgreSQL refuses NUL, and the error would fail the other questions of the batch too.
-        users = [q.user_id for q in questions if isinstance(q, StandingQuestion) and is_storable(q.user_id)]
+        users = [q.user_id for q in questions if not isinstance(q, PageQuestion) and is_storable(q.user_id)]
         deepest = max((q.offset for q in questions if isinstance(q, PageQuestion)), default=0)
         with self._log.snapshot() as head, self._log.connection.cursor() as cursor:
             needs_index = head.members > rank_index.SMALL_BOARD and (users or deepest > rank_index.SEGMENT_ROWS)
             index = self._rank_indexer.at(head) if needs_index else rank_index.EMPTY
             scores = _scores(cursor, users)
-            answers: list[list[Entry] | Entry | None] = []
+            answers: list[Answer] = []
             for question in questions:
                 if isinstance(question, PageQuestion):
                     answers.append(_page(cursor, index, question))
-                elif (score := scores.get(question.user_id)) is not None:
-                    answers.append(Entry(1 + _count_above(cursor, index, score), question.user_id, score))
-                else:
+                elif (score := scores.get(question.user_id)) is None:
                     answers.append(None)
+                else:
+                    rank = 1 + _count_above(cursor, index, score)
+                    if isinstance(question, StandingQuestion):
+                        answers.append(Entry(rank, question.user_id, score))
+                    else:
+                        position = rank + _count_ahead(cursor, question.user_id, score)
+                        answers.append(PlacedEntry(rank, question.user_id, score, position))
         self._copy.must_reach(head.origin, head.seq)  # what has been told once is not taken back
         return Snapshot(head.origin, head.seq, head.members, answers)
 
@@ -183,6 +213,13 @@ def _count_above(cursor: CursorWrapper, index: RankIndex, score: int) -> int:
     cursor.execute(ABOVE_SQL, {"score": score, "end": end, "last": last})
     (rest,) = cursor.fetchone()
     return indexed + int(rest)
+
+
+def _count_ahead(cursor: CursorWrapper, user_id: str, score: int) -> int:
+    """The number of members with the same score who are ahead."""
+    cursor.execute(AHEAD_SQL, [score, user_id])
+    (ahead,) = cursor.fetchone()
+    return int(ahead)
 
 
 reader = Reader(leaderboard, tail, rank_indexer)

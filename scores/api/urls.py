@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.urls import path, re_path, register_converter
 from django.urls.converters import StringConverter
 
+from .board_reads import BoardPeriodsView, BoardUserView
 from .submissions import SubmissionView, UserSubmissionView
 from .tokens import LogoutView, RefreshView, RegisterView, SignInView
 from .views import IncrementView, LeaderboardView, MeView, UserIncrementView, UserView, no_such_address
@@ -25,8 +26,10 @@ urlpatterns = [
     path("v1/users/<any:user_id>/scores/increment", UserIncrementView.as_view()),
     path("v1/users/<any:user_id>", UserView.as_view()),
     path("v1/me", MeView.as_view()),
+    path("v1/boards/<str:board>/periods", BoardPeriodsView.as_view()),
     path("v1/boards/<str:board>/scores", SubmissionView.as_view()),
     path("v1/boards/<str:board>/users/<any:user_id>/scores", UserSubmissionView.as_view()),
+    path("v1/boards/<str:board>/users/<any:user_id>", BoardUserView.as_view()),
     path("v1/events/<str:event_id>/void", VoidView.as_view()),
     path("v1/auth/register", RegisterView.as_view()),
     path("v1/auth/token", SignInView.as_view()),

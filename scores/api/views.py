@@ -17,12 +17,13 @@ from scores import metrics, selectors, services
 from scores.access.authentication import AuthenticatedRequest, InsufficientScope
 from scores.access.throttling import IncrementThrottle, PlayerThrottle, Throttle
 from scores.board import LEADERBOARD
+from scores.board_selectors import BoardPage
 from scores.exceptions import ServiceHasNoScore, Unavailable
 from scores.log import refusals
 from scores.log.ledger import Recorded
 from scores.log.token_uses import token_uses
 from scores.scopes import Scope
-from scores.selectors import Page, Standing
+from scores.selectors import Page, Place, Standing
 from scores.user_id import is_player_id
 
 from . import problems
@@ -249,7 +250,7 @@ async def respond_with_standing(user_id: str) -> HttpResponse:
     return json_response(body, freshness(standing))
 
 
-def freshness(answer: Page | Standing) -> dict[str, str]:
+def freshness(answer: Page | Standing | Place | BoardPage) -> dict[str, str]:
     """Headers: the store that answered, the event, and for how many seconds newer events may have been missed."""
     seq = str(answer.seq)
     return {

@@ -66,6 +66,15 @@ class Entry(NamedTuple):
     score: int
 
 
+class PlacedEntry(NamedTuple):
+    """An entry with its position, which no two have: equal scores are ordered by user id."""
+
+    rank: int
+    user_id: str
+    score: int
+    position: int
+
+
 class Totals(NamedTuple):
     """The scores of some members in the copy as of event `seq` of `origin`; `None` if there is no such member.
 
@@ -86,7 +95,14 @@ class StandingQuestion(NamedTuple):
     user_id: str
 
 
-Question = PageQuestion | StandingQuestion
+class PlaceQuestion(NamedTuple):
+    """A standing with its position."""
+
+    user_id: str
+
+
+Question = PageQuestion | StandingQuestion | PlaceQuestion
+Answer = list[Entry] | Entry | PlacedEntry | None
 
 
 class Snapshot(NamedTuple):
@@ -95,7 +111,7 @@ class Snapshot(NamedTuple):
     origin: str
     seq: int
     members: int
-    answers: list[list[Entry] | Entry | None]  # to a page: its entries; to a standing: its entry, or None
+    answers: list[Answer]  # to a page: its entries; to a standing or a place: its entry, or None
 
 
 class _Newest:
@@ -222,7 +238,8 @@ class Copy:
             if isinstance(question, PageQuestion):
                 argv += ("page", question.offset, question.offset + question.limit - 1)
             else:
-                argv += ("standing", question.user_id, "")
+                kind = "standing" if isinstance(question, StandingQuestion) else "place"
+                argv += (kind, question.user_id, "")
         outcome, *rest = self._run(scripts.READ, argv)
         if outcome != b"whole":
             raise Damaged(outcome.decode())
@@ -372,7 +389,9 @@ def _rebuilt(stored: bytes) -> Rebuilt | None:
     return rebuilt if is_ours and isinstance(rebuilt.why, str) else None
 
 
-def _decode(question: Question, answer: list[Any]) -> list[Entry] | Entry | None:
+def _decode(question: Question, answer: list[Any]) -> Answer:
+    if isinstance(question, PlaceQuestion):
+        return PlacedEntry(answer[0], question.user_id, int(answer[1]), answer[2] + 1) if answer else None
     if isinstance(question, StandingQuestion):
         return Entry(answer[0], question.user_id, int(answer[1])) if answer else None
     rank, rows = answer

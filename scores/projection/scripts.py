@@ -77,7 +77,8 @@ return {'moved'}
 """
 )
 
-# ARGV: origin, lowest acceptable seq, then three per question: 'page' offset stop, or 'standing' member ''.
+# ARGV: origin, lowest acceptable seq, then three per question: 'page' offset stop, 'standing' member '', or 'place' member
+# ''.
 READ = (
     _CHECK
     + """
@@ -98,6 +99,7 @@ for i = 3, #ARGV, 3 do
     else
         local score = redis.call('ZSCORE', KEYS[1], ARGV[i + 1])
         answers[#answers + 1] = score and {rank(score), score} or {}
+        if score and ARGV[i] == 'place' then answers[#answers][3] = redis.call('ZREVRANK', KEYS[1], ARGV[i + 1]) end
     end
 end
 return {'whole', state[2], state[3], answers}

@@ -19,8 +19,8 @@ from scores.log.head import log
 from scores.log.ledger import Change, Kind
 from scores.log.writer import writer
 from scores.models import MAX_TOTAL
-from scores.projection.leaderboard import PageQuestion, Question, StandingQuestion, leaderboard
-from scores.selectors import Page, Source, Standing
+from scores.projection.leaderboard import PageQuestion, PlaceQuestion, Question, StandingQuestion, leaderboard
+from scores.selectors import Page, Place, Source, Standing
 from scores.user_id import is_user_id
 from tests.conftest import TokenFor, empty_board
 from tests.polling import until
@@ -412,7 +412,9 @@ def test_who_has_the_replacement_character_from_an_earlier_version_can_be_read(a
 # From either store
 
 
-def both(questions: list[Question], redis: Redis) -> tuple[list[Page | Standing], list[Page | Standing]]:
+def both(
+    questions: list[Question], redis: Redis
+) -> tuple[list[Page | Standing | Place], list[Page | Standing | Place]]:
     """The answers of Redis, and after the loss of everything in it those of the database; each without its source."""
     from_redis = selectors.reader.answer_questions(questions)
     redis.flushall()
@@ -429,7 +431,7 @@ def test_entries_are_by_score_and_then_by_the_bytes_of_the_id(ties: None, redis:
     assert from_redis == from_database
 
 
-def entries_of(answer: Page | Standing) -> list[Any]:
+def entries_of(answer: Page | Standing | Place) -> list[Any]:
     assert isinstance(answer, Page)
     return answer.entries
 
@@ -441,6 +443,17 @@ def test_every_page_is_a_slice_of_the_whole(limit: int, ties: None, redis: Redis
     from_redis, from_database = both([PageQuestion(limit, offset) for offset in offsets], redis)
 
     assert [entries_of(page) for page in from_redis] == [RANKED[offset : offset + limit] for offset in offsets]
+    assert from_redis == from_database
+
+
+def test_no_two_have_the_same_place(ties: None, redis: Redis) -> None:
+    services.block(user_id=RANKED[0][1], actor="admin", reason="speed hack")
+    rest = [user_id for _, user_id, _ in RANKED[1:]]
+
+    from_redis, from_database = both([PlaceQuestion(user) for user in [*rest, RANKED[0][1], "a\0"]], redis)
+
+    places = [answer.entry.position for answer in from_redis if isinstance(answer, Place) and answer.entry]
+    assert places == list(range(1, len(RANKED)))
     assert from_redis == from_database
 
 

@@ -14,7 +14,7 @@ from scores.log.head import log
 from scores.log.ledger import Change, Kind
 from scores.log.rank_index import EMPTY, TOP, RankIndex, RankIndexer
 from scores.log.writer import writer
-from scores.projection.leaderboard import Entry, PageQuestion, Question, StandingQuestion
+from scores.projection.leaderboard import Answer, PageQuestion, Question, StandingQuestion
 from tests.polling import until
 
 USERS = [f"user{n}" for n in range(60)]
@@ -52,7 +52,7 @@ def built(rank_indexer: RankIndexer) -> RankIndex:
     return at_head(rank_indexer)
 
 
-def by_counting(monkeypatch: pytest.MonkeyPatch) -> list[list[Entry] | Entry | None]:
+def by_counting(monkeypatch: pytest.MonkeyPatch) -> list[Answer]:
     with monkeypatch.context() as patch:
         patch.setattr(rank_index, "SMALL_BOARD", 1_000_000)
         return selectors.reader._read_database(QUESTIONS).answers

@@ -1,0 +1,197 @@
+"""Reads of boards: from their copies in Redis, or from the standings when a copy cannot answer.
+
+Each answer names its store, the period it is about, and the event it is as of: the position of the board in that store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from django.db import Error as DatabaseError
+
+from scores.boards import reads
+from scores.boards.catalogue import Catalogue, Known, Span, catalogue
+from scores.boards.reads import (
+    BoardAnswer,
+    BoardEntry,
+    BoardPageQuestion,
+    BoardPlaceQuestion,
+    BoardQuestion,
+    ReachedWith,
+)
+from scores.exceptions import BoardBuilding, NoStoreAnswers, ScoreError
+from scores.log.head import Log, log
+from scores.models import Board
+from scores.projection.tail import Tail, tail
+from scores.selectors import Source
+from scores.stores.batcher import Batcher
+
+from . import metrics
+
+MAX_PER_ROUND_TRIP = 256
+
+
+class PageOf(NamedTuple):
+    """A request for rows of a board: `period` is current, previous, a date or a number."""
+
+    board: str
+    period: str
+    limit: int
+    offset: int
+
+
+class PlaceOf(NamedTuple):
+    """A request for the row of one user."""
+
+    board: str
+    period: str
+    user_id: str
+    with_event: bool
+
+
+class PeriodsOf(NamedTuple):
+    """A request for the periods of a board that have begun, the newest first."""
+
+    board: str
+    limit: int
+    offset: int
+
+
+Asked = PageOf | PlaceOf | PeriodsOf
+
+
+class BoardPage(NamedTuple):
+    """Rows of a period of a board, as of event `seq` of `epoch`. `total` is the number of members in the period."""
+
+    board: Board
+    period: Span
+    entries: list[BoardEntry]
+    total: int
+    epoch: str
+    seq: int
+    source: Source
+    age_s: float  # seconds since the database last confirmed the end of the log; newer events may exist
+    reached_with: ReachedWith | None = None
+
+
+class BoardPeriods(NamedTuple):
+    board: Board
+    periods: list[Span]
+
+
+Answer = BoardPage | BoardPeriods
+
+
+async def page(board: str, period: str, limit: int, offset: int) -> BoardPage:
+    """Raises `BoardUnknown`, `PeriodUnknown`, `PeriodInvalid`, or `Unavailable`."""
+    answer = await reader.batcher.submit(PageOf(board, period, limit, offset))
+    assert isinstance(answer, BoardPage)
+    return answer
+
+
+async def place(board: str, period: str, user_id: str, *, with_event: bool = False) -> BoardPage:
+    """A page with the row of one user, or without any. Raises as `page` does.
+
+    With the event with which the user reached the score, the answer is always the database's, since no copy has it.
+    """
+    answer = await reader.batcher.submit(PlaceOf(board, period, user_id, with_event))
+    assert isinstance(answer, BoardPage)
+    return answer
+
+
+async def periods(board: str, limit: int, offset: int) -> BoardPeriods:
+    """Raises `BoardUnknown` or `Unavailable`."""
+    answer = await reader.batcher.submit(PeriodsOf(board, limit, offset))
+    assert isinstance(answer, BoardPeriods)
+    return answer
+
+
+class BoardReader:
+    """Answers requests for all boards of a log."""
+
+    def __init__(self, catalogue: Catalogue, tail: Tail, log: Log) -> None:
+        self._catalogue = catalogue
+        self._tail = tail
+        self._log = log
+        self.batcher: Batcher[Asked, Answer] = Batcher(
+            "board reader",
+            self.answer,
+            max_batch=MAX_PER_ROUND_TRIP,
+            max_queued=20_000,
+            timeout_s=1.8,
+            share=metrics.reads_shared.inc,
+        )
+
+    def answer(self, asked: Sequence[Asked]) -> list[Answer | Exception]:
+        """The answer to each, or why there is none. Raises `NoStoreAnswers`."""
+        try:
+            return self._answers(list(dict.fromkeys(asked)), asked)
+        except DatabaseError as error:
+            self._log.connection.close()
+            raise NoStoreAnswers from error
+
+    def _answers(self, distinct: list[Asked], asked: Sequence[Asked]) -> list[Answer | Exception]:
+        answers: dict[Asked, Answer | Exception] = {}
+        questions: dict[Asked, tuple[Known, Span, BoardQuestion]] = {}
+        for each in distinct:
+            try:
+                known = self._catalogue.board(each.board)
+                if isinstance(each, PeriodsOf):
+                    found = self._catalogue.periods(known, limit=each.limit, offset=each.offset)
+                    answers[each] = BoardPeriods(known.board, found)
+                else:
+                    span = self._catalogue.period(known, each.period)
+                    questions[each] = known, span, _question(each, known, span)
+            except ScoreError as error:
+                answers[each] = error
+        if questions:
+            answers |= self._read(questions)
+        return [answers[each] for each in asked]
+
+    def _read(self, questions: dict[Asked, tuple[Known, Span, BoardQuestion]]) -> dict[Asked, Answer | Exception]:
+        origin, found = self._read_database([question for _, _, question in questions.values()])
+        answers: dict[Asked, Answer | Exception] = {}
+        for asked, (known, span, question) in questions.items():
+            answer = found.get(question)
+            if answer is None:
+                answers[asked] = BoardBuilding()
+                continue
+            answers[asked] = BoardPage(
+                known.board,
+                span,
+                answer.entries,
+                answer.members,
+                origin,
+                answer.seq,
+                Source.DATABASE,
+                0.0,
+                answer.reached_with,
+            )
+        metrics.reads.labels(Source.DATABASE.value).inc(len(questions))
+        return answers
+
+    def _read_database(self, questions: Sequence[BoardQuestion]) -> tuple[str, dict[BoardQuestion, BoardAnswer]]:
+        """The origin of the log, and the answers from the standings: none of a board that has not been built."""
+        self._log.drop_dead_connection()  # it has been idle while Redis answered
+        self._log.head()  # starts the log if there is none, which the read-only transaction cannot do
+        with self._log.snapshot() as head, self._log.connection.cursor() as cursor:
+            positions = reads.positions(cursor, self._log.name, (question.board for question in questions))
+            return head.origin, {
+                question: reads.answer(cursor, question, positions[question.board])
+                for question in dict.fromkeys(questions)
+                if question.board in positions
+            }
+
+
+def _question(asked: PageOf | PlaceOf, known: Known, span: Span) -> BoardQuestion:
+    if isinstance(asked, PageOf):
+        return BoardPageQuestion(known.board.id, span.number, asked.limit, asked.offset)
+    return BoardPlaceQuestion(known.board.id, span.number, asked.user_id, asked.with_event)
+
+
+def score_of(board: Board, entry: BoardEntry) -> int:
+    return -entry.key if board.order == Board.Order.LOWER else entry.key
+
+
+reader = BoardReader(catalogue, tail, log)

@@ -1,0 +1,170 @@
+"""The boards as a process knows them, and which of their periods a request means."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Sequence
+from datetime import date, datetime
+from typing import NamedTuple
+
+from django.db import Error as DatabaseError
+
+from scores.exceptions import BoardUnknown, PeriodInvalid, PeriodUnknown
+from scores.log.head import Log, log
+from scores.models import Board
+
+from .calendar import start_of
+
+LOOK_EVERY_S = 0.25  # as often as the tail looks at the log
+DATE = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
+NUMBER = re.compile("[1-9][0-9]{0,8}")
+CALENDAR_SQL = "SELECT calendar FROM leaderboards WHERE name = %s"
+# Of each board the two newest periods that have begun; without any, the first that will.
+PERIODS_SQL = """
+    SELECT b.id, p.number, p.starts_at, p.ends_at, p.first_seq, p.last_seq FROM boards b CROSS JOIN LATERAL (
+        (SELECT * FROM periods WHERE board_id = b.id AND first_seq IS NOT NULL ORDER BY number DESC LIMIT 2)
+        UNION ALL
+        (SELECT * FROM periods WHERE board_id = b.id AND first_seq IS NULL ORDER BY number LIMIT 1)
+    ) AS p
+    ORDER BY b.id, p.number
+"""
+PERIOD_COLUMNS = "number, starts_at, ends_at, first_seq, last_seq"
+BY_NUMBER_SQL = f"SELECT {PERIOD_COLUMNS} FROM periods WHERE board_id = %s AND number = %s"  # noqa: S608
+BY_MOMENT_SQL = f"""
+    SELECT {PERIOD_COLUMNS} FROM periods WHERE board_id = %(board)s
+      AND (starts_at IS NULL OR starts_at <= %(at)s) AND (ends_at IS NULL OR ends_at > %(at)s)
+    ORDER BY number DESC LIMIT 1
+"""  # noqa: S608
+LIST_SQL = f"""
+    SELECT {PERIOD_COLUMNS} FROM periods WHERE board_id = %s AND first_seq IS NOT NULL
+    ORDER BY number DESC LIMIT %s OFFSET %s
+"""  # noqa: S608
+
+
+class Span(NamedTuple):
+    """A period of a board: when it is, and its stretch of the log, as far as that is known yet."""
+
+    number: int
+    starts_at: datetime | None
+    ends_at: datetime | None
+    first_seq: int | None
+    last_seq: int | None
+
+
+class Known(NamedTuple):
+    """A board, and its newest periods: those that have begun, and without any the first to come. In order."""
+
+    board: Board
+    newest: tuple[Span, ...]
+
+    @property
+    def current(self) -> Span:
+        """The open period; without one, the newest that has ended, or else the first to come. Raises `PeriodUnknown`."""
+        begun = [span for span in self.newest if span.first_seq is not None]
+        if not self.newest:
+            raise PeriodUnknown
+        return begun[-1] if begun else self.newest[0]
+
+
+class Catalogue:
+    """All boards of a log, read again when they have changed. While the database is away, as they were known before."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._calendar: int | None = None
+        self._known: dict[str, Known] = {}
+        self._looked_at = float("-inf")
+        self._lock = threading.Lock()
+
+    def look(self, *, now: bool = False) -> None:
+        """Read the boards again if they have changed; with `now`, also if they were looked at just before.
+
+        Raises Django's `DatabaseError` if they were never read.
+        """
+        if not now and time.monotonic() - self._looked_at < LOOK_EVERY_S:
+            return
+        with self._lock:
+            self._looked_at = time.monotonic()
+            try:
+                self._log.drop_dead_connection()
+                self._read()
+            except DatabaseError:
+                self._log.connection.close()
+                if self._calendar is None:
+                    raise
+
+    def _read(self) -> None:
+        with self._log.connection.cursor() as cursor:
+            cursor.execute(CALENDAR_SQL, [self._log.name])
+            row = cursor.fetchone()
+            calendar = row[0] if row else 0
+            if calendar == self._calendar:
+                return
+            boards = {board.id: board for board in Board.objects.using(self._log.alias).order_by("name")}
+            cursor.execute(PERIODS_SQL)
+            newest: dict[int, list[Span]] = {board_id: [] for board_id in boards}
+            for board_id, *columns in cursor.fetchall():
+                if board_id in newest:
+                    newest[board_id].append(Span(*columns))
+        self._known = {board.name: Known(board, tuple(newest[board.id])) for board in boards.values()}
+        self._calendar = calendar
+
+    def all(self) -> Sequence[Known]:
+        """By name."""
+        self.look()
+        return list(self._known.values())
+
+    def board(self, name: str) -> Known:
+        """Raises `BoardUnknown`. One that was created a moment ago is looked for before that is said."""
+        self.look()
+        known = self._known.get(name)
+        if known is None:
+            self.look(now=True)
+            known = self._known.get(name)
+        if known is None:
+            raise BoardUnknown
+        return known
+
+    def period(self, known: Known, asked: str) -> Span:
+        """The period that `asked` names: current, previous, a date or a number.
+
+        Raises `PeriodInvalid` for what names none, and `PeriodUnknown` for one that the board does not have, or not yet.
+        """
+        if asked == "current":
+            return known.current
+        if asked == "previous":
+            return self._by_number(known, known.current.number - 1)
+        if NUMBER.fullmatch(asked):
+            return self._by_number(known, int(asked))
+        if not DATE.fullmatch(asked):
+            raise PeriodInvalid
+        try:
+            at = start_of(known.board, date.fromisoformat(asked))
+        except ValueError as error:  # there is no such date
+            raise PeriodInvalid from error
+        return self._one(BY_MOMENT_SQL, {"board": known.board.id, "at": at})
+
+    def periods(self, known: Known, *, limit: int, offset: int) -> list[Span]:
+        """Those that have begun, the newest first."""
+        with self._log.connection.cursor() as cursor:
+            cursor.execute(LIST_SQL, [known.board.id, limit, offset])
+            return [Span(*row) for row in cursor.fetchall()]
+
+    def _by_number(self, known: Known, number: int) -> Span:
+        for span in known.newest:
+            if span.number == number and span.first_seq is not None:
+                return span
+        return self._one(BY_NUMBER_SQL, [known.board.id, number])
+
+    def _one(self, sql: str, parameters: object) -> Span:
+        with self._log.connection.cursor() as cursor:
+            cursor.execute(sql, parameters)  # type: ignore[arg-type]  # a list or a dict, as the statement has it
+            row = cursor.fetchone()
+        if row is None or row[3] is None:
+            raise PeriodUnknown
+        return Span(*row)
+
+
+catalogue = Catalogue(log)
