@@ -11,6 +11,7 @@ from django.db import Error as DatabaseError
 from scores import metrics, signals
 from scores.exceptions import CopyUnusable, Damaged
 from scores.log.head import Head
+from scores.log.periods import roll_over_if_due
 
 from .leaderboard import EVENTS_MISSING, MOVED_BY_HAND, Copy, State, leaderboard
 from .scrub import Scrub
@@ -83,6 +84,7 @@ class Tail:
     def _run(self) -> None:
         while not self._ended.is_set():
             try:
+                roll_over_if_due(self._log)
                 self.check()
                 self._database_answers()
             except CopyUnusable:  # the breaker has logged that Redis is away, and the next check mends what is damaged

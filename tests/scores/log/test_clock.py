@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -11,9 +12,12 @@ from django.db import connection
 from scores.log import writer as module
 from scores.log.head import log
 from scores.log.ledger import Change, Kind, Recorded
-from scores.log.periods import mark_at, roll_over
+from scores.log.periods import mark_at, roll_over, roll_over_if_due
 from scores.log.writer import writer
 from scores.models import Action, Board, Leaderboard, Period, ScoreEvent, UserScore
+from scores.projection.leaderboard import leaderboard
+from scores.projection.tail import Tail
+from tests.polling import until
 
 SECOND = timedelta(seconds=1)
 DAY = timedelta(days=1)
@@ -143,3 +147,48 @@ def test_the_rollover_is_kept_when_everything_in_its_batch_is_refused(board: Non
     assert stretches() == [(1, 0), (1, None)]
     add()
     assert stretches() == [(1, 0), (1, None)]
+
+
+def test_a_period_ends_although_nobody_scores(board: None) -> None:
+    add()
+    now = datetime.now(UTC)
+    boundary = now + timedelta(hours=1)
+    periods((now - SECOND, boundary), (boundary, boundary + DAY))
+    assert not roll_over_if_due(log)
+
+    Leaderboard.objects.update(at=boundary)
+
+    assert roll_over_if_due(log)
+    assert stretches() == [(2, 1), (2, None)]
+    assert not roll_over_if_due(log)
+
+
+def test_the_tail_looks_for_that(board: None) -> None:
+    now = datetime.now(UTC)
+    periods((now - SECOND, now + DAY), (now + DAY, now + 2 * DAY))
+    Leaderboard.objects.update(at=now + DAY)
+    tail = Tail(leaderboard)
+    tail.start()
+    try:
+        until(lambda: stretches() == [(1, 0), (1, None)])
+    finally:
+        tail.stop()
+
+
+def test_two_at_once_roll_over_once(board: None) -> None:
+    now = datetime.now(UTC)
+    periods((now - SECOND, now + DAY), (now + DAY, now + 2 * DAY))
+    Leaderboard.objects.update(at=now + DAY)
+    before = Leaderboard.objects.get().calendar
+
+    def roll() -> bool:
+        try:
+            return roll_over_if_due(log)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(8) as pool:
+        rolled = list(pool.map(lambda _: roll(), range(8)))
+
+    assert sorted(rolled) == [False] * 7 + [True]
+    assert Leaderboard.objects.get().calendar == before + 1
