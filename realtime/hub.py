@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -61,6 +62,7 @@ class Hub:
         self._unpublished = 0  # the newest seq that was announced here
         self._announced: tuple[str, int] | None = None  # the newest epoch and seq that this process has announced
         self._group_fault: str | None = None
+        self._wake_others: Callable[[int], object] = lambda seq: None
 
     @property
     def running(self) -> bool:
@@ -143,10 +145,19 @@ class Hub:
         processes look once a second. With the copy moved, this would only cause a second read.
         """
         if self._loop is not None and self._announced != (origin, seq):
-            self._loop.call_soon_threadsafe(self._changed.set)
+            self._loop.call_soon_threadsafe(self._see_commit, seq)
+
+    def _see_commit(self, seq: int) -> None:
+        self._changed.set()
+        self._wake_others(seq)
+
+    def on_change(self, wake: Callable[[int], object]) -> None:
+        """Calls `wake` with the newest seq, or 0 if it is not known, whenever a message or this process wakes the hub."""
+        self._wake_others = wake
 
     def _announce(self, seq: int) -> None:
         self._changed.set()
+        self._wake_others(seq)
         self._unpublished = seq  # the newest one stands for all before
         self._to_publish.set()
 
@@ -203,6 +214,8 @@ class Hub:
             self._heard.set()
         elif kind != PROOF:
             self._changed.set()
+            seq = message.get("seq") if isinstance(message, dict) else None
+            self._wake_others(seq if isinstance(seq, int) else 0)
 
     async def _prove(self, receiving: asyncio.Task[None]) -> None:
         """Returns never. Raises `NotHeard` when this process does not hear itself, or what Redis raises."""

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from scores.selectors import Page
+from typing import Protocol
 
 EPOCHS = 16  # that were left and are remembered; each of them was a restore of the database
 READ_TAKES_S = 2.0  # at most: between the look at the log and the age that a page has
+
+
+class Ordered(Protocol):
+    """What a page of any board says of when it is from."""
+
+    @property
+    def epoch(self) -> str: ...
+    @property
+    def seq(self) -> int: ...
+    @property
+    def age_s(self) -> float: ...
 
 
 class PageOrder:
@@ -17,10 +28,10 @@ class PageOrder:
     """
 
     def __init__(self) -> None:
-        self._shown: Page | None = None
+        self._shown: Ordered | None = None
         self._left: dict[str, float] = {}  # by epoch: when it was left
 
-    def admits(self, page: Page, now: float) -> bool:
+    def admits(self, page: Ordered, now: float) -> bool:
         """Whether `page`, read at `now` (monotonic seconds), may be shown. If so it counts as shown from then on."""
         shown = self._shown
         if shown is not None:

@@ -12,6 +12,7 @@ from django.db import Error as DatabaseError
 
 from scores.boards import reads
 from scores.boards.catalogue import Catalogue, Known, Span, catalogue
+from scores.boards.documents import RESERVED
 from scores.boards.reads import (
     BoardAnswer,
     BoardEntry,
@@ -27,9 +28,10 @@ from scores.projection.tail import Tail, tail
 from scores.selectors import Source
 from scores.stores.batcher import Batcher
 
-from . import metrics
+from . import metrics, selectors
 
 MAX_PER_ROUND_TRIP = 256
+FOREVER = Span(1, None, None, 1, None)  # the one period of the default board
 
 
 class PageOf(NamedTuple):
@@ -75,6 +77,18 @@ class BoardPage(NamedTuple):
     reached_with: ReachedWith | None = None
 
 
+class BoardTop(NamedTuple):
+    """The first rows of the current period of any board, the default one included; `entries` are rank, user, score."""
+
+    board: str
+    is_public: bool
+    period: Span
+    entries: list[tuple[int, str, int]]
+    epoch: str
+    seq: int
+    age_s: float
+
+
 class BoardPeriods(NamedTuple):
     board: Board
     periods: list[Span]
@@ -105,6 +119,24 @@ async def periods(board: str, limit: int, offset: int) -> BoardPeriods:
     answer = await reader.batcher.submit(PeriodsOf(board, limit, offset))
     assert isinstance(answer, BoardPeriods)
     return answer
+
+
+async def is_public(board: str) -> bool:
+    """Whether anybody may see the board. Raises `BoardUnknown` or `Unavailable`."""
+    if board == RESERVED:
+        return True
+    return (await periods(board, 1, 0)).board.is_public
+
+
+async def top(board: str, limit: int) -> BoardTop:
+    """Raises `BoardUnknown`, `PeriodUnknown`, or `Unavailable`."""
+    if board == RESERVED:
+        of_default = await selectors.top(limit)
+        rows = [(entry.rank, entry.user_id, entry.score) for entry in of_default.entries]
+        return BoardTop(board, True, FOREVER, rows, of_default.epoch, of_default.seq, of_default.age_s)
+    found = await page(board, "current", limit, 0)
+    rows = [(entry.rank, entry.user_id, score_of(found.board, entry)) for entry in found.entries]
+    return BoardTop(board, found.board.is_public, found.period, rows, found.epoch, found.seq, found.age_s)
 
 
 class BoardReader:

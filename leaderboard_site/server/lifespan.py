@@ -13,8 +13,9 @@ from leaderboard_site.asgi_types import Receive, Scope, Send
 from leaderboard_site.operations import processes
 from leaderboard_site.operations.cleanup import cleaner
 from leaderboard_site.operations.drain import drain
+from realtime.board_hub import board_hub
 from realtime.hub import hub
-from scores import selectors
+from scores import board_selectors, selectors
 from scores.access import limiter
 from scores.log import refusals
 from scores.log.rank_index import rank_indexer
@@ -53,8 +54,10 @@ async def stop() -> None:
     """Commits the waiting increments, then ends everything else. No request may be running any more."""
     await asyncio.to_thread(writer.batcher.close)
     await hub.stop()
+    await board_hub.stop()
     await asyncio.to_thread(refusals.batcher.close)
     await asyncio.to_thread(selectors.reader.batcher.close)
+    await asyncio.to_thread(board_selectors.reader.batcher.close)
     await asyncio.to_thread(limiter.batcher.close)
     await asyncio.to_thread(rank_indexer.stop)
     await asyncio.to_thread(token_uses.stop)

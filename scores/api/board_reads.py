@@ -13,7 +13,7 @@ from rest_framework.request import Request
 
 from scores import board_selectors, metrics, selectors
 from scores.access.authentication import TokenAuthentication
-from scores.board_selectors import BoardPage, score_of
+from scores.board_selectors import FOREVER, BoardPage, score_of
 from scores.boards.catalogue import DATE, Span
 from scores.boards.documents import RESERVED, text_of
 from scores.exceptions import PeriodInvalid, PeriodUnknown
@@ -25,7 +25,6 @@ from .async_view import AsyncView, encode, json_response
 from .raw_path import segment_after
 from .views import freshness, matches, page_parameters
 
-FOREVER = Span(1, None, None, 1, None)  # of the default board
 WORDS = {"1": True, "true": True, "": False, "0": False, "false": False}
 token_authentication = TokenAuthentication()
 
