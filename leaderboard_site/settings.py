@@ -249,6 +249,7 @@ if METRICS_TOKEN and len(METRICS_TOKEN) < 16:
 HOST = read.text("HOST", "127.0.0.1")  # the address to listen on; a container needs 0.0.0.0
 PORT = read.integer("PORT", 8000, least=1, most=65535)
 WORKERS = read.integer("WORKERS", 1, least=1, most=64)
+FOLLOW = read.choice("FOLLOW", "on", ("on", "off")) == "on"  # start `manage.py follow` beside the workers
 CPU_AFFINITY = read.choice("CPU_AFFINITY", "on", ("on", "off")) == "on"  # keep each process to one CPU
 DRAIN_S = read.integer("DRAIN_S", 0, least=0, most=300)  # between SIGTERM and the end
 TRUSTED_PROXIES = read.networks("TRUSTED_PROXIES", "")  # addresses whose X-Forwarded-* headers are trusted

@@ -65,6 +65,12 @@ rebuilds = Counter("leaderboard_rebuilds", "Rebuilds of the copy, by reason.", [
 catch_ups = Counter("leaderboard_catch_ups", "Times the tail applied events that the copy had missed.")
 sweep_compared = Counter("leaderboard_sweep_compared", "Members of the copy that the scrub compared with their totals.")
 sweep_repaired = Counter("leaderboard_sweep_repaired", "Members of the copy whose scores were wrong and were repaired.")
+follower_held = Gauge(
+    "leaderboard_follower_held", "1 in the process that holds the lease.", ["follower"], multiprocess_mode="livemax"
+)
+follower_takeovers = Counter(
+    "leaderboard_follower_takeovers", "Times a process began to follow the log because it got the lease.", ["follower"]
+)
 
 # The newest commits of this process, newest last: (seq of the last event, `perf_counter` at the commit).
 commits: deque[tuple[int, float]] = deque(maxlen=1024)

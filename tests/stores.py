@@ -21,6 +21,8 @@ os.environ["DATA_DIR"] = f".data/test{os.environ.get('PYTEST_XDIST_WORKER', '').
 os.environ["LOG_LEVEL"] = "WARNING"
 # A server of the tests and the tests take turns; on a CPU that it may not leave it would wait behind the others.
 os.environ["CPU_AFFINITY"] = "off"
+# A second process for each of many servers, which takes a second of a CPU to start. Tests of followers switch it on.
+os.environ["FOLLOW"] = "off"
 # No test cuts the power, and only then does it matter what the disk has: after a kill -9 all is in the system's memory.
 # A commit is still answered after it was written (`synchronous_commit`), which those tests look for. A power cut during
 # the tests may leave .data/test* unusable; it can be deleted at any time.

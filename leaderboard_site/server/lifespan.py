@@ -17,6 +17,7 @@ from realtime.board_hub import board_hub
 from realtime.hub import hub
 from scores import board_selectors, selectors
 from scores.access import limiter
+from scores.followers import runners
 from scores.log import refusals
 from scores.log.rank_index import rank_indexer
 from scores.log.token_uses import token_uses
@@ -35,6 +36,7 @@ def start() -> None:
         logger.info("CPU affinity: %s", affinity.apply(wanted=settings.CPU_AFFINITY))
         tail.start()
         hub.start()
+        runners.start(is_dedicated=False)
         processes.reporter.start()
         cleaner.start()
 
@@ -61,6 +63,7 @@ async def stop() -> None:
     await asyncio.to_thread(limiter.batcher.close)
     await asyncio.to_thread(rank_indexer.stop)
     await asyncio.to_thread(token_uses.stop)
+    await asyncio.to_thread(runners.stop)
     await asyncio.to_thread(tail.stop)
     await asyncio.to_thread(processes.reporter.stop)
     await asyncio.to_thread(cleaner.stop)

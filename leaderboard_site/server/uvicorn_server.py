@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from ipaddress import IPv4Network
 from types import FrameType
 
@@ -26,6 +27,8 @@ from django.core.exceptions import ImproperlyConfigured
 from uvicorn.supervisors import Multiprocess
 
 from leaderboard_site.conf.env import Reader
+
+from . import follow_process
 
 
 def main() -> None:
@@ -91,18 +94,22 @@ def listeners(host: str, port: int) -> list[socket.socket]:
 
 
 def serve(listening: Callable[[], None] = lambda: None) -> None:
-    """Serves until SIGTERM or SIGINT, then lets running requests end. Calls `listening` once it accepts connections."""
+    """Serves until SIGTERM or SIGINT, then lets running requests end. Calls `listening` once it accepts connections.
+
+    Unless FOLLOW is off, a child runs the followers of the log meanwhile.
+    """
     allow_many_sockets()
     # After its shutdown, uvicorn raises the signal that ended it again. A clean end is status 0, without a traceback.
     signal.signal(signal.SIGTERM, _exit)
     options = config()
     try:
         sockets = listeners(settings.HOST, settings.PORT)
-        if options.workers > 1:
-            listening()
-            Supervisor(options, sockets=sockets).run()
-        else:
-            Server(options, listening).run(sockets=sockets)
+        with follow_process.FollowProcess() if settings.FOLLOW else nullcontext():
+            if options.workers > 1:
+                listening()
+                Supervisor(options, sockets=sockets).run()
+            else:
+                Server(options, listening).run(sockets=sockets)
     except KeyboardInterrupt:
         pass
 
