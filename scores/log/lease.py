@@ -105,17 +105,17 @@ class Lease:
             raise transaction.TransactionManagementError(
                 "advance belongs to the transaction of the work that it counts"
             )
-        values = {"epoch": epoch, "before": before, "last": last}
-        return self._execute(ADVANCE_SQL, **values)
+        return self._execute(ADVANCE_SQL, epoch=epoch, before=before, last=last)
 
-    def _execute(self, sql: str, **values: object) -> bool:
+    def _execute(self, sql: str, **values: UUID | int) -> bool:
         """Whether the statement wrote the row."""
-        values |= {
+        mine: dict[str, str | bool | float] = {
             "name": self.name,
             "holder": self._holder,
             "is_dedicated": self.is_dedicated,
             "lease_s": LEASE_S,
         }
         with self.log.connection.cursor() as cursor:
-            cursor.execute(sql, values)
-            return cursor.rowcount == 1
+            cursor.execute(sql, {**mine, **values})
+            written: int = cursor.rowcount
+        return written == 1

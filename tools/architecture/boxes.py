@@ -48,6 +48,7 @@ BOXES = (
     Box("admin", "moderation", SCORES, 4, 4, ("scores.admin",)),
     Box("access", "who asks, how often", SCORES, 6, 1, ("scores.access",)),
     Box("selectors", "reads", SCORES, 5, 2, ("scores.selectors",)),
+    Box("followers", "one process for all", SCORES, 5, 0, ("scores.followers",)),
     Box("services", "writes", SCORES, 5, 4, ("scores.services", "scores.service_tokens")),
     Box("projection", "the copy in Redis", SCORES, 6, 2, ("scores.projection",)),
     Box("log", "the truth in PostgreSQL", SCORES, 7, 3, ("scores.log",)),

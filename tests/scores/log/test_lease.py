@@ -68,7 +68,10 @@ def make_lease(board: None) -> Iterator[MakeLease]:
 def expire(lease: Lease, *, ago: timedelta = timedelta(milliseconds=1)) -> None:
     """As if it had not been renewed for so long."""
     with connection.cursor() as cursor:
-        cursor.execute("UPDATE followers SET lease_until = clock_timestamp() - %s WHERE name = %s", [ago, lease.name])
+        cursor.execute(
+            "UPDATE followers SET lease_until = clock_timestamp() - make_interval(secs => %s) WHERE name = %s",
+            [ago.total_seconds(), lease.name],
+        )
 
 
 def hold_elsewhere(lease: Lease) -> bool:
