@@ -21,7 +21,7 @@ from scores.log.lease import RENEW_EVERY_S, Lease
 
 logger = logging.getLogger(__name__)
 
-PAUSE_S = 0.5  # after a step that failed, at least
+PAUSE_S = 0.25  # after a step that failed, at least
 
 
 class Task(NamedTuple):

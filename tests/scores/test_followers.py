@@ -20,7 +20,7 @@ from scores.exceptions import Damaged
 from scores.followers import Follower as Followed
 from scores.followers import Runner, Task
 from scores.log.head import log
-from scores.log.lease import LEASE_S, RENEW_EVERY_S, Lease
+from scores.log.lease import RENEW_EVERY_S, Lease
 from scores.models import Follower
 from tests.conftest import database_url
 from tests.polling import until
@@ -105,43 +105,28 @@ def workers(name: str, *kinds: str) -> Iterator[list[Worker]]:
             worker.end()
 
 
-def test_one_works_and_others_take_over_when_it_ends_is_killed_or_stands_still(name: str) -> None:
-    with workers(name, "worker", "worker", "worker", "worker") as (first, *others):
-        first.works()
-        assert [worker.steps for worker in others] == [[], [], []]
-
-        def next_one() -> Worker:
-            until(lambda: any(worker.steps for worker in others))
-            (worker,) = [worker for worker in others if worker.steps]
-            others.remove(worker)
-            return worker
-
-        first.end(signal.SIGTERM)
-        second = next_one()
-        second.works()
-        second.end(signal.SIGKILL)
-        third = next_one()
-        third.works()
-        third.process.send_signal(signal.SIGSTOP)
-        fourth = next_one()
-        third.process.send_signal(signal.SIGCONT)
-        fourth.works()
-
-        assert third.steps[-1] < fourth.steps[0]
-        for before, after in ((first, second), (second, third), (third, fourth)):
-            assert max(before.steps) < min(after.steps)
-
-
-def test_a_dedicated_process_takes_over_from_a_worker_and_the_worker_from_it(name: str) -> None:
-    with workers(name, "worker", "dedicated") as (worker, dedicated):
+def test_one_works_and_another_takes_over_when_it_is_ousted_ends_or_stands_still(name: str) -> None:
+    with workers(name, "worker", "dedicated", "worker") as (worker, dedicated, other):
         dedicated.works()
         until(lambda: time.monotonic() - worker.steps[-1] > 2 * RENEW_EVERY_S)
         dedicated.works()
+        assert other.steps == []
 
-        assert worker.steps[-1] - dedicated.steps[0] <= LEASE_S
-
+        ousted = len(worker.steps)
         dedicated.end(signal.SIGTERM)
-        worker.works()
+        until(lambda: other.steps or len(worker.steps) > ousted)
+        first, second = (other, worker) if other.steps else (worker, other)
+        before = len(second.steps)
+        first.process.send_signal(signal.SIGSTOP)
+        second.works()
+        first.process.send_signal(signal.SIGCONT)
+        second.works()
+        second.end(signal.SIGTERM)
+        first.works()
+
+        later = [step for step in first.steps if step > dedicated.steps[-1]]
+        assert dedicated.steps[-1] < later[0] < second.steps[before]
+        assert not [step for step in later if second.steps[before] <= step <= second.steps[-1]]
 
 
 # In this process

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -21,25 +20,11 @@ from scores.log.head import Log, log
 from scores.log.lease import LEASE_S, Lease
 from scores.models import Follower
 from tests.conftest import database_url
-from tests.polling import until
 from tests.programs import needs
 from tools.pooler import POOL_SIZE, Neighbours, Pooler
 from tools.servers import ROOT
 
 EPOCH = UUID(int=7)
-# Says by a line that it holds the lease, and by another that it does no longer, without asking the database meanwhile.
-HOLDER = """
-import sys, time, django
-django.setup()
-from scores.log.head import log
-from scores.log.lease import Lease
-lease = Lease(log, sys.argv[1], is_dedicated=False)
-lease.hold()
-print("holds", flush=True)
-while lease.held:
-    time.sleep(0.01)
-print("lost", lease.hold(), flush=True)
-"""
 # Stops between the move of its position and the commit.
 MOVER = """
 import os, signal, sys, uuid, django
@@ -160,20 +145,6 @@ def test_a_clock_that_was_put_back_does_not_keep_it_for_a_dead_holder(make_lease
     assert other.hold()
 
 
-def test_a_process_that_was_stopped_knows_at_once_that_another_may_have_it(make_lease: MakeLease) -> None:
-    other = make_lease()
-    with start(HOLDER, other) as holder:
-        assert holder.stdout
-        assert holder.stdout.readline() == "holds\n"
-        holder.send_signal(signal.SIGSTOP)
-        assert not other.hold()
-
-        until(other.hold)
-        holder.send_signal(signal.SIGCONT)
-
-        assert holder.stdout.readline() == "lost False\n"
-
-
 def test_its_time_runs_from_before_the_renewal_was_sent(make_lease: MakeLease) -> None:
     lease = make_lease()
     lease.hold()
@@ -249,12 +220,12 @@ def test_a_position_is_undone_with_the_work_that_it_counts(make_lease: MakeLease
 
 
 def test_a_process_that_stops_while_it_moves_its_position_does_not_keep_the_lease(make_lease: MakeLease) -> None:
-    other = make_lease()
+    other = make_lease(is_dedicated=True)
     with start(MOVER, other) as mover:
         try:
             os.waitid(os.P_PID, mover.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
-            until(other.hold)
+            assert other.hold()
 
             assert other.position(EPOCH) == 0
         finally:
