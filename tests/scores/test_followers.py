@@ -15,6 +15,7 @@ from uuid import uuid4
 
 import pytest
 from django.db import connection
+from prometheus_client import REGISTRY
 
 from scores.exceptions import Damaged
 from scores.followers import Follower as Followed
@@ -26,26 +27,27 @@ from tests.conftest import database_url
 from tests.polling import until
 from tools.servers import ROOT
 
-# Each step is a line with the time on the clock that all processes of a host share.
+# Each step is a line with the time on the clock that all processes of a host share. The dedicated one is `manage.py follow`.
 WORKER = """
 import signal, sys, time, threading, django
 django.setup()
-from scores.followers import Follower, Runner, Task
-from scores.log.head import log
-from scores.log.lease import Lease
+from django.core.management import call_command
+from scores.followers import Follower, Task, followers, runners
 
 def step():
     print(time.monotonic(), flush=True)
     return False
 
-ended = threading.Event()
-signal.signal(signal.SIGTERM, lambda *_: ended.set())
-name, is_dedicated = sys.argv[1], sys.argv[2] == "dedicated"
-runner = Runner(Follower(name, lambda lease: [Task("step", step, 0.02)]), Lease(log, name, is_dedicated=is_dedicated))
-runner.start()
+followers.append(Follower(sys.argv[1], lambda lease: [Task("step", step, 0.02)]))
 print("stands by", flush=True)
-ended.wait()
-runner.stop()
+if sys.argv[2] == "dedicated":
+    call_command("follow")
+else:
+    ended = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: ended.set())
+    runners.start(is_dedicated=False)
+    ended.wait()
+    runners.stop()
 """
 
 
@@ -180,9 +182,17 @@ def test_a_step_that_is_under_way_ends_before_the_lease_is_given_up(name: str, r
     until(lambda: Follower.objects.get(name=name).lease_until != before)
     assert not other.hold()
 
+    assert held(name) == 1
+
     may_end.set()
 
     until(other.hold)
+    until(lambda: held(name) == 0)
+
+
+def held(name: str) -> float | None:
+    """As /metrics says it."""
+    return REGISTRY.get_sample_value("leaderboard_follower_held", {"follower": name})
 
 
 def test_failures_are_told_once_and_tried_again(run: Callable[..., Runner], caplog: pytest.LogCaptureFixture) -> None:
