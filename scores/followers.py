@@ -88,9 +88,7 @@ class Runner:
                 self._look()
                 self._ended.wait(RENEW_EVERY_S)
             while self._work is not None and not self._work.ends_within(RENEW_EVERY_S):
-                self._outage.watch(
-                    self._lease.hold
-                )  # as long as the last steps take, or another would begin beside them
+                self._outage.watch(self._lease.hold)  # or another would begin beside the last steps
             self._outage.watch(self._lease.release)
         except Exception:
             logger.exception("The follower %s ended", self._follower.name)
@@ -107,7 +105,7 @@ class Runner:
             self._work = None
             logger.info("No longer follows the log for %s", self._follower.name)
         # Else a step from before the lease was lost still runs, and it is left to others.
-        if self._work is not None and not self._lease.held:
+        if self._work is not None and not self._work.may_go_on:
             self._work.end()
         elif self._work is None and self._lease.held:
             self._beginning.watch(self._begin)
@@ -124,6 +122,7 @@ class Work:
 
     def __init__(self, follower: Follower, lease: Lease) -> None:
         self._lease = lease
+        self._term = lease.term
         self._over = threading.Event()
         self._awake: list[threading.Event] = []
         self._threads: list[threading.Thread] = []
@@ -140,6 +139,11 @@ class Work:
     @property
     def is_over(self) -> bool:
         return self._over.is_set()
+
+    @property
+    def may_go_on(self) -> bool:
+        """Whether the lease lasts, and nobody else had it since the work began."""
+        return not self.is_over and self._lease.held and self._lease.term == self._term
 
     def wake(self) -> None:
         for awake in self._awake:
@@ -163,7 +167,7 @@ class Work:
         try:
             while True:
                 awake.clear()  # first: whoever wakes or ends it from here on is heard below
-                if self.is_over or not self._lease.held:
+                if not self.may_go_on:
                     break
                 more = outage.watch(task.run)
                 if outage.under_way:

@@ -20,14 +20,19 @@ RENEW_EVERY_S = 0.5
 # A row that is not to be had is not touched: all processes ask all the time, and a lock would be a write each time. If two
 # ask at once, the second waits for the first and then looks at the row again. `lease_until` far ahead is from before the
 # database's clock was put back, or nobody could take the lease over until the clock is there again.
-HOLD_SQL = """
+TAKE_SQL = """
     UPDATE followers SET holder = %(holder)s, is_dedicated = %(is_dedicated)s,
         lease_until = clock_timestamp() + make_interval(secs => %(lease_s)s)
     WHERE name = %(name)s AND (
-        holder = %(holder)s OR lease_until IS NULL OR lease_until <= clock_timestamp()
+        lease_until IS NULL OR lease_until <= clock_timestamp()
         OR lease_until > clock_timestamp() + make_interval(secs => 2 * %(lease_s)s)
         OR (%(is_dedicated)s AND NOT is_dedicated)
     )
+"""
+# Whoever is still named there has been the only holder since, even if the lease had ended.
+RENEW_SQL = """
+    UPDATE followers SET lease_until = clock_timestamp() + make_interval(secs => %(lease_s)s)
+    WHERE name = %(name)s AND holder = %(holder)s
 """
 BEGIN_SQL = """
     INSERT INTO followers (name, holder, is_dedicated, lease_until)
@@ -62,6 +67,8 @@ class Lease:
         self.name = name
         self.is_dedicated = is_dedicated
         self._holder = secrets.token_hex(16)
+        self.term = 0  # how often this holder has taken the lease: as long as it is the same, nobody else had it
+        self._is_named = False  # in the row, as far as this holder knows
         self._held_until = -math.inf  # monotonic seconds
 
     @property
@@ -77,13 +84,16 @@ class Lease:
         """Take the lease if it is to be had, or renew it. Returns whether this holder has it."""
         self.log.drop_dead_connection()
         sent_at = time.monotonic()
-        has_it = self._execute(HOLD_SQL) or self._execute(BEGIN_SQL)
-        self._held_until = sent_at + LEASE_S if has_it else -math.inf
+        if not (self._is_named and self._execute(RENEW_SQL)):
+            self._is_named = self._execute(TAKE_SQL) or self._execute(BEGIN_SQL)
+            self.term += self._is_named
+        self._held_until = sent_at + LEASE_S if self._is_named else -math.inf
         return self.held
 
     def release(self) -> None:
         """Give the lease up, if this holder has it: the next who asks gets it."""
         self._held_until = -math.inf
+        self._is_named = False
         with self.log.connection.cursor() as cursor:
             cursor.execute(RELEASE_SQL, [self.name, self._holder])
 

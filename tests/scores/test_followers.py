@@ -195,6 +195,25 @@ def held(name: str) -> float | None:
     return REGISTRY.get_sample_value("leaderboard_follower_held", {"follower": name})
 
 
+def test_the_work_begins_anew_after_another_had_the_lease(name: str) -> None:
+    terms: list[int] = []
+    other = Lease(log, name, is_dedicated=True)
+
+    def tasks(lease: Lease) -> list[Task]:
+        return [Task("step", lambda: bool(terms.append(lease.term)), 3600)]  # type: ignore[func-returns-value]
+
+    runner = Runner(Followed(name, tasks), Lease(log, name, is_dedicated=False))
+    runner.start()
+    try:
+        until(lambda: terms == [1])
+        other.hold()
+        other.release()
+
+        until(lambda: terms == [1, 2])
+    finally:
+        runner.stop()
+
+
 def test_failures_are_told_once_and_tried_again(run: Callable[..., Runner], caplog: pytest.LogCaptureFixture) -> None:
     faults: list[Exception] = [Damaged("foreign"), Damaged("foreign"), ValueError("of this task")]
     steps: list[bool] = []

@@ -118,6 +118,21 @@ def test_another_takes_it_when_it_was_given_up(make_lease: MakeLease) -> None:
     assert other.hold()
 
 
+def test_a_term_is_as_long_as_nobody_else_has_it(make_lease: MakeLease) -> None:
+    lease, other = make_lease(), make_lease(is_dedicated=True)
+    lease.hold()
+    lease.hold()
+    expire(lease)
+    assert lease.hold()
+    assert lease.term == 1
+
+    other.hold()
+    other.release()
+
+    assert lease.hold()
+    assert lease.term == 2
+
+
 def test_who_does_not_hold_it_cannot_give_it_up(make_lease: MakeLease) -> None:
     lease, other = make_lease(), make_lease()
     lease.hold()
