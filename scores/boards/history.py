@@ -1,0 +1,105 @@
+"""The closed form, in SQL: what all events of users up to some event come to, in every period of a board.
+
+The fold and this must agree: a board is built by it, who was moderated is derived by it, and comparisons go by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from django.db.backends.utils import CursorWrapper
+
+from scores.models import MAX_TOTAL, Board
+from scores.user_id import SERVICE_PREFIX
+
+from .fold import Rules
+
+# The periods of the board that have begun by event `last`, as sorted arrays: `width_bucket` bisects them, so that an event
+# finds its period in a log of years without a join. Of empty periods that begin with the same event, it finds the newest.
+PERIODS_SQL = """
+    SELECT array_agg(number ORDER BY number), array_agg(first_seq ORDER BY number),
+           array_agg(coalesce(last_seq, 9223372036854775807) ORDER BY number)
+    FROM periods WHERE board_id = %s AND first_seq <= %s
+"""
+# Events that count, each in its period (the number of the bucket), with the sign of the order.
+COUNTED_SQL = """
+    SELECT e.user_id, e.seq, %(sign)s * e.points AS key, width_bucket(e.seq, %(firsts)s::bigint[]) AS bucket
+    FROM score_events e
+    WHERE e.seq <= %(last)s AND {source} {users}
+      AND NOT EXISTS (SELECT FROM score_events v WHERE v.voids = e.seq AND v.seq <= %(last)s)
+"""
+# For sums: a void of such an event is the last time that the sum changed.
+TAKEN_BACK_SQL = """
+    SELECT e.user_id, v.seq, NULL, width_bucket(e.seq, %(firsts)s::bigint[])
+    FROM score_events v JOIN score_events e ON e.seq = v.voids
+    WHERE v.voids IS NOT NULL AND v.seq <= %(last)s AND {source} {users}
+"""
+SOURCES = {
+    "stream": "e.kind = 'score' AND e.stream = %(stream)s",
+    "action": "e.kind = 'increment' AND e.stream IS NULL AND e.action = %(action)s",
+    "points": "e.kind = 'increment' AND e.stream IS NULL",
+}
+# Arrays, because `max` takes no rows before PostgreSQL 18. The larger key wins, of equal ones the earlier event.
+BEST_SQL = f"""
+    SELECT user_id, bucket, reached[1] AS key, -reached[2] AS seq FROM (
+        SELECT user_id, bucket, max(ARRAY[key, -seq]) AS reached FROM ({COUNTED_SQL}) AS c GROUP BY user_id, bucket
+    ) AS best
+"""  # noqa: S608  constants
+LATEST_SQL = f"""
+    SELECT user_id, bucket, reached[2] AS key, reached[1] AS seq FROM (
+        SELECT user_id, bucket, max(ARRAY[seq, key]) AS reached FROM ({COUNTED_SQL}) AS c GROUP BY user_id, bucket
+    ) AS latest
+"""  # noqa: S608
+SUM_SQL = f"""
+    SELECT user_id, bucket, greatest(least(sum(key), {MAX_TOTAL}), -{MAX_TOTAL})::bigint AS key, max(seq) AS seq
+    FROM ({COUNTED_SQL} UNION ALL {TAKEN_BACK_SQL}) AS c GROUP BY user_id, bucket HAVING count(key) > 0
+"""  # noqa: S608
+FOLDS = {Board.Fold.SUM.value: SUM_SQL, Board.Fold.BEST.value: BEST_SQL, Board.Fold.LATEST.value: LATEST_SQL}
+# Who is off the board as of an event: the newest of their blocks and unblocks is a block.
+BLOCKED_SQL = """
+    SELECT user_id FROM (
+        SELECT DISTINCT ON (e.user_id) e.user_id, e.kind FROM score_events e
+        WHERE e.kind IN ('block', 'unblock') AND e.seq <= %(last)s {users} ORDER BY e.user_id, e.seq DESC
+    ) AS newest WHERE kind = 'block'
+"""
+STANDINGS_SQL = """
+    SELECT %(board)s::int, (%(numbers)s::int[])[folded.bucket], folded.user_id, folded.key,
+           CASE WHEN %(is_first)s THEN -folded.seq ELSE 0 END, folded.seq, blocked.user_id IS NOT NULL
+    FROM ({folded}) AS folded LEFT JOIN ({blocked}) AS blocked USING (user_id)
+    WHERE folded.bucket > 0 AND NOT starts_with(folded.user_id, %(services)s)
+"""
+
+
+def derive(cursor: CursorWrapper, board: Rules, *, last: int, users: Sequence[str] | None, into: str = "") -> bool:
+    """Run the query for the standings of a board as of event `last`, of some users or of all; `into` begins it.
+
+    Rows are board, period, user id, key, tie, reached seq, hidden. Returns `False` without a query if no period of the board
+    had begun by then.
+    """
+    cursor.execute(PERIODS_SQL, [board.id, last])
+    numbers, firsts, lasts = cursor.fetchone()
+    if numbers is None:
+        return False
+    source = "stream" if board.source.stream is not None else "action" if board.source.action is not None else "points"
+    of_users = "" if users is None else "AND e.user_id = ANY(%(users)s)"
+    within = " AND e.seq <= (%(lasts)s::bigint[])[width_bucket(e.seq, %(firsts)s::bigint[])]"
+    source_sql = SOURCES[source] + within
+    folded = FOLDS[board.fold].format(source=source_sql, users=of_users)
+    blocked = BLOCKED_SQL.format(users=of_users)
+    cursor.execute(
+        into + STANDINGS_SQL.format(folded=folded, blocked=blocked),
+        {
+            "board": board.id,
+            "sign": board.sign,
+            "is_first": board.is_first,
+            "stream": board.source.stream,
+            "action": board.source.action,
+            "numbers": numbers,
+            "firsts": firsts,
+            "lasts": lasts,
+            "last": last,
+            "users": None if users is None else list(users),
+            "services": SERVICE_PREFIX,
+        },
+    )
+    return True

@@ -1,0 +1,147 @@
+"""The standings in PostgreSQL: each board's fold of the log, at a position that moves in the same transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple, cast
+
+from django.db import transaction
+from django.db.backends.utils import CursorWrapper
+
+from scores.log.head import KNOWN_KINDS, Log
+from scores.models import MAX_TOTAL, Board, BoardStanding
+
+from .fold import LogEvent, Part, Rules, Slice
+from .history import derive
+
+INSERT_SQL = "INSERT INTO standings (board_id, period, user_id, key, tie, reached_seq, hidden) "
+EVENTS_SQL = """
+    SELECT seq, user_id, kind, points, action, stream FROM score_events
+    WHERE seq > %s AND seq <= %s AND kind = ANY(%s) ORDER BY seq
+"""
+MOVE_SQL = """
+    INSERT INTO standings AS s (board_id, period, user_id, key, tie, reached_seq)
+    SELECT b.board_id, b.period, t.user_id, t.key, CASE WHEN b.is_first THEN -t.seq ELSE 0 END, t.seq
+    FROM unnest(%s::int[], %s::int[], %s::bool[]) AS b (board_id, period, is_first),
+         unnest(%s::text[], %s::bigint[], %s::bigint[]) AS t (user_id, key, seq)
+    ON CONFLICT (board_id, period, user_id) DO UPDATE
+"""
+MOVES = {
+    Board.Fold.SUM.value: MOVE_SQL
+    + f"SET key = greatest(least(s.key + excluded.key, {MAX_TOTAL}), -{MAX_TOTAL}), "
+    + "tie = excluded.tie, reached_seq = excluded.reached_seq",
+    Board.Fold.BEST.value: MOVE_SQL
+    + "SET key = excluded.key, tie = excluded.tie, reached_seq = excluded.reached_seq WHERE excluded.key > s.key",
+    Board.Fold.LATEST.value: MOVE_SQL
+    + "SET key = excluded.key, tie = excluded.tie, reached_seq = excluded.reached_seq",
+}
+FORGET_SQL = """
+    DELETE FROM standings s USING periods p, unnest(%s::text[]) AS u (user_id)
+    WHERE p.board_id = %s AND p.first_seq <= %s
+      AND s.board_id = p.board_id AND s.period = p.number AND s.user_id = u.user_id
+"""
+ADVANCE_SQL = "UPDATE board_positions SET seq = %s WHERE log = %s AND board_id = ANY(%s) AND seq = %s"
+BUILT_SQL = """
+    INSERT INTO board_positions (board_id, log, seq) VALUES (%s, %s, %s)
+    ON CONFLICT (board_id, log) DO UPDATE SET seq = excluded.seq
+"""
+POSITIONS_SQL = "SELECT board_id, seq FROM board_positions WHERE log = %s"
+ROWS_AT_ONCE = 5_000
+
+
+class Row(NamedTuple):
+    """A row that is shown."""
+
+    period: int
+    user_id: str
+    key: int
+    reached_seq: int
+
+
+class Raced(Exception):  # noqa: N818  names what happened
+    """Another process has moved the position, or the board is gone."""
+
+
+def events_between(cursor: CursorWrapper, before: int, last: int) -> list[LogEvent]:
+    """The events after `before` up to `last` of known kinds."""
+    cursor.execute(EVENTS_SQL, [before, last, KNOWN_KINDS])
+    return [LogEvent(*row) for row in cursor.fetchall()]
+
+
+def positions(cursor: CursorWrapper, log: str) -> dict[int, int]:
+    """By board; none of a board that has not been built."""
+    cursor.execute(POSITIONS_SQL, [log])
+    return dict(cursor.fetchall())
+
+
+def project(log: Log, slice_: Slice) -> bool:
+    """Move the standings of the slice's boards; returns `False`, with nothing done, if they were not before it."""
+    ids = [board.id for board in slice_.boards]
+    try:
+        with transaction.atomic(using=log.alias), log.connection.cursor() as cursor:
+            cursor.execute(ADVANCE_SQL, [slice_.last, log.name, ids, slice_.before])
+            if cursor.rowcount != len(ids):
+                raise Raced
+            for part in slice_.parts:
+                _move(cursor, part)
+            if slice_.derived:
+                for board in slice_.boards:
+                    _derive_again(cursor, board, slice_.derived, slice_.last)
+    except Raced:
+        return False
+    return True
+
+
+def _move(cursor: CursorWrapper, part: Part) -> None:
+    moves = sorted(part.moves)  # neighbours are adjacent in the index, and two transactions lock them in one order
+    boards = sorted(part.boards)
+    cursor.execute(
+        MOVES[part.fold],
+        [
+            [board.id for board, _ in boards],
+            [period for _, period in boards],
+            [board.is_first for board, _ in boards],
+            [move.user_id for move in moves],
+            [move.key for move in moves],
+            [move.seq for move in moves],
+        ],
+    )
+
+
+def _derive_again(cursor: CursorWrapper, board: Rules, users: Sequence[str], last: int) -> None:
+    cursor.execute(FORGET_SQL, [list(users), board.id, last])
+    derive(cursor, board, last=last, users=users, into=INSERT_SQL)
+
+
+def build(log: Log, board: Rules) -> int:
+    """Fill the standings of a board from the whole log, while writes go on; returns the event they are at then."""
+    with transaction.atomic(using=log.alias), log.connection.cursor() as cursor:
+        cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        cursor.execute("SET LOCAL work_mem = '128MB'")  # for the hash of a million users; once, not for each client
+        cursor.execute("SELECT seq FROM leaderboards WHERE name = %s", [log.name])
+        (seq,) = cursor.fetchone()
+        cursor.execute("DELETE FROM standings WHERE board_id = %s", [board.id])
+        derive(cursor, board, last=seq, users=None, into=INSERT_SQL)
+        cursor.execute(BUILT_SQL, [board.id, log.name, seq])
+    return int(seq)
+
+
+@contextmanager
+def rows_of(log: Log, board: int, *, from_period: int) -> Generator[tuple[int, Iterable[Row]], None, None]:
+    """The position of a board, and its rows that are shown, from one period on, as of that position, streamed.
+
+    Raises `Raced` if the board has no position.
+    """
+    with log.snapshot(), log.connection.cursor() as cursor:
+        cursor.execute(f"{POSITIONS_SQL} AND board_id = %s", [log.name, board])
+        found = cursor.fetchone()
+        if found is None:
+            raise Raced
+        rows = BoardStanding.objects.using(log.alias).filter(board_id=board, period__gte=from_period, hidden=False)
+        columns = rows.order_by("period").values_list("period", "user_id", "key", "reached_seq")
+        stream = cast("Generator[tuple[int, str, int, int], None, None]", columns.iterator(chunk_size=ROWS_AT_ONCE))
+        try:
+            yield found[1], (Row(*row) for row in stream)
+        finally:
+            stream.close()  # here, as in a rebuild of the default board: see `Copy`
