@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.db import connections, transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
 
 from scores.exceptions import BoardArchived, BoardExists, BoardFixed, BoardInvalid, BoardsTooMany, BoardUnknown
 from scores.log.head import Log
@@ -246,7 +245,7 @@ class Past:
     """Where boundaries of the past are in a log: which event was the first at each, or later."""
 
     def __init__(self, log: Log) -> None:
-        self._connection: BaseDatabaseWrapper = log.connection
+        self._log = log
         self._found: dict[datetime, int] = {}
         first, newest = self._event(FIRST_EVENT_SQL), self._event(NEWEST_EVENT_SQL)
         self.first_seq = first[0] if first else None  # None: there are no events
@@ -254,7 +253,7 @@ class Past:
         self._seq, self._at = newest or (0, None)
 
     def _event(self, sql: str) -> tuple[int, datetime | None] | None:
-        with self._connection.cursor() as cursor:
+        with self._log.connection.cursor() as cursor:
             cursor.execute(sql)
             row: tuple[int, datetime | None] | None = cursor.fetchone()
             return row
@@ -266,7 +265,7 @@ class Past:
         wanted = sorted(moment for moment in set(boundaries) - self._found.keys() if moment <= self._at)
         if not wanted:
             return
-        with self._connection.cursor() as cursor:
+        with self._log.connection.cursor() as cursor:
             cursor.execute(BISECT_SQL, {"boundaries": wanted, "first": self.first_seq, "end": self._seq + 1})
             self._found |= dict(cursor.fetchall())
 
