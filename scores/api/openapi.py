@@ -59,7 +59,6 @@ def body(**properties: Schema) -> Schema:
 
 
 MOMENT: Schema = {"type": "string", "format": "date-time"}
-SCORE: Schema = {"type": "integer", "minimum": -MAX_TOTAL, "maximum": MAX_TOTAL}
 BOARD: dict[str, Schema] = {
     "name": {"type": "string", "pattern": f"^{BOARD_NAME}$", "examples": ["weekly"]},
     "title": {"type": "string", "maxLength": MAX_TITLE, "default": ""},
