@@ -30,8 +30,8 @@ logger = logging.getLogger(__name__)
 # Rows of coming periods are made when fewer are left, and then more than that, so that it happens rarely.
 LEAST_AHEAD, LEAST_TIME_AHEAD = 2, timedelta(hours=48)
 MOST_AHEAD, MOST_TIME_AHEAD = 4, timedelta(hours=96)
-# Of the past, when a board is created: an hourly board begins a year ago.
-MAX_PAST = 10_000
+# Of the past, when a board is created, since writers wait while their rows are inserted: 83 days of an hourly board.
+MAX_PAST = 2_000
 BOARDS_PER_TRANSACTION = 50  # that `extend` makes rows for: writers wait for it
 STANDINGS_PER_TRANSACTION = 5_000
 

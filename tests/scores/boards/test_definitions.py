@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -235,6 +236,30 @@ def test_an_event_from_the_future_of_the_clock_is_in_the_present_period(board: N
     made = rows(create(**every_hours(1, now - HOUR / 2)))
 
     assert [(first, last) for *_, first, last in made if first is not None]
+
+
+OUTSIDE_SQL = """
+    SELECT count(*), count(*) FILTER (WHERE e.created_at < p.starts_at OR e.created_at >= p.ends_at)
+    FROM periods p JOIN score_events e ON e.seq BETWEEN p.first_seq AND coalesce(p.last_seq, %s) WHERE p.board_id = %s
+"""
+
+
+@pytest.mark.parametrize("period", ["hourly", "daily", "weekly", "monthly", "hours"])
+def test_each_event_is_in_the_one_period_of_its_time(board: None, period: str) -> None:
+    rng = random.Random(period)
+    now = datetime.now(UTC)
+    times = sorted(now - rng.choice([1, 30, 1000]) * rng.random() * HOUR for _ in range(400))
+    ScoreEvent.objects.bulk_create(
+        ScoreEvent(seq=seq, user_id="ann", kind="increment", points=1, total=seq, created_at=at)
+        for seq, at in enumerate(times, 1)
+    )
+    fields = every_hours(7, now) if period == "hours" else {"period": period, "zone": "Australia/Lord_Howe"}
+
+    each = create(**fields)
+
+    with connection.cursor() as cursor:
+        cursor.execute(OUTSIDE_SQL, [len(times), each.id])
+        assert cursor.fetchone() == (len(times), 0)
 
 
 # Rows ahead
