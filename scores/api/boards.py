@@ -56,7 +56,8 @@ class BoardsView(AsyncView):
         def create() -> dict[str, Any]:
             return document(definitions.definition_of(definitions.create(definition, actor)))
 
-        response = json_response(await changed(request, create), {"Location": f"/api/v1/boards/{definition.name}"})
+        address = f"{request.META['SCRIPT_NAME']}/api/v1/boards/{definition.name}"
+        response = json_response(await changed(request, create), {"Location": address})
         response.status_code = 201
         return response
 

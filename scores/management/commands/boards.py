@@ -12,7 +12,7 @@ from django.db import transaction
 
 from scores.boards import definitions
 from scores.boards.documents import document, parse
-from scores.exceptions import BoardFixed, BoardInvalid, Refused
+from scores.exceptions import DATABASE_AWAY, BoardFixed, BoardInvalid, Refused
 from scores.log.head import log
 from scores.models import Board
 
@@ -29,10 +29,13 @@ class Command(BaseCommand):
         commands.add_parser("export", help="print all boards as apply reads them")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if options["command"] == "export":
-            self._export()
-        else:
-            self._apply(options["file"])
+        try:
+            if options["command"] == "export":
+                self._export()
+            else:
+                self._apply(options["file"])
+        except DATABASE_AWAY as error:
+            raise CommandError(f"Nothing was done: {str(error).strip()}") from error
 
     def _export(self) -> None:
         boards = Board.objects.order_by("name")

@@ -17,6 +17,7 @@ from scores import service_tokens, services
 from scores.models import Board
 from tests.conftest import TokenFor
 from tests.polling import until
+from tools.servers import Server
 
 SCOPE = "boards:manage"
 Ask = Callable[..., httpx.Response]
@@ -134,6 +135,16 @@ def test_what_cannot_change_is_refused_by_name(ask: Ask) -> None:
 
     assert (answer.status_code, code(answer)) == (409, "board_fixed")
     assert answer.json()["errors"].keys() == {"fold", "period"}
+
+
+def test_below_a_path_the_address_of_a_board_has_it(below_a_path: Server, token_for: TokenFor) -> None:
+    answer = httpx.post(
+        f"{below_a_path.url}/leaderboard/api/v1/boards",
+        json={"name": "weekly", "fold": "sum"},
+        headers={"Authorization": f"Bearer {token_for('studio', scope=SCOPE)}"},
+    )
+
+    assert (answer.status_code, answer.headers["Location"]) == (201, "/leaderboard/api/v1/boards/weekly")
 
 
 def test_a_name_is_taken_once(ask: Ask) -> None:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from scores.boards import definitions
+from scores.log.head import log
 from scores.models import Board, Leaderboard, Period
 
 FILE = """
@@ -130,6 +132,19 @@ def test_a_file_that_says_something_else_is_refused(file: Path, content: str) ->
 
     with pytest.raises(CommandError):
         boards("apply", file)
+
+
+def test_while_somebody_holds_the_head_nothing_is_applied(file: Path, rival: BaseDatabaseWrapper) -> None:
+    log.start()
+    rival.set_autocommit(False)
+    with rival.cursor() as cursor:
+        cursor.execute("SELECT FROM leaderboards FOR UPDATE")
+
+    with pytest.raises(CommandError, match=r"Nothing was done: .*lock timeout"):
+        boards("apply", file)
+
+    rival.rollback()
+    assert not Board.objects.exists()
 
 
 def test_a_file_that_is_missing_is_refused(tmp_path: Path) -> None:
