@@ -17,6 +17,7 @@ from realtime.board_hub import board_hub
 from realtime.hub import hub
 from scores import board_selectors, selectors
 from scores.access import limiter
+from scores.api import boards
 from scores.followers import runners
 from scores.log import refusals
 from scores.log.rank_index import rank_indexer
@@ -57,6 +58,8 @@ async def stop() -> None:
     await asyncio.to_thread(writer.batcher.close)
     await hub.stop()
     await board_hub.stop()
+    await asyncio.to_thread(boards.changes.close)
+    await asyncio.to_thread(boards.lists.close)
     await asyncio.to_thread(refusals.batcher.close)
     await asyncio.to_thread(selectors.reader.batcher.close)
     await asyncio.to_thread(board_selectors.reader.batcher.close)

@@ -16,7 +16,15 @@ from drf_spectacular.extensions import (
 )
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema, extend_schema_view
 
-from scores.models import MAX_TOTAL
+from scores.boards.documents import (
+    CHOICES,
+    MAX_EVERY_HOURS,
+    MAX_KEEP,
+    MAX_SEASONS,
+    MAX_TITLE,
+    WEEKDAYS,
+)
+from scores.models import BOARD_NAME, MAX_TOTAL
 from scores.user_id import MAX_LENGTH
 
 from .problems import CONTENT_TYPE
@@ -50,7 +58,67 @@ def body(**properties: Schema) -> Schema:
     return {"application/json": shape(**properties)}
 
 
+MOMENT: Schema = {"type": "string", "format": "date-time"}
+BOARD: dict[str, Schema] = {
+    "name": {"type": "string", "pattern": f"^{BOARD_NAME}$", "examples": ["weekly"]},
+    "title": {"type": "string", "maxLength": MAX_TITLE, "default": ""},
+    "fold": {"type": "string", "enum": CHOICES["fold"]},
+    "order": {"type": "string", "enum": CHOICES["order"], "default": "higher", "description": "Which score is better."},
+    "ties": {"type": "string", "enum": CHOICES["ties"], "default": "first"},
+    "period": {"type": "string", "enum": CHOICES["period"], "default": "forever"},
+    "zone": {"type": "string", "default": "UTC", "examples": ["Europe/Berlin"]},
+    "cutTime": {"type": "string", "pattern": "^([01][0-9]|2[0-3]):[0-5][0-9]$", "default": "00:00"},
+    "cutWeekday": {"type": "string", "enum": list(WEEKDAYS), "default": "monday"},
+    "everyHours": {"type": "integer", "minimum": 1, "maximum": MAX_EVERY_HOURS},
+    "anchor": MOMENT,
+    "seasons": {
+        "type": "array",
+        "minItems": 1,
+        "maxItems": MAX_SEASONS,
+        "items": {
+            "type": "object",
+            "properties": {"startsAt": MOMENT, "endsAt": MOMENT},
+            "required": ["startsAt", "endsAt"],
+        },
+    },
+    "stream": {
+        "type": "boolean",
+        "default": False,
+        "description": "Whether it counts a stream of its own instead of the default points.",
+    },
+    "action": {"type": "string", "pattern": "^[A-Za-z0-9_.:-]{1,64}$"},
+    "least": SCORE | {"description": "Of one submission."},
+    "most": SCORE | {"description": "Of one submission."},
+    "submitters": {"type": "string", "enum": CHOICES["submitters"], "default": "players"},
+    "keep": {"type": "integer", "minimum": 0, "maximum": MAX_KEEP, "description": "Ended periods; absent: all."},
+    "isPublic": {"type": "boolean", "default": True},
+    "archived": {"type": "boolean", "default": False},
+}
+
 SHAPES: dict[str, Schema] = {
+    "Board": {"type": "object", "properties": BOARD, "required": ["name", "fold"]},
+    "Boards": shape(
+        boards={
+            "type": "array",
+            "items": shape(
+                **{
+                    name: BOARD[name]
+                    for name in ("name", "title", "fold", "order", "ties", "period", "zone", "archived")
+                },
+                current={
+                    "oneOf": [
+                        {"type": "null"},
+                        shape(
+                            number={"type": "integer", "minimum": 1},
+                            startsAt={"type": ["string", "null"], "format": "date-time"},
+                            resetsAt={"type": ["string", "null"], "format": "date-time"},
+                        ),
+                    ],
+                    "description": "The period that is under way.",
+                },
+            ),
+        }
+    ),
     "Incremented": shape(success={"type": "boolean", "const": True}, newScore=TOTAL) | {"additionalProperties": False},
     "Submitted": shape(
         success={"type": "boolean", "const": True},
@@ -88,7 +156,11 @@ SHAPES: dict[str, Schema] = {
         code={"type": "string", "description": "For programs; stable."},
     ),
 }
-# `errors` is present if the error is in a field.
+# `errors` is present if the error is in a field, `mistakes` if it is in the definition of a board.
+SHAPES["Problem"]["properties"]["mistakes"] = {
+    "type": "array",
+    "items": shape(field={"type": "string"}, code={"type": "string"}, detail={"type": "string"}),
+}
 SHAPES["Problem"]["properties"]["errors"] = {
     "type": "object",
     "additionalProperties": {"type": "array", "items": {"type": "string"}},
@@ -472,6 +544,79 @@ operation(
             503: UNANSWERED,
         },
     ),
+)
+
+# Boards
+
+BOARD_IN_PATH = OpenApiParameter("board", BOARD["name"], OpenApiParameter.PATH)
+MANAGED: Errors = {
+    401: [*NO_TOKEN, "token_revoked"],
+    403: ["user_blocked", "user_inactive", "insufficient_scope"],
+    503: UNANSWERED,
+}
+
+operation(
+    "scores.api.boards.BoardsView",
+    "get",
+    operation_id="boards",
+    tags=["boards"],
+    summary="The boards that everybody may see",
+    description="The default board first, then the others by name.",
+    parameters=[
+        header("Cache-Control", "An answer is good for a second.", {"type": "string"}, 200),
+        *limits(200, 429),
+        RETRY_AFTER,
+    ],
+    responses={200: OpenApiResponse(ref("Boards"), description="All public boards")}
+    | refusals(ANY, LIMITED, {503: UNANSWERED}),
+    auth=[{}],
+)
+operation(
+    "scores.api.boards.BoardsView",
+    "post",
+    operation_id="createBoard",
+    tags=["boards"],
+    summary="Make a board",
+    description="For a token with the scope `boards:manage`. The board counts all events of its source in the log, "
+    "those of the past as well.",
+    request={"application/json": ref("Board")},
+    parameters=[
+        header("Location", "The address of the board.", {"type": "string"}, 201),
+        *limits(201, 429),
+        CHALLENGE,
+        RETRY_AFTER,
+    ],
+    responses={201: OpenApiResponse(ref("Board"), description="Made")}
+    | refusals(ANY, WITH_BODY, LIMITED, MANAGED, {400: ["board_invalid"], 409: ["board_exists", "boards_too_many"]}),
+)
+operation(
+    "scores.api.boards.BoardView",
+    "patch",
+    operation_id="changeBoard",
+    tags=["boards"],
+    summary="Change a board",
+    description="For a token with the scope `boards:manage`. A field that is null gets its default.",
+    request={"application/json": {"type": "object", "properties": BOARD}},
+    parameters=[BOARD_IN_PATH, *limits(200, 429), CHALLENGE, RETRY_AFTER],
+    responses={200: OpenApiResponse(ref("Board"), description="As it is now")}
+    | refusals(
+        ANY,
+        WITH_BODY,
+        LIMITED,
+        MANAGED,
+        {400: ["board_invalid"], 404: ["board_unknown"], 409: ["board_fixed", "board_archived"]},
+    ),
+)
+operation(
+    "scores.api.boards.BoardView",
+    "delete",
+    operation_id="deleteBoard",
+    tags=["boards"],
+    summary="Delete a board with its standings",
+    description="For a token with the scope `boards:manage`. The events stay in the log.",
+    parameters=[BOARD_IN_PATH, *limits(204, 429), CHALLENGE, RETRY_AFTER],
+    responses={204: OpenApiResponse(description="Deleted")}
+    | refusals(ANY, LIMITED, MANAGED, {404: ["board_unknown"], 409: ["board_fixed"]}),
 )
 
 # Under /api/v1/auth/, which Django's own handler serves.

@@ -23,11 +23,15 @@ from rest_framework_simplejwt.exceptions import ExpiredTokenError, InvalidToken
 from scores.access.authentication import REALM, InsufficientScope, TokenExpired, TokenInvalid
 from scores.exceptions import (
     DATABASE_AWAY,
+    BoardFixed,
+    BoardInvalid,
     BoardUnknown,
     KeyReused,
     NoStoreAnswers,
     NotYet,
     OnlyServices,
+    PeriodInvalid,
+    PeriodUnknown,
     Refused,
     ScoreError,
     ScoreOutOfRange,
@@ -60,6 +64,9 @@ STATUS: dict[type[ScoreError], HTTPStatus] = {
     TotalOutOfRange: HTTPStatus.BAD_REQUEST,
     UnknownAction: HTTPStatus.BAD_REQUEST,
     NotYet: HTTPStatus.TOO_MANY_REQUESTS,
+    BoardInvalid: HTTPStatus.BAD_REQUEST,
+    PeriodInvalid: HTTPStatus.BAD_REQUEST,
+    PeriodUnknown: HTTPStatus.NOT_FOUND,
     Refused: HTTPStatus.CONFLICT,
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
@@ -112,7 +119,7 @@ def handle_exception(exc: Exception, context: dict[str, Any]) -> Response | None
             headers["Retry-After"] = str(exc.retry_after_s)
         elif isinstance(exc, TokenRevoked):
             headers["WWW-Authenticate"] = challenge_of_invalid_token(str(exc))
-        return _response(problem(status, exc.code, str(exc)), headers)
+        return _response(problem(status, exc.code, str(exc), **_members(exc)), headers)
     if isinstance(exc, Http404):
         exc = exceptions.NotFound()
     elif isinstance(exc, PermissionDenied):
@@ -135,6 +142,19 @@ def _problem_of(exc: exceptions.APIException) -> dict[str, Any]:
     detail = _first(exc.detail)
     code = getattr(detail, "code", exc.default_code)
     return problem(exc.status_code, CODES.get(code, code), str(detail))
+
+
+def _members(exc: ScoreError) -> dict[str, Any]:
+    """What a problem says of the fields that it is about."""
+    if isinstance(exc, BoardFixed):
+        return {"errors": {field: ["This cannot be changed any more."] for field in exc.fields}}
+    if not isinstance(exc, BoardInvalid):
+        return {}
+    errors: dict[str, list[str]] = {}
+    for mistake in exc.mistakes:
+        errors.setdefault(mistake.field, []).append(mistake.sentence)
+    mistakes = [{"field": m.field, "code": m.code, "detail": m.sentence} for m in exc.mistakes]
+    return {"errors": errors, "mistakes": mistakes}
 
 
 def _first(detail: Any) -> Any:

@@ -6,6 +6,7 @@ from django.urls import path, re_path, register_converter
 from django.urls.converters import StringConverter
 
 from .board_reads import BoardPeriodsView, BoardUserView
+from .boards import BoardsView, BoardView
 from .submissions import SubmissionView, UserSubmissionView
 from .tokens import LogoutView, RefreshView, RegisterView, SignInView
 from .views import IncrementView, LeaderboardView, MeView, UserIncrementView, UserView, no_such_address
@@ -25,6 +26,8 @@ urlpatterns = [
     path("v1/leaderboard", LeaderboardView.as_view()),
     path("v1/users/<any:user_id>/scores/increment", UserIncrementView.as_view()),
     path("v1/users/<any:user_id>", UserView.as_view()),
+    path("v1/boards", BoardsView.as_view()),
+    path("v1/boards/<str:board>", BoardView.as_view()),
     path("v1/me", MeView.as_view()),
     path("v1/boards/<str:board>/periods", BoardPeriodsView.as_view()),
     path("v1/boards/<str:board>/scores", SubmissionView.as_view()),

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.db import connections, transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
 
-from scores.exceptions import BoardArchived, BoardExists, BoardFixed, BoardsTooMany, BoardUnknown
+from scores.exceptions import BoardArchived, BoardExists, BoardFixed, BoardInvalid, BoardsTooMany, BoardUnknown
 from scores.log.head import Log
 from scores.log.head import log as default_log
 from scores.log.periods import BEGIN_SQL, END_SQL, Cursor, advance, latest, roll_over
@@ -31,8 +30,8 @@ logger = logging.getLogger(__name__)
 # Rows of coming periods are made when fewer are left, and then more than that, so that it happens rarely.
 LEAST_AHEAD, LEAST_TIME_AHEAD = 2, timedelta(hours=48)
 MOST_AHEAD, MOST_TIME_AHEAD = 4, timedelta(hours=96)
-# Of the past, when a board is created: an hourly board begins a year ago.
-MAX_PAST = 10_000
+# Of the past, when a board is created, since writers wait while their rows are inserted: 83 days of an hourly board.
+MAX_PAST = 2_000
 BOARDS_PER_TRANSACTION = 50  # that `extend` makes rows for: writers wait for it
 STANDINGS_PER_TRANSACTION = 5_000
 
@@ -75,9 +74,20 @@ SHORT_SQL = """
     )
     SELECT b.id FROM boards b CROSS JOIN clock LEFT JOIN ahead a ON a.board_id = b.id
     WHERE b.archived_at IS NULL AND b.period NOT IN ('forever', 'season')
-      AND (a.rows IS NULL OR NOT a.is_open AND (a.rows < %(least)s OR a.until < clock.at + %(ahead)s))
+      AND (a.rows IS NULL OR NOT a.is_open AND (a.rows < %(least)s OR a.until < clock.at + make_interval(secs => %(ahead_s)s)))
     ORDER BY b.id LIMIT %(limit)s
 """
+
+
+class Changed(NamedTuple):
+    """A definition before and after a change. They are equal if there was nothing to change."""
+
+    before: Definition
+    after: Definition
+
+    @property
+    def is_different(self) -> bool:
+        return self.before != self.after
 
 
 def create(definition: Definition, actor: str = "", *, log: Log = default_log) -> Board:
@@ -106,19 +116,36 @@ def create(definition: Definition, actor: str = "", *, log: Log = default_log) -
     return board
 
 
-def change(name: str, changes: Mapping[str, Any], actor: str = "", *, log: Log = default_log) -> bool:
-    """Change fields of a board, as a request names them. Returns whether anything is different now.
+def change(name: str, changes: object, actor: str = "", *, log: Log = default_log) -> Changed:
+    """Change fields of a board, as a request names them. Returns what it was and what it is.
 
     `None` takes a field back to its default. Raises `BoardUnknown`, `BoardInvalid`, `BoardFixed` for fields that cannot
     change any more, with all of their names, or `BoardArchived`.
     """
+    return _edit(name, lambda before: _changed(before, document(before), changes), actor, log)
+
+
+def apply(name: str, fields: Mapping[str, Any], actor: str = "", *, log: Log = default_log) -> Changed:
+    """Make the board what these fields say: as `change`, but what is not among them gets its default.
+
+    A board that is archived stays so if nothing is said about it.
+    """
+    return _edit(
+        name,
+        lambda before: _changed(before, {"name": name, "archived": before.is_archived}, fields),
+        actor,
+        log,
+    )
+
+
+def _edit(name: str, edited: Callable[[Definition], Definition], actor: str, log: Log) -> Changed:
     with transaction.atomic(using=log.alias), log.connection.cursor() as cursor:
         seq, at = _advance(cursor, log)
         board = _board(name, log)
         cursor.execute(END_SQL, [seq, at])
         cursor.execute(BEGIN_SQL, [seq + 1, at])
         before = definition_of(board, log=log)
-        after = parse(document(before) | dict(changes), name=name)
+        after = edited(before)
         if is_changed := after != before:
             _refuse_fixed(before, after, at)
             for column, value in after.columns().items():
@@ -131,10 +158,10 @@ def change(name: str, changes: Mapping[str, Any], actor: str = "", *, log: Log =
         roll_over(cursor, log.name, seq=seq, at=at)
     if is_changed:
         logger.info("Board %s was changed%s", name, f" by {actor}" if actor else "")
-    return is_changed
+    return Changed(before, after)
 
 
-def archive(name: str, actor: str = "", *, log: Log = default_log) -> bool:
+def archive(name: str, actor: str = "", *, log: Log = default_log) -> Changed:
     """End the board: nothing new counts, and what it shows stays. Raises `BoardUnknown`."""
     return change(name, {"archived": True}, actor, log=log)
 
@@ -159,7 +186,8 @@ def definition_of(board: Board, *, log: Log = default_log) -> Definition:
     seasons = []
     if board.period == Board.PeriodKind.SEASON:
         periods = Period.objects.using(log.alias).filter(board=board).order_by("number")
-        seasons = [Season(starts, ends) for starts, ends in periods.values_list("starts_at", "ends_at")]
+        spans_of_seasons = periods.values_list("starts_at", "ends_at")
+        seasons = [Season(start, end) for start, end in spans_of_seasons if start is not None and end is not None]
     return Definition.of(board, seasons)
 
 
@@ -205,7 +233,7 @@ def _short(log: Log) -> list[int]:
             {
                 "log": log.name,
                 "latest": latest(),
-                "ahead": LEAST_TIME_AHEAD,
+                "ahead_s": LEAST_TIME_AHEAD.total_seconds(),
                 "least": LEAST_AHEAD,
                 "limit": BOARDS_PER_TRANSACTION,
             },
@@ -217,7 +245,7 @@ class Past:
     """Where boundaries of the past are in a log: which event was the first at each, or later."""
 
     def __init__(self, log: Log) -> None:
-        self._connection: BaseDatabaseWrapper = log.connection
+        self._log = log
         self._found: dict[datetime, int] = {}
         first, newest = self._event(FIRST_EVENT_SQL), self._event(NEWEST_EVENT_SQL)
         self.first_seq = first[0] if first else None  # None: there are no events
@@ -225,7 +253,7 @@ class Past:
         self._seq, self._at = newest or (0, None)
 
     def _event(self, sql: str) -> tuple[int, datetime | None] | None:
-        with self._connection.cursor() as cursor:
+        with self._log.connection.cursor() as cursor:
             cursor.execute(sql)
             row: tuple[int, datetime | None] | None = cursor.fetchone()
             return row
@@ -237,7 +265,7 @@ class Past:
         wanted = sorted(moment for moment in set(boundaries) - self._found.keys() if moment <= self._at)
         if not wanted:
             return
-        with self._connection.cursor() as cursor:
+        with self._log.connection.cursor() as cursor:
             cursor.execute(BISECT_SQL, {"boundaries": wanted, "first": self.first_seq, "end": self._seq + 1})
             self._found |= dict(cursor.fetchall())
 
@@ -331,6 +359,21 @@ def _board(name: str, log: Log) -> Board:
     if board is None:
         raise BoardUnknown
     return board
+
+
+def _changed(before: Definition, fields: dict[str, Any], changes: object) -> Definition:
+    """The definition that these fields are with the changes, to take the place of the one before."""
+    if not isinstance(changes, Mapping):
+        return parse(changes)  # which says what is wrong
+    try:
+        return parse({**fields, **changes})
+    except BoardInvalid as error:
+        # First of all, whether it can change: a monthly board has no weekday, but this one stays weekly.
+        told = document(before)
+        fixed = [field for field in FIXED if field in changes and changes[field] != told.get(field)]
+        if fixed:
+            raise BoardFixed(fixed) from error
+        raise
 
 
 def _refuse_fixed(before: Definition, after: Definition, at: datetime) -> None:

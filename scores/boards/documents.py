@@ -133,16 +133,14 @@ def text_of(moment: datetime | None) -> str | None:
     return None if moment is None else moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-def parse(values: object, *, name: str = "") -> Definition:
-    """The definition that these fields make; `name` if it is not among them. `None` is as if the field were not there.
+def parse(values: object) -> Definition:
+    """The definition that these fields make. `None` is as if the field were not there.
 
     Raises `BoardInvalid` with all mistakes.
     """
     if not isinstance(values, Mapping):
         raise BoardInvalid([Mistake("body", "wrong_type", "Expected an object with the fields of a board.")])
     given = {str(field): value for field, value in values.items() if value is not None}
-    if name:
-        given.setdefault("name", name)
     reader = Reader(given)
     reader.unknown()
     columns = reader.columns()

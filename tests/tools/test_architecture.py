@@ -43,8 +43,8 @@ def test_an_arrow_that_a_longer_way_implies_is_left_out() -> None:
 
 
 def test_a_package_without_a_place_is_named() -> None:
-    with pytest.raises(LookupError, match=r"^scores\.boards\.catalogue has no place"):
-        box_of("scores.boards.catalogue")
+    with pytest.raises(LookupError, match=r"^scores\.seasons\.catalogue has no place"):
+        box_of("scores.seasons.catalogue")
 
 
 def test_what_is_not_ours_is_not_drawn() -> None:

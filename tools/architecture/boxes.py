@@ -47,10 +47,11 @@ BOXES = (
     Box("api", "HTTP", SCORES, 4, 3, ("scores.api",)),
     Box("admin", "moderation", SCORES, 4, 4, ("scores.admin",)),
     Box("access", "who asks, how often", SCORES, 6, 1, ("scores.access",)),
-    Box("selectors", "reads", SCORES, 5, 2, ("scores.selectors",)),
+    Box("selectors", "reads", SCORES, 5, 2, ("scores.selectors", "scores.board_selectors")),
     Box("followers", "one process for all", SCORES, 5, 0, ("scores.followers",)),
     Box("services", "writes", SCORES, 5, 4, ("scores.services", "scores.service_tokens")),
     Box("projection", "the copy in Redis", SCORES, 6, 2, ("scores.projection",)),
+    Box("boards", "calendar, definitions", SCORES, 6, 3, ("scores.boards",)),
     Box("log", "the truth in PostgreSQL", SCORES, 7, 3, ("scores.log",)),
     Box("stores", "how a store is asked", SCORES, 8, 2, ("scores.stores",)),
     Box(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -237,6 +238,30 @@ def test_an_event_from_the_future_of_the_clock_is_in_the_present_period(board: N
     assert [(first, last) for *_, first, last in made if first is not None]
 
 
+OUTSIDE_SQL = """
+    SELECT count(*), count(*) FILTER (WHERE e.created_at < p.starts_at OR e.created_at >= p.ends_at)
+    FROM periods p JOIN score_events e ON e.seq BETWEEN p.first_seq AND coalesce(p.last_seq, %s) WHERE p.board_id = %s
+"""
+
+
+@pytest.mark.parametrize("period", ["hourly", "daily", "weekly", "monthly", "hours"])
+def test_each_event_is_in_the_one_period_of_its_time(board: None, period: str) -> None:
+    rng = random.Random(period)
+    now = datetime.now(UTC)
+    times = sorted(now - rng.choice([1, 30, 1000]) * rng.random() * HOUR for _ in range(400))
+    ScoreEvent.objects.bulk_create(
+        ScoreEvent(seq=seq, user_id="ann", kind="increment", points=1, total=seq, created_at=at)
+        for seq, at in enumerate(times, 1)
+    )
+    fields = every_hours(7, now) if period == "hours" else {"period": period, "zone": "Australia/Lord_Howe"}
+
+    each = create(**fields)
+
+    with connection.cursor() as cursor:
+        cursor.execute(OUTSIDE_SQL, [len(times), each.id])
+        assert cursor.fetchone() == (len(times), 0)
+
+
 # Rows ahead
 
 
@@ -326,9 +351,10 @@ def laps(past: datetime) -> Board:
 def test_what_may_change_changes(laps: Board) -> None:
     before = head().calendar
 
-    assert definitions.change("laps", {"title": "Laps", "least": 1, "keep": None, "isPublic": False, "order": "higher"})
+    changes = {"title": "Laps", "least": 1, "keep": None, "isPublic": False, "order": "higher"}
+    assert definitions.change("laps", changes).is_different
     assert head().calendar > before
-    assert not definitions.change("laps", {"title": "Laps"})
+    assert not definitions.change("laps", {"title": "Laps"}).is_different
 
     laps.refresh_from_db()
     assert (laps.title, laps.least, laps.keep, laps.is_public) == ("Laps", 1, None, False)
@@ -349,7 +375,7 @@ def test_later_seasons_change_and_begun_ones_do_not(past: datetime) -> None:
 
     board = create(period="season", seasons=[season(-40, 5), season(10, 20)])
 
-    assert definitions.change("laps", {"seasons": [season(-40, 5), season(6, 9), season(9, 30)]})
+    assert definitions.change("laps", {"seasons": [season(-40, 5), season(6, 9), season(9, 30)]}).is_different
     with pytest.raises(BoardFixed, match="seasons"):
         definitions.change("laps", {"seasons": [season(-40, 6), season(6, 9)]})
 
@@ -360,8 +386,8 @@ def test_later_seasons_change_and_begun_ones_do_not(past: datetime) -> None:
 def test_an_archived_board_ends_with_the_newest_event(past: datetime, period: str) -> None:
     each = create(period=period)
 
-    assert definitions.archive("laps")
-    assert not definitions.archive("laps")
+    assert definitions.archive("laps").is_different
+    assert not definitions.archive("laps").is_different
     services.correct(user_id="ann", total=2, actor="test", reason="later")
 
     assert rows(each)[-1][4] == 5
@@ -370,7 +396,7 @@ def test_an_archived_board_ends_with_the_newest_event(past: datetime, period: st
     assert head().next_boundary is None
     with pytest.raises(BoardFixed, match="archived"):
         definitions.change("laps", {"archived": False})
-    assert definitions.change("laps", {"title": "Old laps"})
+    assert definitions.change("laps", {"title": "Old laps"}).is_different
 
 
 def test_the_rules_of_an_archived_board_are_fixed(laps: Board) -> None:
