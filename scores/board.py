@@ -42,6 +42,23 @@ class BoardNames:
         """The ZSET that a rebuild fills and then renames to `key`."""
         return f"{self.tag or self.name}:rebuild:{token}"
 
+    # Of the other boards of the same log. In one slot with the ZSET, in cluster mode or not, so that a script may use all.
+
+    @cached_property
+    def boards_key(self) -> str:
+        """The hash with the state of the copies of all other boards."""
+        return f"{{{self.name}}}:boards"
+
+    @cached_property
+    def boards_read_key(self) -> str:
+        """The hash that says when each of them was last read, in POSIX seconds, to the minute."""
+        return f"{{{self.name}}}:boards:read"
+
+    def period_keys(self, board: int, period: int, token: str = "") -> tuple[str, str]:
+        """The ZSET of a period of another board, and the hash beside it; with a token those that a rebuild fills."""
+        key = f"{{{self.name}}}:board:{board}:{period}" + (f":rebuild:{token}" if token else "")
+        return key, f"{key}:at"
+
     @property
     def group(self) -> str:
         """The group of the channel layer that tells the hubs of all processes about changes."""

@@ -12,6 +12,7 @@ from django.db import Error as DatabaseError
 
 from scores.boards import reads
 from scores.boards.catalogue import Catalogue, Known, Span, catalogue
+from scores.boards.copies import BoardCopies, board_copies
 from scores.boards.documents import RESERVED
 from scores.boards.reads import (
     BoardAnswer,
@@ -21,7 +22,7 @@ from scores.boards.reads import (
     BoardQuestion,
     ReachedWith,
 )
-from scores.exceptions import BoardBuilding, NoStoreAnswers, ScoreError
+from scores.exceptions import BoardBuilding, CopyUnusable, NoStoreAnswers, ScoreError
 from scores.log.head import Log, log
 from scores.models import Board
 from scores.projection.tail import Tail, tail
@@ -142,8 +143,9 @@ async def top(board: str, limit: int) -> BoardTop:
 class BoardReader:
     """Answers requests for all boards of a log."""
 
-    def __init__(self, catalogue: Catalogue, tail: Tail, log: Log) -> None:
+    def __init__(self, catalogue: Catalogue, copies: BoardCopies, tail: Tail, log: Log) -> None:
         self._catalogue = catalogue
+        self._copies = copies
         self._tail = tail
         self._log = log
         self.batcher: Batcher[Asked, Answer] = Batcher(
@@ -182,13 +184,20 @@ class BoardReader:
         return [answers[each] for each in asked]
 
     def _read(self, questions: dict[Asked, tuple[Known, Span, BoardQuestion]]) -> dict[Asked, Answer | Exception]:
-        origin, found = self._read_database([question for _, _, question in questions.values()])
+        """From the copies, and what they do not have from the standings."""
+        origin, from_redis = self._read_copies(list(questions.values()))
+        rest = [question for _, _, question in questions.values() if question not in from_redis]
+        from_database: dict[BoardQuestion, BoardAnswer] = {}
+        if rest:
+            origin, from_database = self._read_database(rest)
         answers: dict[Asked, Answer | Exception] = {}
         for asked, (known, span, question) in questions.items():
-            answer = found.get(question)
+            source = Source.REDIS if question in from_redis else Source.DATABASE
+            answer = from_redis.get(question) or from_database.get(question)
             if answer is None:
                 answers[asked] = BoardBuilding()
                 continue
+            age_s = self._tail.age_at(answer.seq)
             answers[asked] = BoardPage(
                 known.board,
                 span,
@@ -196,12 +205,31 @@ class BoardReader:
                 answer.members,
                 origin,
                 answer.seq,
-                Source.DATABASE,
-                0.0,
+                source,
+                age_s,
                 answer.reached_with,
             )
-        metrics.reads.labels(Source.DATABASE.value).inc(len(questions))
+            metrics.reads.labels(source.value).inc()
         return answers
+
+    def _read_copies(
+        self, questions: Sequence[tuple[Known, Span, BoardQuestion]]
+    ) -> tuple[str, dict[BoardQuestion, BoardAnswer]]:
+        """The origin of the log, and those answers that the copies have."""
+        try:
+            origin = self._tail.origin()
+            self._copies.mark_read(known.board.id for known, _, _ in questions)
+            asked = {
+                question: known.board.ties == Board.Ties.FIRST
+                for known, _, question in questions
+                if isinstance(question, BoardPageQuestion) or not question.with_event
+            }
+            if not asked:
+                return origin, {}
+            found = self._copies.read(origin, list(asked.items()))
+        except CopyUnusable:
+            return "", {}
+        return origin, {question: answer for question, answer in zip(asked, found, strict=True) if answer is not None}
 
     def _read_database(self, questions: Sequence[BoardQuestion]) -> tuple[str, dict[BoardQuestion, BoardAnswer]]:
         """The origin of the log, and the answers from the standings: none of a board that has not been built."""
@@ -226,4 +254,4 @@ def score_of(board: Board, entry: BoardEntry) -> int:
     return -entry.key if board.order == Board.Order.LOWER else entry.key
 
 
-reader = BoardReader(catalogue, tail, log)
+reader = BoardReader(catalogue, board_copies, tail, log)

@@ -15,6 +15,8 @@ from django.db import Error as DatabaseError
 from django.db import connections
 
 from scores import metrics
+from scores.boards.copies import board_copies
+from scores.boards.follower import BoardFollower
 from scores.exceptions import CopyUnusable
 from scores.log.head import Log, log
 from scores.log.lease import RENEW_EVERY_S, Lease
@@ -236,6 +238,15 @@ class Runners:
             runner.wake()
 
 
-# Before the first start, from an AppConfig's `ready` or a module that every process imports.
-followers: list[Follower] = []
+def board_tasks(lease: Lease) -> list[Task]:
+    """Boards after the log: their copies at the rate of frames, their standings more rarely, since each time costs more."""
+    follower = BoardFollower(log, board_copies)
+    return [
+        Task("copies of boards", follower.fold, 0.05),
+        Task("standings of boards", follower.project, 0.5),
+        Task("care of boards", follower.tend, 0.25),
+    ]
+
+
+followers = [Follower("boards", board_tasks)]
 runners = Runners(log)

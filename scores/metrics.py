@@ -61,6 +61,15 @@ log_seq = Gauge("leaderboard_log_seq", "Number of the newest event of the log.",
 copy_seq = Gauge(
     "leaderboard_copy_seq", "Number of the newest event that the copy in Redis contains.", multiprocess_mode="livemax"
 )
+boards_seq = Gauge(
+    "leaderboard_boards_seq",
+    "Number of the event that all boards have reached, by store.",
+    ["store"],
+    multiprocess_mode="livemax",
+)
+board_rebuilds = Counter(
+    "leaderboard_board_rebuilds", "Boards brought to Redis from their standings, by reason.", ["reason"]
+)
 rebuilds = Counter("leaderboard_rebuilds", "Rebuilds of the copy, by reason.", ["reason"])
 catch_ups = Counter("leaderboard_catch_ups", "Times the tail applied events that the copy had missed.")
 sweep_compared = Counter("leaderboard_sweep_compared", "Members of the copy that the scrub compared with their totals.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 
 from django.db import Error as DatabaseError
 
@@ -35,6 +36,7 @@ class Tail:
         self._log = copy.log
         self._head: Head | None = None  # as last read; kept while the database is away
         self._read_at = self._answered_at = 0.0
+        self._heads: deque[tuple[int, float]] = deque(maxlen=1024)  # seqs of the log, and when each was first seen
         self.scrub = Scrub(copy)
         self._database_away = False
         self._pause_s = PAUSE_S
@@ -75,6 +77,13 @@ class Tail:
     def age_s(self) -> float:
         """Seconds since the database last returned the head of the log."""
         return time.monotonic() - self._read_at if self._thread is not None else 0.0
+
+    def age_at(self, seq: int) -> float:
+        """Seconds for which a state as of event `seq` may lack events: since the log was first seen to be further."""
+        if self._thread is None:
+            return 0.0
+        passed_at = next((read_at for newer, read_at in tuple(self._heads) if newer > seq), None)
+        return self.age_s if passed_at is None else max(self.age_s, time.monotonic() - passed_at)
 
     @property
     def silence_s(self) -> float:
@@ -136,8 +145,13 @@ class Tail:
 
     def _read_head(self) -> Head:
         started = time.monotonic()
-        self._head = head = self._log.head()
+        before, self._head = self._head, self._log.head()
+        head = self._head
         self._read_at = self._answered_at = time.monotonic()
+        if before is None or before.origin != head.origin:
+            self._heads.clear()
+        if not self._heads or self._heads[-1][0] != head.seq:
+            self._heads.append((head.seq, self._read_at))
         metrics.database_seconds.observe(self._read_at - started)
         metrics.log_seq.set(head.seq)
         return head

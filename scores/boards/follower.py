@@ -1,0 +1,291 @@
+"""Moves boards after the log: their copies twenty times a second, their standings once, and what comes and goes with them.
+
+The three tasks run in threads of their own, each with its connection: a projection of thousands of events must not hold up
+the copies, which are read meanwhile. What they do is guarded by positions that move by compare-and-set, so two processes
+at once do no harm, only work.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from django.db import transaction
+from django.db.backends.utils import CursorWrapper
+
+from scores import metrics
+from scores.log.head import Head, Log
+from scores.models import Board
+
+from . import definitions, standings
+from .copies import Applied, BoardCopies, BoardState, Derived
+from .fold import Rules, Slice, Stretch, fold, rules_of
+from .history import derive
+
+logger = logging.getLogger(__name__)
+
+EVENTS_PER_FOLD = 400  # of a slice for Redis: as many users at most, so no script takes long
+EVENTS_PER_PROJECTION = 5_000
+# Further behind than this, a copy is made from the standings, which are some seconds behind at most.
+FAR_BEHIND = 50_000
+KEPT_FOR_S = 3_600  # a copy that nobody reads
+PERIODS_IN_REDIS = 2  # ended ones, besides the present one
+FORGOTTEN_AT_ONCE = 5_000  # rows of periods that are no longer kept
+UNBOUNDED = 2**63 - 1
+
+CALENDAR_SQL = "SELECT calendar FROM leaderboards WHERE name = %s"
+# The periods that events after `after` can be in, and for each board the number of its newest that has begun.
+STRETCHES_SQL = """
+    SELECT board_id, number, first_seq, last_seq FROM periods
+    WHERE first_seq IS NOT NULL AND (last_seq IS NULL OR last_seq > %s) ORDER BY board_id, number
+"""
+NEWEST_SQL = "SELECT board_id, max(number) FROM periods WHERE first_seq IS NOT NULL GROUP BY board_id"
+# Ended periods of boards that keep fewer; never one that is not in the standings yet.
+SURPLUS_SQL = """
+    SELECT p.board_id, p.number FROM boards b JOIN periods p ON p.board_id = b.id
+    WHERE b.keep IS NOT NULL AND p.last_seq IS NOT NULL
+      AND p.number < (SELECT max(number) FROM periods n WHERE n.board_id = b.id AND n.first_seq IS NOT NULL) - b.keep
+      AND p.last_seq <= (SELECT seq FROM board_positions s WHERE s.board_id = b.id AND s.log = %s)
+    ORDER BY p.board_id, p.number LIMIT 100
+"""
+FORGET_SQL = """
+    DELETE FROM standings WHERE ctid = ANY(ARRAY(
+        SELECT ctid FROM standings WHERE board_id = %s AND period = %s LIMIT %s
+    ))
+"""
+
+
+class Calendar(NamedTuple):
+    """The boards, and those of their periods that events after `after` can be in, as of a number of changes."""
+
+    number: int
+    after: int
+    boards: dict[int, Rules]
+    stretches: dict[int, list[Stretch]]
+    newest: dict[int, int]  # by board: its newest period that has begun
+    lacking: frozenset[int]  # boards without rows for the present: they must get some before they are folded
+    recent: frozenset[int]  # boards that were made a moment ago
+
+
+class View(NamedTuple):
+    """What a step sees: the end of the log, the boards, and the position of each in the standings, as of one moment."""
+
+    head: Head
+    calendar: Calendar
+    positions: dict[int, int]
+
+
+class Looker:
+    """Reads the log and the boards for one thread; boards only if they have changed."""
+
+    def __init__(self, log: Log) -> None:
+        self.log = log
+        self._calendar: Calendar | None = None
+
+    def view(self, cursor: CursorWrapper, head: Head, *, after: int = UNBOUNDED) -> View:
+        """Within the snapshot of `head`. `after` is the oldest position that somebody is going to fold from."""
+        positions = standings.positions(cursor, self.log.name)
+        cursor.execute(CALENDAR_SQL, [self.log.name])
+        (number,) = cursor.fetchone()
+        after = min([after, head.seq, *positions.values()])
+        known = self._calendar
+        if known is None or known.number != number or after < known.after:
+            known = self._calendar = self._read(cursor, number, after)
+        return View(head, known, positions)
+
+    def _read(self, cursor: CursorWrapper, number: int, after: int) -> Calendar:
+        rows = {board.id: board for board in Board.objects.using(self.log.alias)}
+        cursor.execute(STRETCHES_SQL, [after])
+        stretches: dict[int, list[Stretch]] = {board: [] for board in rows}
+        for board, *columns in cursor.fetchall():
+            stretches.setdefault(board, []).append(Stretch(*columns))
+        cursor.execute(NEWEST_SQL)
+        newest = dict(cursor.fetchall())
+        lacking = {
+            board.id
+            for board in rows.values()
+            if board.archived_at is None
+            and board.period not in (Board.PeriodKind.FOREVER, Board.PeriodKind.SEASON)
+            and not any(stretch.last_seq is None for stretch in stretches[board.id])
+        }
+        young = {board.id for board in rows.values() if time.time() - board.created_at.timestamp() < KEPT_FOR_S}
+        rules = {board.id: rules_of(board) for board in rows.values()}
+        return Calendar(number, after, rules, stretches, newest, frozenset(lacking), frozenset(young))
+
+
+class BoardFollower:
+    """All boards of a log. Each task returns whether there is more to do at once."""
+
+    def __init__(self, log: Log, copies: BoardCopies) -> None:
+        self._log = log
+        self._copies = copies
+        self._for_copies, self._for_standings, self._for_tending = Looker(log), Looker(log), Looker(log)
+        self._moved_to: tuple[str, int, int] | None = None  # origin, seq and calendar at which all copies are
+
+    # Copies
+
+    def fold(self) -> bool:
+        """Move the copies by at most a slice for each position that they are at. Raises `CopyUnusable`."""
+        with self._log.snapshot() as head, self._log.connection.cursor() as cursor:
+            if head.seq == 0 and not Board.objects.using(self._log.alias).exists():
+                return False
+            cursor.execute(CALENDAR_SQL, [self._log.name])
+            (number,) = cursor.fetchone()
+            if self._moved_to == (head.origin, head.seq, number):
+                return False
+            state = self._copies.state(head.origin)
+            after = min((copied.seq for copied in state.boards.values()), default=head.seq)
+            view = self._for_copies.view(cursor, head, after=after)
+            groups = _groups({board: copied.seq for board, copied in state.boards.items()}, view.calendar, head.seq)
+            work = [self._slice(cursor, view, seq, boards, state) for seq, boards in groups.items() if seq < head.seq]
+        if state.fault:
+            return False  # the tending begins anew
+        more = False
+        for slice_, derived in work:
+            applied = self._copies.apply(head.origin, slice_, derived)
+            self._drop(head.origin, applied)
+            more = more or slice_.last < head.seq
+        if not more:
+            self._moved_to = head.origin, head.seq, view.calendar.number
+        metrics.boards_seq.labels("redis").set(min((s for s in groups), default=head.seq) if more else head.seq)
+        return more
+
+    def _slice(
+        self, cursor: CursorWrapper, view: View, before: int, boards: Sequence[Rules], state: BoardState
+    ) -> tuple[Slice, list[Derived]]:
+        last = min(view.head.seq, before + EVENTS_PER_FOLD)
+        events = standings.events_between(cursor, before, last)
+        slice_ = fold(boards, view.calendar.stretches, events, before=before, last=last)
+        return slice_, list(_derived(cursor, slice_, state)) if slice_.derived else []
+
+    def _drop(self, origin: str, applied: Applied) -> None:
+        """What is damaged leaves, and comes back from the standings."""
+        if applied.damaged:
+            state = self._copies.state(origin)
+            for board in sorted(applied.damaged):
+                logger.warning("The copy of board %d in Redis is damaged: it is made again", board)
+                metrics.board_rebuilds.labels("damaged").inc()
+                self._copies.leave(origin, board, state)
+            self._moved_to = None
+
+    # Standings
+
+    def project(self) -> bool:
+        """Move the standings by at most a slice for each position that they are at, and build what is new."""
+        with self._log.snapshot() as head, self._log.connection.cursor() as cursor:
+            view = self._for_standings.view(cursor, head)
+            calendar, positions = view.calendar, view.positions
+            unbuilt = [
+                rules
+                for board, rules in calendar.boards.items()
+                if board not in calendar.lacking and positions.get(board, UNBOUNDED) > head.seq
+            ]
+            groups = _groups(positions, calendar, head.seq)
+            slices = []
+            for before, boards in groups.items():
+                if before < head.seq:
+                    last = min(head.seq, before + EVENTS_PER_PROJECTION)
+                    events = standings.events_between(cursor, before, last)
+                    slices.append(fold(boards, calendar.stretches, events, before=before, last=last))
+        more = bool(unbuilt)
+        for slice_ in slices:
+            more = (standings.project(self._log, slice_) and slice_.last < head.seq) or more
+        for rules in unbuilt[:1]:
+            started = time.monotonic()
+            seq = standings.build(self._log, rules)
+            logger.info("Board %d is built up to event %d in %.1f s", rules.id, seq, time.monotonic() - started)
+        metrics.boards_seq.labels("standings").set(min([head.seq, *(slice_.last for slice_ in slices)]))
+        return more
+
+    # What comes and goes
+
+    def tend(self) -> bool:
+        """Make coming periods, bring boards to Redis that are read, and let go of what is not. Raises `CopyUnusable`."""
+        definitions.extend(self._log)
+        self._forget_surplus()
+        with self._log.snapshot() as head, self._log.connection.cursor() as cursor:
+            view = self._for_tending.view(cursor, head)
+        state = self._copies.state(head.origin)
+        if state.fault:
+            logger.info("The state of the boards in Redis is %s: it begins anew", state.fault)
+            self._copies.begin(head.origin, state)
+            self._moved_to = None
+            return True
+        wanted = self._wanted(view)
+        for board in sorted(state.boards.keys() | state.sizes.keys()):
+            if board not in wanted:
+                self._copies.leave(head.origin, board, state)
+        for board in sorted(wanted & view.positions.keys()):
+            copied = state.boards.get(board)
+            first = max(1, view.calendar.newest.get(board, 1) - PERIODS_IN_REDIS)
+            if copied is None or copied.seq > head.seq or view.positions[board] - copied.seq > FAR_BEHIND:
+                self._bring(head.origin, view.calendar.boards[board], first)
+                return True
+            if copied.from_period < first and copied.seq >= view.positions[board]:
+                self._copies.leave(head.origin, board, state, from_period=first)
+        return False
+
+    def _wanted(self, view: View) -> set[int]:
+        """The boards that somebody has read of late, or that are new."""
+        read_at = self._copies.read_at()
+        boards = view.calendar.boards.keys()
+        self._copies.forget_read(read_at.keys() - boards)
+        now = time.time()
+        return {board for board in boards if now - read_at.get(board, 0) < KEPT_FOR_S} | (view.calendar.recent & boards)
+
+    def _bring(self, origin: str, rules: Rules, first: int) -> None:
+        started = time.monotonic()
+        try:
+            with standings.rows_of(self._log, rules.id, from_period=first) as (seq, rows):
+                self._copies.swap_in(origin, rules, seq=seq, from_period=first, rows=rows)
+        except standings.Raced:
+            return
+        self._moved_to = None
+        metrics.board_rebuilds.labels("wanted").inc()
+        logger.info("Board %d is in Redis at event %d after %.2f s", rules.id, seq, time.monotonic() - started)
+
+    def _forget_surplus(self) -> None:
+        """Delete the periods that their boards no longer keep, a portion at a time: first what stands in them."""
+        with self._log.connection.cursor() as cursor:
+            cursor.execute(SURPLUS_SQL, [self._log.name])
+            surplus = cursor.fetchall()
+        for board, period in surplus:
+            with self._log.connection.cursor() as cursor:
+                cursor.execute(FORGET_SQL, [board, period, FORGOTTEN_AT_ONCE])
+                if cursor.rowcount == FORGOTTEN_AT_ONCE:
+                    return
+        if surplus:
+            with transaction.atomic(using=self._log.alias), self._log.connection.cursor() as cursor:
+                cursor.execute(
+                    "DELETE FROM periods p USING unnest(%s::int[], %s::int[]) AS s (board_id, number) "
+                    "WHERE p.board_id = s.board_id AND p.number = s.number",
+                    [[board for board, _ in surplus], [period for _, period in surplus]],
+                )
+
+
+def _groups(positions: Mapping[int, int], calendar: Calendar, seq: int) -> dict[int, list[Rules]]:
+    """The boards that can be folded, by the event that they are at."""
+    groups: dict[int, list[Rules]] = {}
+    for board, rules in calendar.boards.items():
+        at = positions.get(board)
+        if at is not None and at <= seq and board not in calendar.lacking:
+            groups.setdefault(at, []).append(rules)
+    return groups
+
+
+def _derived(cursor: CursorWrapper, slice_: Slice, state: BoardState) -> Iterable[Derived]:
+    """The rows of the users to derive, as of the end of the slice, in the periods that are in Redis."""
+    for rules in slice_.boards:
+        rows: dict[tuple[int, str], tuple[int, int]] = {}
+        if derive(cursor, rules, last=slice_.last, users=slice_.derived):
+            rows = {
+                (period, user): (key, seq) for _, period, user, key, _, seq, hidden in cursor.fetchall() if not hidden
+            }
+        periods = state.sizes.get(rules.id, {}).keys() | {period for period, _ in rows}
+        for period in sorted(periods):
+            if period >= state.boards[rules.id].from_period:
+                for user in slice_.derived:
+                    key, seq = rows.get((period, user), (None, 0))
+                    yield Derived(rules, period, user, key, seq)

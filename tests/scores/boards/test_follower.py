@@ -1,0 +1,184 @@
+"""Boards follow the log, in Redis and in PostgreSQL, and are read from either."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from scores import board_selectors
+from scores.board import LEADERBOARD
+from scores.board_selectors import BoardPage, PageOf, PlaceOf
+from scores.boards import definitions
+from scores.boards.catalogue import Catalogue
+from scores.boards.copies import BoardCopies
+from scores.boards.documents import parse
+from scores.boards.follower import BoardFollower
+from scores.log.head import log
+from scores.log.ledger import Change, Kind
+from scores.log.writer import writer
+from scores.models import Board, BoardPosition
+from scores.projection.tail import tail
+from scores.selectors import Source
+
+
+@pytest.fixture
+def copies(redis: Redis) -> BoardCopies:
+    return BoardCopies(LEADERBOARD)
+
+
+@pytest.fixture
+def follower(copies: BoardCopies) -> BoardFollower:
+    return BoardFollower(log, copies)
+
+
+@pytest.fixture
+def reader(copies: BoardCopies) -> board_selectors.BoardReader:
+    return board_selectors.BoardReader(Catalogue(log), copies, tail, log)
+
+
+def make(name: str, **fields: Any) -> Board:
+    return definitions.create(parse({"name": name, "fold": "sum"} | fields))
+
+
+def settle(follower: BoardFollower) -> None:
+    """Until nothing is left to do."""
+    for _ in range(100):
+        if not any([follower.project(), follower.tend(), follower.fold()]):
+            return
+    raise AssertionError("never done")
+
+
+def add(user_id: str, points: int = 1, **fields: Any) -> None:
+    (outcome,) = writer.record([Change(Kind.INCREMENT, user_id, points, **fields)])
+    assert not isinstance(outcome, Exception)
+
+
+def lap(user_id: str, score: int, board: str = "laps") -> None:
+    (outcome,) = writer.record([Change(Kind.SCORE, user_id, score, stream=board)])
+    assert not isinstance(outcome, Exception)
+
+
+def page(reader: board_selectors.BoardReader, board: str, source: Source = Source.REDIS) -> list[tuple[Any, ...]]:
+    (answer,) = reader.answer([PageOf(board, "current", 100, 0)])
+    assert isinstance(answer, BoardPage), answer
+    assert answer.source is source
+    assert answer.seq == log.head().seq
+    return [(e.rank, e.position, e.user_id, board_selectors.score_of(answer.board, e)) for e in answer.entries]
+
+
+def both(reader: board_selectors.BoardReader, redis: Redis, board: str) -> list[tuple[Any, ...]]:
+    """What the copy says, after a look that the standings say the same."""
+    from_redis = page(reader, board)
+    redis.flushall()
+    assert page(reader, board, Source.DATABASE) == from_redis
+    return from_redis
+
+
+def test_a_sum_of_all_points(follower: BoardFollower, reader: Any, redis: Redis) -> None:
+    add("ann", 5)
+    make("ever")
+    settle(follower)
+    add("bob", 7)
+    add("ann", 2)
+    settle(follower)
+
+    assert both(reader, redis, "ever") == [(1, 1, "bob", 7), (1, 2, "ann", 7)]  # bob was first
+
+
+def test_the_best_lap_is_the_lowest(follower: BoardFollower, reader: Any, redis: Redis) -> None:
+    make("laps", fold="best", order="lower", stream=True)
+    for user, score in [("ann", 90), ("bob", 80), ("ann", 80), ("cid", -5), ("ann", 85)]:
+        lap(user, score)
+        settle(follower)
+
+    assert both(reader, redis, "laps") == [(1, 1, "cid", -5), (2, 2, "bob", 80), (2, 3, "ann", 80)]
+
+
+def test_a_void_finds_the_next_best(follower: BoardFollower, reader: Any, redis: Redis) -> None:
+    make("laps", fold="best", stream=True)
+    make("newest", fold="latest", ties="id", action="win")
+    for score in (5, 9, 7):
+        lap("ann", score)
+    settle(follower)
+    writer.record([Change(Kind.VOID, "ann", voids=2)])
+    settle(follower)
+
+    assert both(reader, redis, "laps") == [(1, 1, "ann", 7)]
+
+
+def test_who_is_blocked_is_on_no_board(follower: BoardFollower, reader: Any, redis: Redis) -> None:
+    make("ever")
+    add("ann", 5)
+    add("bob", 5)
+    settle(follower)
+    writer.record([Change(Kind.BLOCK, "ann")])
+    settle(follower)
+    assert page(reader, "ever") == [(1, 1, "bob", 5)]
+
+    writer.record([Change(Kind.UNBLOCK, "ann")])
+    settle(follower)
+    assert both(reader, redis, "ever") == [(1, 1, "ann", 5), (1, 2, "bob", 5)]
+
+
+def test_a_place_is_the_same_in_both(follower: BoardFollower, reader: Any, redis: Redis) -> None:
+    make("ever", ties="id")
+    make("first")
+    for user in ("ann", "bob", "cid"):
+        add(user, 5)
+    add("dan", 9)
+    settle(follower)
+
+    def places() -> list[Any]:
+        asked = [PlaceOf(board, "current", user, False) for board in ("ever", "first") for user in ("ann", "dan", "x")]
+        return [answer.entries for answer in reader.answer(asked)]
+
+    from_redis = places()
+    redis.flushall()
+    assert places() == from_redis
+    assert [(e[0].rank, e[0].position) if e else None for e in from_redis] == [
+        (2, 4),
+        (1, 1),
+        None,
+        (2, 2),
+        (1, 1),
+        None,
+    ]
+
+
+@pytest.mark.parametrize("lost", ["set", "hash", "state", "all", "size", "seq", "foreign", "half"])
+def test_what_is_lost_in_redis_comes_back(lost: str, follower: BoardFollower, reader: Any, redis: Redis) -> None:
+    board = make("ever")
+    other = make("other", ties="id")
+    add("ann", 5)
+    add("bob", 6)
+    settle(follower)
+    key, side = LEADERBOARD.period_keys(board.id, 1)
+    match lost:
+        case "set":
+            redis.delete(key)
+        case "hash":
+            redis.hdel(side, "ann")
+        case "state":
+            redis.delete(LEADERBOARD.boards_key)
+        case "all":
+            redis.flushall()
+        case "size":
+            redis.zadd(key, {"eve": 5})
+        case "seq":
+            redis.hdel(LEADERBOARD.boards_key, f"seq:{board.id}")
+        case "foreign":
+            redis.hset(LEADERBOARD.boards_key, "origin", "another")
+        case "half":
+            redis.hset(LEADERBOARD.boards_key, "writing", "7")
+
+    assert page(reader, "ever", Source.DATABASE) == [(1, 1, "bob", 6), (2, 2, "ann", 5)]
+    settle(follower)
+
+    assert page(reader, "ever") == [(1, 1, "bob", 6), (2, 2, "ann", 5)]
+    page(reader, "other")
+    add("ann", 2)
+    settle(follower)
+    assert both(reader, redis, "ever") == [(1, 1, "ann", 7), (2, 2, "bob", 6)]
+    assert BoardPosition.objects.get(board=other).seq == 3
