@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -76,6 +77,7 @@ class FollowProcess:
                 [sys.executable, str(settings.BASE_DIR / "manage.py"), "follow", "--with-parent"],
                 stdin=subprocess.PIPE,
                 start_new_session=True,
+                env={"PGAPPNAME": "leaderboard follow"} | os.environ,  # tells its connections apart in pg_stat_activity
             )
         with self._process:  # which closes our end of the pipe when it has ended
             return self._process.wait()

@@ -26,6 +26,10 @@ TITLES = {
     "storm": "Everybody connects at once",
     "slow": "Readers that do not read, 20 changes a second",
     "growth": "Boards of different sizes; reads one after the other",
+    "boards": "Many boards, 1,000 increments a second; copies and standings at 2,000",
+    "history": "A new board over a long log",
+    "walls": "Boards of different sizes where a tenth has the same score; reads one after the other",
+    "midnight": "Many boards begin a new period at once, 200 increments a second",
 }
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import uvloop
 
+from . import boards
 from .clients import Caller, Watcher, connect, watch_many
 from .figures import Row, percentile
 from .load import Answers, as_fast_as_it_goes, at_a_rate, in_turn
@@ -32,9 +33,20 @@ class Effort:
     readers: int = 2_000
     timeout_s: float = 45.0  # with those who read nothing
     boards: tuple[int, ...] = (1_000, 100_000, 1_000_000)
+    events: int = 10_000_000  # of the log of a board that is made late
+    midnight: int = 1_000  # boards that roll over at once
 
 
-SMALL = Effort(seconds=0.5, sockets=((50, 10.0),), storm=100, readers=50, timeout_s=0.5, boards=(1_000, 5_000))
+SMALL = Effort(
+    seconds=0.5,
+    sockets=((50, 10.0),),
+    storm=100,
+    readers=50,
+    timeout_s=0.5,
+    boards=(1_000, 5_000),
+    events=5_000,
+    midnight=20,
+)
 
 Scenario = Callable[[World, Effort], Iterator[Row]]
 
@@ -300,6 +312,27 @@ async def rebuild(served: Served, writers: list[bytes], row: Row) -> None:
     row.add("memory grew by", max(0.0, most_mib - before.rss_mib), "MiB")
 
 
+def many_boards(world: World, effort: Effort) -> Iterator[Row]:
+    """Increments with and without eight boards that count them, 1,000 a second and as fast as answers come."""
+    yield from boards.cost(world, effort.seconds)
+
+
+def history(world: World, effort: Effort) -> Iterator[Row]:
+    """A board that is made when the log is long already."""
+    yield from boards.history(world, effort.events)
+
+
+def walls(world: World, effort: Effort) -> Iterator[Row]:
+    """Reads of boards where a tenth of the members have the same score, one after the other."""
+    for users in (effort.boards[0], effort.boards[-1]):
+        yield from boards.walls(world, users, effort.seconds / 2)
+
+
+def midnight(world: World, effort: Effort) -> Iterator[Row]:
+    """Many boards begin a new period at once."""
+    yield from boards.midnight(world, effort.midnight)
+
+
 SCENARIOS: dict[str, Scenario] = {
     "writes": writes,
     "reads": reads,
@@ -307,6 +340,10 @@ SCENARIOS: dict[str, Scenario] = {
     "storm": storm,
     "slow": slow,
     "growth": growth,
+    "boards": many_boards,
+    "history": history,
+    "walls": walls,
+    "midnight": midnight,
 }
 
 

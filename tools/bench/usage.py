@@ -1,4 +1,4 @@
-"""What a server costs: CPU and memory of its processes, the stores' not among them."""
+"""What a server costs: CPU and memory of its processes; and CPU of single processes of the stores."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Usage(NamedTuple):
 
 
 def usage(pid: int) -> Usage:
-    """Of a process and its children."""
+    """Of a process and its children, without the one that follows the log, which a thread starts."""
     ticks = pages = 0
     for number in [pid, *_children(pid)]:
         fields = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
@@ -24,3 +24,11 @@ def usage(pid: int) -> Usage:
 
 def _children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def cpu_s(pid: int) -> float:
+    """Of one process, to the nanosecond; 0 if it has ended."""
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
+    except FileNotFoundError:
+        return 0.0

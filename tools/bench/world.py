@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +13,7 @@ from typing import Any
 
 from tools.chaos.load import token
 from tools.chaos.world import environment, make_tables, stores
-from tools.servers import UVICORN, Server
+from tools.servers import ROOT, UVICORN, Server
 from tools.stores import PostgreSQL, Redis
 
 from .clients import PROBE, request
@@ -32,14 +35,24 @@ class World:
     env: dict[str, str]
 
     @contextmanager
-    def serving(self, *, workers: int = 1, users: int = 0, command: tuple[str, ...] = UVICORN) -> Iterator[Served]:
-        """A server on a board of `users`."""
+    def serving(
+        self, *, workers: int = 1, users: int = 0, boards: str = "", command: tuple[str, ...] = UVICORN
+    ) -> Iterator[Served]:
+        """A server on a board of `users`, with more `boards`, as a TOML file has them."""
         self._fill(users)
+        if boards:
+            file = self.folder / "boards.toml"
+            file.write_text(boards)
+            self.manage("boards", "apply", str(file))
         server = Server(log=self.folder / "server.log", env=self.env | {"WORKERS": str(workers)}, command=command)
         try:
             yield Served(self, server.start())
         finally:
             server.stop()
+
+    def manage(self, *words: str) -> None:
+        command = [sys.executable, "manage.py", *words]
+        subprocess.run(command, cwd=ROOT, env=os.environ | self.env, check=True, capture_output=True)
 
     def ask(self, sql: str) -> list[Any]:
         with self.postgresql.open() as database:
@@ -49,7 +62,9 @@ class World:
         """The totals of users who scored long ago; their events are not missed by anything measured here."""
         self.redis.client.flushall()
         with self.postgresql.open() as database:
-            database.execute("TRUNCATE leaderboards, user_scores, score_events, blocks")
+            database.execute(
+                "TRUNCATE leaderboards, user_scores, score_events, blocks, boards, periods, board_positions, standings"
+            )
             database.execute(
                 "INSERT INTO user_scores (user_id, score) "
                 "SELECT 'user' || n, 1 + (n * 7919::bigint) %% 1000000 FROM generate_series(0, %s) n",
