@@ -131,8 +131,9 @@ def test_a_permission_that_is_missing_is_named_once(
         (("-multi",), ["+multi"]),
         (("-exec",), ["+exec"]),
         (("-incr", "-hdel"), ["+hdel", "+incr"]),
-        (("resetkeys", "~leaderboard:*"), ["~leaderboard"]),
-        (("resetkeys", "~leaderboard"), ["~leaderboard:*"]),
+        (("resetkeys", "~leaderboard:*", "~{leaderboard}:*"), ["~leaderboard"]),
+        (("resetkeys", "~leaderboard", "~{leaderboard}:*"), ["~leaderboard:*"]),
+        (("resetkeys", "~leaderboard", "~leaderboard:*"), ["~{leaderboard}:*"]),
     ],
 )
 def test_what_is_rarely_needed_is_named_too(
