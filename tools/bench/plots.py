@@ -29,13 +29,16 @@ INK, ACCENT, SOFT = "#1f2937", "#0f766e", "#99c9c4"
 
 def draw(rows: Sequence[Row], folder: Path) -> list[Path]:
     """Draw what there are rows for; returns the files."""
-    of = {name: [row for row in rows if row.scenario == name] for name in ("writes", "fanout", "growth")}
+    of = {name: [row for row in rows if row.scenario == name] for name in ("writes", "fanout", "growth", "boards")}
     drawn = []
     with plt.rc_context(STYLE):
         if of["writes"]:
             drawn.append(_bars(of["writes"], folder / "bench-writes.svg", "Increments: delay in milliseconds"))
         if of["fanout"]:
             drawn.append(_bars(of["fanout"], folder / "bench-fanout.svg", "From POST to frame: delay in milliseconds"))
+        if of["boards"]:
+            title = "Increments, 1,000 a second: delay in milliseconds"
+            drawn.append(_bars(of["boards"], folder / "bench-boards.svg", title))
         if len(of["growth"]) > 1:
             drawn.append(_growth(of["growth"], folder / "bench-growth.svg"))
     return drawn
