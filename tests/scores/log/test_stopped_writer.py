@@ -62,7 +62,7 @@ def make_worker(board: None) -> Iterator[Callable[..., subprocess.Popen[bytes]]]
 
     def make(*, transaction_timeout_since: int) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-c", WORKER, str(transaction_timeout_since)]
-        workers.append(subprocess.Popen(command, cwd=ROOT, env=environment()))
+        workers.append(subprocess.Popen(command, cwd=ROOT, env=environment() | {"PGAPPNAME": "worker"}))
         until(lambda: log.head().seq > 0)
         return workers[-1]
 
@@ -154,7 +154,7 @@ def state_of_open_transaction(rival: BaseDatabaseWrapper) -> str | None:
     with rival.cursor() as cursor:
         cursor.execute(
             "SELECT state FROM pg_stat_activity WHERE datname = current_database() "
-            "AND pid <> pg_backend_pid() AND xact_start IS NOT NULL"
+            "AND application_name = 'worker' AND xact_start IS NOT NULL"
         )
         row = cursor.fetchone()
         return str(row[0]) if row else None
