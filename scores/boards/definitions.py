@@ -64,6 +64,10 @@ DELETE_SQL = (
     "DELETE FROM periods WHERE board_id = %s",
     "DELETE FROM boards WHERE id = %s",
 )
+FORGET_SQL = """
+    DELETE FROM periods p USING unnest(%s::int[], %s::int[]) AS s (board_id, number)
+    WHERE p.board_id = s.board_id AND p.number = s.number
+"""
 # Boards that have few rows ahead of the time of the log, as it is by now. Without the lock.
 SHORT_SQL = """
     WITH clock AS MATERIALIZED (
@@ -208,6 +212,14 @@ def extend(log: Log = default_log) -> int:
             roll_over(cursor, log.name, seq=seq, at=at)
         extended += made
     return extended
+
+
+def forget(log: Log, periods: Sequence[tuple[int, int]]) -> None:
+    """Delete ended periods, each a board and a number. What stands in them is no longer found."""
+    with transaction.atomic(using=log.alias), log.connection.cursor() as cursor:
+        seq, at = _advance(cursor, log)
+        cursor.execute(FORGET_SQL, [[board for board, _ in periods], [number for _, number in periods]])
+        roll_over(cursor, log.name, seq=seq, at=at)
 
 
 def _extend(boards: Iterable[Board], seq: int, at: datetime, log: Log) -> int:

@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from django.db import transaction
 from django.db.backends.utils import CursorWrapper
 
 from scores import metrics
@@ -50,9 +49,14 @@ SURPLUS_SQL = """
       AND p.last_seq <= (SELECT seq FROM board_positions s WHERE s.board_id = b.id AND s.log = %s)
     ORDER BY p.board_id, p.number LIMIT 100
 """
+# What stood in periods that are gone: older than all that there are. Any order of steps leaves nothing behind, and a process
+# that dies between two as well.
 FORGET_SQL = """
     DELETE FROM standings WHERE ctid = ANY(ARRAY(
-        SELECT ctid FROM standings WHERE board_id = %s AND period = %s LIMIT %s
+        SELECT s.ctid FROM boards b CROSS JOIN LATERAL (
+            SELECT ctid FROM standings
+            WHERE board_id = b.id AND period < (SELECT min(number) FROM periods WHERE board_id = b.id) LIMIT %(limit)s
+        ) AS s LIMIT %(limit)s
     ))
 """
 
@@ -193,11 +197,17 @@ class BoardFollower:
         for slice_ in slices:
             more = (standings.project(self._log, slice_) and slice_.last < head.seq) or more
         for rules in unbuilt[:1]:
-            started = time.monotonic()
-            seq = standings.build(self._log, rules)
-            logger.info("Board %d is built up to event %d in %.1f s", rules.id, seq, time.monotonic() - started)
+            self._build(rules)
         metrics.boards_seq.labels("standings").set(min([head.seq, *(slice_.last for slice_ in slices)]))
         return more
+
+    def _build(self, rules: Rules) -> None:
+        started = time.monotonic()
+        try:
+            seq = standings.build(self._log, rules)
+        except standings.Raced:
+            return
+        logger.info("Board %d is built up to event %d in %.1f s", rules.id, seq, time.monotonic() - started)
 
     # What comes and goes
 
@@ -247,22 +257,17 @@ class BoardFollower:
         logger.info("Board %d is in Redis at event %d after %.2f s", rules.id, seq, time.monotonic() - started)
 
     def _forget_surplus(self) -> None:
-        """Delete the periods that their boards no longer keep, a portion at a time: first what stands in them."""
+        """Delete the periods that their boards no longer keep, and then, a portion at a time, what stood in them.
+
+        In this order, since a period that is there must be there whole.
+        """
         with self._log.connection.cursor() as cursor:
             cursor.execute(SURPLUS_SQL, [self._log.name])
             surplus = cursor.fetchall()
-        for board, period in surplus:
-            with self._log.connection.cursor() as cursor:
-                cursor.execute(FORGET_SQL, [board, period, FORGOTTEN_AT_ONCE])
-                if cursor.rowcount == FORGOTTEN_AT_ONCE:
-                    return
         if surplus:
-            with transaction.atomic(using=self._log.alias), self._log.connection.cursor() as cursor:
-                cursor.execute(
-                    "DELETE FROM periods p USING unnest(%s::int[], %s::int[]) AS s (board_id, number) "
-                    "WHERE p.board_id = s.board_id AND p.number = s.number",
-                    [[board for board, _ in surplus], [period for _, period in surplus]],
-                )
+            definitions.forget(self._log, surplus)
+        with self._log.connection.cursor() as cursor:
+            cursor.execute(FORGET_SQL, {"limit": FORGOTTEN_AT_ONCE})
 
 
 def _groups(positions: Mapping[int, int], calendar: Calendar, seq: int) -> dict[int, list[Rules]]:

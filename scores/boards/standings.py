@@ -6,8 +6,9 @@ from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple, cast
 
-from django.db import transaction
+from django.db import IntegrityError, OperationalError, transaction
 from django.db.backends.utils import CursorWrapper
+from psycopg.errors import SerializationFailure
 
 from scores.log.head import KNOWN_KINDS, Log
 from scores.models import MAX_TOTAL, Board, BoardStanding
@@ -42,6 +43,13 @@ FORGET_SQL = """
       AND s.board_id = p.board_id AND s.period = p.number AND s.user_id = u.user_id
 """
 ADVANCE_SQL = "UPDATE board_positions SET seq = %s WHERE log = %s AND board_id = ANY(%s) AND seq = %s"
+# A board that has run out of rows for its periods is not built: events that are in none yet would be passed by.
+BUILDABLE_SQL = """
+    SELECT FROM boards b WHERE b.id = %s AND (
+        b.archived_at IS NOT NULL OR b.period IN ('forever', 'season')
+        OR EXISTS (SELECT FROM periods p WHERE p.board_id = b.id AND p.first_seq IS NOT NULL AND p.last_seq IS NULL)
+    )
+"""
 BUILT_SQL = """
     INSERT INTO board_positions (board_id, log, seq) VALUES (%s, %s, %s)
     ON CONFLICT (board_id, log) DO UPDATE SET seq = excluded.seq
@@ -115,15 +123,28 @@ def _derive_again(cursor: CursorWrapper, board: Rules, users: Sequence[str], las
 
 
 def build(log: Log, board: Rules) -> int:
-    """Fill the standings of a board from the whole log, while writes go on; returns the event they are at then."""
-    with transaction.atomic(using=log.alias), log.connection.cursor() as cursor:
-        cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        cursor.execute("SET LOCAL work_mem = '128MB'")  # for the hash of a million users; once, not for each client
-        cursor.execute("SELECT seq FROM leaderboards WHERE name = %s", [log.name])
-        (seq,) = cursor.fetchone()
-        cursor.execute("DELETE FROM standings WHERE board_id = %s", [board.id])
-        derive(cursor, board, last=seq, users=None, into=INSERT_SQL)
-        cursor.execute(BUILT_SQL, [board.id, log.name, seq])
+    """Fill the standings of a board from the whole log, while writes go on; returns the event they are at then.
+
+    Raises `Raced` if another process does so at the same time, or the board is deleted meanwhile.
+    """
+    try:
+        with transaction.atomic(using=log.alias), log.connection.cursor() as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            cursor.execute("SET LOCAL work_mem = '128MB'")  # for the hash of a million users; once, not for each client
+            cursor.execute("SELECT seq FROM leaderboards WHERE name = %s", [log.name])
+            (seq,) = cursor.fetchone()
+            cursor.execute(BUILDABLE_SQL, [board.id])
+            if cursor.fetchone() is None:
+                raise Raced
+            cursor.execute("DELETE FROM standings WHERE board_id = %s", [board.id])
+            derive(cursor, board, last=seq, users=None, into=INSERT_SQL)
+            cursor.execute(BUILT_SQL, [board.id, log.name, seq])
+    except IntegrityError as error:  # the key of a row; or that of the board, which is looked at last
+        raise Raced from error
+    except OperationalError as error:
+        if isinstance(error.__cause__, SerializationFailure):
+            raise Raced from error
+        raise
     return int(seq)
 
 
