@@ -23,7 +23,7 @@ from scores.stores.redis import BULK, client, guarded, run_script
 from . import scripts
 from .fold import Rules, Slice
 from .reads import BoardAnswer, BoardEntry, BoardPageQuestion, BoardPlaceQuestion, BoardQuestion, placed
-from .standings import Row
+from .standings import Raced, Row
 
 logger = logging.getLogger(__name__)
 
@@ -61,10 +61,10 @@ class Derived(NamedTuple):
 
 
 class Applied(NamedTuple):
-    """What came of a slice: boards that were behind it, and boards whose copy is damaged."""
+    """What came of a slice: boards that were behind it, and boards whose copy is damaged, with the periods looked at."""
 
     behind: set[int]
-    damaged: set[int]
+    damaged: dict[int, set[int]]
 
 
 class BoardCopies:
@@ -106,7 +106,7 @@ class BoardCopies:
 
     def apply(self, origin: str, slice_: Slice, derived: Sequence[Derived]) -> Applied:
         """Move the boards of a slice, in as many calls as keep each short. A board moves in one call, or not at all."""
-        applied = Applied(set(), set())
+        applied = Applied(set(), {})
         for boards in _portions(slice_, derived):
             ids = {board.id for board in boards}
             outcome, *rest = self._run(scripts.APPLY, *self._moves(origin, slice_, derived, ids))
@@ -114,7 +114,8 @@ class BoardCopies:
                 raise Damaged(outcome.decode())
             behind, damaged = rest
             applied.behind.update(map(int, behind))
-            applied.damaged.update(map(int, damaged))
+            for board_id in map(int, damaged):
+                applied.damaged[board_id] = _periods_of(board_id, slice_, derived)
         return applied
 
     def _moves(
@@ -174,22 +175,28 @@ class BoardCopies:
         outcome, *rest = self._run(scripts.READ, keys, argv)
         if outcome != b"whole":
             raise Damaged(outcome.decode())
-        self._drop_damaged(
-            origin, {q.board for (q, _), answer in zip(questions, rest[0], strict=True) if answer[0] == b"damaged"}
-        )
+        damaged: dict[int, set[int]] = {}
+        for (question, _), answer in zip(questions, rest[0], strict=True):
+            if answer[0] == b"damaged":
+                damaged.setdefault(question.board, set()).add(question.period)
+        self.drop_damaged(origin, damaged)
         return [
             _answer(question, is_first, answer) for (question, is_first), answer in zip(questions, rest[0], strict=True)
         ]
 
-    def _drop_damaged(self, origin: str, boards: set[int]) -> None:
-        """Whoever finds that a set is not as large as it should be lets the board leave: it comes back whole."""
-        if not boards:
+    def drop_damaged(self, origin: str, damaged: Mapping[int, set[int]]) -> None:
+        """Let boards leave whose sets are not as large as they should be: they come back whole from the standings.
+
+        `damaged` has their periods that were looked at: a set that the state does not know goes too, or it would be found
+        again and again.
+        """
+        if not damaged:
             return
         state = self.state(origin)
-        for board in sorted(boards):
+        for board, periods in sorted(damaged.items()):
             logger.warning("The copy of board %d in Redis is damaged: it is made again", board)
             metrics.board_rebuilds.labels("damaged").inc()
-            self.leave(origin, board, state)
+            self.leave(origin, board, state, damaged=periods)
 
     def mark_read(self, boards: Iterable[int]) -> None:
         """Say that somebody reads these boards; at most once a minute for each. Failing to is no failure of a read."""
@@ -216,7 +223,10 @@ class BoardCopies:
     # Coming and going
 
     def swap_in(self, origin: str, board: Rules, *, seq: int, from_period: int, rows: Iterable[Row]) -> None:
-        """Put the rows of a board, in the order of their periods, in the place of what there is of it."""
+        """Put the rows of a board, in the order of their periods, in the place of what there is of it.
+
+        Raises `Raced` if another process has done so meanwhile.
+        """
         token = secrets.token_hex(8)
         sizes: dict[int, int] = {}
         try:
@@ -265,12 +275,23 @@ class BoardCopies:
             argv += (period, size, int(board.is_first))
         argv += (f"size:{board.id}:{period}" for period in gone)
         (outcome,) = self._run(scripts.SWAP, keys, argv, alias=BULK)
+        if outcome == b"raced":
+            raise Raced
         if outcome != b"moved":
             raise Damaged(outcome.decode())
 
-    def leave(self, origin: str, board: int, state: BoardState, *, from_period: int | None = None) -> None:
+    def leave(
+        self,
+        origin: str,
+        board: int,
+        state: BoardState,
+        *,
+        from_period: int | None = None,
+        damaged: Iterable[int] = (),
+    ) -> None:
         """Let the periods of a board before `from_period` leave Redis, or without one all of it."""
-        gone = [n for n in state.sizes.get(board, {}) if from_period is None or n < from_period]
+        known = state.sizes.get(board, {}).keys() | set(damaged)
+        gone = sorted(n for n in known if from_period is None or n < from_period)
         argv = [origin, board, "" if from_period is None else from_period, *(f"size:{board}:{n}" for n in gone)]
         (outcome,) = self._run(scripts.LEAVE, self._keys_of({board: gone}), argv, alias=BULK)
         if outcome != b"moved":
@@ -313,6 +334,12 @@ def _portions(slice_: Slice, derived: Sequence[Derived]) -> list[list[Rules]]:
         portions[-1].append(board)
         room -= rows[board.id]
     return [portion for portion in portions if portion]
+
+
+def _periods_of(board_id: int, slice_: Slice, derived: Iterable[Derived]) -> set[int]:
+    """The periods of a board that a slice writes to."""
+    moved = {period for part in slice_.parts for board, period in part.boards if board.id == board_id}
+    return moved | {row.period for row in derived if row.board.id == board_id}
 
 
 def _chunks(rows: Iterable[Row], size: int) -> Iterable[list[Row]]:

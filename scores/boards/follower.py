@@ -19,7 +19,7 @@ from scores.log.head import Head, Log
 from scores.models import Board
 
 from . import definitions, standings
-from .copies import Applied, BoardCopies, BoardState, Derived
+from .copies import BoardCopies, BoardState, Derived
 from .fold import Rules, Slice, Stretch, fold, rules_of
 from .history import derive
 
@@ -149,7 +149,7 @@ class BoardFollower:
         more = False
         for slice_, derived in work:
             applied = self._copies.apply(head.origin, slice_, derived)
-            self._drop(head.origin, applied)
+            self._copies.drop_damaged(head.origin, applied.damaged)
             more = more or slice_.last < head.seq
         if not more:
             self._moved_to = head.origin, head.seq, view.calendar.number
@@ -163,16 +163,6 @@ class BoardFollower:
         events = standings.events_between(cursor, before, last)
         slice_ = fold(boards, view.calendar.stretches, events, before=before, last=last)
         return slice_, list(_derived(cursor, slice_, state)) if slice_.derived else []
-
-    def _drop(self, origin: str, applied: Applied) -> None:
-        """What is damaged leaves, and comes back from the standings."""
-        if applied.damaged:
-            state = self._copies.state(origin)
-            for board in sorted(applied.damaged):
-                logger.warning("The copy of board %d in Redis is damaged: it is made again", board)
-                metrics.board_rebuilds.labels("damaged").inc()
-                self._copies.leave(origin, board, state)
-            self._moved_to = None
 
     # Standings
 
@@ -214,10 +204,13 @@ class BoardFollower:
     def tend(self) -> bool:
         """Make coming periods, bring boards to Redis that are read, and let go of what is not. Raises `CopyUnusable`."""
         definitions.extend(self._log)
-        self._forget_surplus()
+        more = self._forget_surplus()
+        # First: a copy that moves on between the two looks must not seem to be ahead of the log.
+        state = self._copies.state(origin := self._log.head().origin)
         with self._log.snapshot() as head, self._log.connection.cursor() as cursor:
             view = self._for_tending.view(cursor, head)
-        state = self._copies.state(head.origin)
+        if head.origin != origin:
+            return True
         if state.fault:
             logger.info("The state of the boards in Redis is %s: it begins anew", state.fault)
             self._copies.begin(head.origin, state)
@@ -235,7 +228,9 @@ class BoardFollower:
                 return True
             if copied.from_period < first and copied.seq >= view.positions[board]:
                 self._copies.leave(head.origin, board, state, from_period=first)
-        return False
+        if any(copied.seq < head.seq for copied in state.boards.values()):
+            self._moved_to = None  # brought a moment ago, by a thread or a process of which the folding does not know
+        return more
 
     def _wanted(self, view: View) -> set[int]:
         """The boards that somebody has read of late, or that are new."""
@@ -256,10 +251,10 @@ class BoardFollower:
         metrics.board_rebuilds.labels("wanted").inc()
         logger.info("Board %d is in Redis at event %d after %.2f s", rules.id, seq, time.monotonic() - started)
 
-    def _forget_surplus(self) -> None:
+    def _forget_surplus(self) -> bool:
         """Delete the periods that their boards no longer keep, and then, a portion at a time, what stood in them.
 
-        In this order, since a period that is there must be there whole.
+        In this order, since a period that is there must be there whole. Returns whether there may be more.
         """
         with self._log.connection.cursor() as cursor:
             cursor.execute(SURPLUS_SQL, [self._log.name])
@@ -268,6 +263,7 @@ class BoardFollower:
             definitions.forget(self._log, surplus)
         with self._log.connection.cursor() as cursor:
             cursor.execute(FORGET_SQL, {"limit": FORGOTTEN_AT_ONCE})
+            return bool(cursor.rowcount == FORGOTTEN_AT_ONCE)
 
 
 def _groups(positions: Mapping[int, int], calendar: Calendar, seq: int) -> dict[int, list[Rules]]:

@@ -235,7 +235,9 @@ return {'moved'}
 """
 
 # Put a board in place of what there is of it. KEYS: state, then for each period set and hash, their side keys. then the keys
-# that go. ARGV: origin, board, seq, from, how many periods; for each: period, size, '1' if first; then fields that go.
+# that go. ARGV: origin, board, seq, from, how many periods; for each: period, size, '1' if first; then fields that go. Answers
+# raced if there is a period that neither comes nor goes: another process has brought it since, and it would stay as of a
+# later event.
 SWAP = (
     _CHECK
     + """
@@ -247,6 +249,13 @@ for p = 1, periods do
     if redis.call('ZCARD', KEYS[k + 2]) ~= size then return {'damaged'} end
     if ARGV[at + 2] == '1' and redis.call('HLEN', KEYS[k + 3]) ~= size then return {'damaged'} end
     at = at + 3
+end
+local known, prefix = {}, 'size:' .. board .. ':'
+for p = 1, periods do known[prefix .. ARGV[6 + 3 * (p - 1)]] = true end
+for i = at, #ARGV do known[ARGV[i]] = true end
+local fields = redis.call('HKEYS', KEYS[1])
+for i = 1, #fields do
+    if string.sub(fields[i], 1, #prefix) == prefix and not known[fields[i]] then return {'raced'} end
 end
 for i = 2 + 4 * periods, #KEYS do redis.call('UNLINK', KEYS[i]) end
 for i = at, #ARGV do redis.call('HDEL', KEYS[1], ARGV[i]) end
@@ -269,10 +278,14 @@ return {'moved'}
 )
 
 # Let periods of a board leave, or all of it. KEYS: state, then the keys that go. ARGV: origin, board, the new first period or
-# '' for all of it, then the fields that go.
+# '' for all of it, then the fields that go. A process that looked earlier brings no period back: it would be empty.
 LEAVE = (
     _CHECK
     + """
+if ARGV[3] ~= '' then
+    local from = redis.call('HGET', KEYS[1], 'from:' .. ARGV[2])
+    if not is_count(from) or tonumber(from) > tonumber(ARGV[3]) then return {'moved'} end
+end
 for i = 4, #ARGV do redis.call('HDEL', KEYS[1], ARGV[i]) end
 if ARGV[3] == '' then
     redis.call('HDEL', KEYS[1], 'seq:' .. ARGV[2], 'from:' .. ARGV[2])
