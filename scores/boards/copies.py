@@ -10,7 +10,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import groupby
 from typing import Any, NamedTuple, cast
@@ -197,6 +197,40 @@ class BoardCopies:
             logger.warning("The copy of board %d in Redis is damaged: it is made again", board)
             metrics.board_rebuilds.labels("damaged").inc()
             self.leave(origin, board, state, damaged=periods)
+
+    def rows_of(
+        self, origin: str, board: Rules, period: int, users: Sequence[str]
+    ) -> tuple[int, list[tuple[float, int] | None]] | None:
+        """The event that a period is at, and by it what users have: key, and the event that reached it, 0 by user id.
+
+        `None` if the period is not in Redis.
+        """
+        keys = list(self._names.period_keys(board.id, period))
+        args = [origin, board.id, period, int(board.is_first), *users]
+        outcome, *rest = self._run(scripts.ROWS, keys, args, alias=BULK)
+        if outcome == b"absent":
+            return None
+        if outcome != b"whole":
+            raise Damaged(outcome.decode())
+        seq, rows = rest
+        found: list[tuple[float, int] | None] = []
+        for key, tie in zip(rows[::2], rows[1::2], strict=True):
+            found.append((float(key), TOP - int.from_bytes(tie) if tie else 0) if key else None)
+        return int(seq), found
+
+    def members_of(self, board: Rules, period: int) -> Iterator[str]:
+        """Whoever is in the set of a period all the while that this takes. An unreadable member has U+FFFD in its name."""
+        key, _ = self._names.period_keys(board.id, period)
+        cut = TIE_BYTES if board.is_first else 0
+        cursor = 0
+        while True:
+            at = cursor
+            cursor, rows = guarded(
+                lambda at=at: cast("tuple[int, list[tuple[bytes, float]]]", client(BULK).zscan(key, at, count=1_000))
+            )
+            yield from (member[cut:].decode(errors="replace") for member, _ in rows)
+            if not cursor:
+                return
 
     def mark_read(self, boards: Iterable[int]) -> None:
         """Say that somebody reads these boards; at most once a minute for each. Failing to is no failure of a read."""

@@ -70,10 +70,12 @@ STANDINGS_SQL = """
 """
 
 
-def derive(cursor: CursorWrapper, board: Rules, *, last: int, users: Sequence[str] | None, into: str = "") -> bool:
+def derive(
+    cursor: CursorWrapper, board: Rules, *, last: int, users: Sequence[str] | None, into: str = "", then: str = ""
+) -> bool:
     """Run the query for the standings of a board as of event `last`, of some users or of all; `into` begins it.
 
-    Rows are board, period, user id, key, tie, reached seq, hidden. Returns `False` without a query if no period of the board
+    `then` ends it, and may use `%(board)s`. Rows are board, period, user id, key, tie, reached seq, hidden. Returns `False` without a query if no period of the board
     had begun by then.
     """
     cursor.execute(PERIODS_SQL, [board.id, last])
@@ -87,7 +89,7 @@ def derive(cursor: CursorWrapper, board: Rules, *, last: int, users: Sequence[st
     folded = FOLDS[board.fold].format(source=source_sql, users=of_users)
     blocked = BLOCKED_SQL.format(users=of_users)
     cursor.execute(
-        into + STANDINGS_SQL.format(folded=folded, blocked=blocked),
+        into + STANDINGS_SQL.format(folded=folded, blocked=blocked) + then,
         {
             "board": board.id,
             "sign": board.sign,

@@ -217,6 +217,25 @@ return {'whole', answers}
 """
 )
 
+# What users have in a period, all as of one event. KEYS: state, set, hash. ARGV: origin, board, period, '1' if first, then the
+# users. Answers: whole, seq, then of each user score and prefix, empty for who is not there; or absent.
+ROWS = (
+    _CHECK
+    + """
+local board, period, is_first = ARGV[2], ARGV[3], ARGV[4] == '1'
+local state = redis.call('HMGET', KEYS[1], 'seq:' .. board, 'from:' .. board, 'size:' .. board .. ':' .. period)
+if not is_count(state[1]) or not is_count(state[2]) or tonumber(period) < tonumber(state[2]) then return {'absent'} end
+if not is_whole(KEYS[2], KEYS[3], state[3], is_first) then return {'damaged'} end
+local rows = {}
+for i = 5, #ARGV do
+    local prefix = is_first and redis.call('HGET', KEYS[3], ARGV[i]) or ''
+    rows[#rows + 1] = redis.call('ZSCORE', KEYS[2], prefix .. ARGV[i]) or ''
+    rows[#rows + 1] = prefix
+end
+return {'whole', state[1], rows}
+"""
+)
+
 # The state as it is, in whatever condition. ARGV: origin.
 STATE = """
 local state = redis.pcall('HGETALL', KEYS[1])

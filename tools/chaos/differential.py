@@ -7,6 +7,7 @@ the voided ones out and sorts. Needs Django to be set up, and a database and a R
 
 from __future__ import annotations
 
+import itertools
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -160,7 +161,7 @@ class Oracle:
             name, at = self.boards[board_id].name, None
             is_season = self.boards[board_id].period == "season"
             begun = [period for period in periods if period.first_seq is not None]
-            for before, after in zip(begun, begun[1:], strict=False):
+            for before, after in itertools.pairwise(begun):
                 assert before.last_seq is not None, (name, before, after)
                 assert cast("int", after.first_seq) > before.last_seq, (name, before, after)
                 if not is_season:
@@ -403,7 +404,8 @@ class Run:
         return fields
 
     def end_board(self) -> None:
-        names = list(Board.objects.values_list("name", flat=True))
+        begun = Board.objects.filter(periods__first_seq__isnull=False).distinct()
+        names = list(begun.order_by("id").values_list("name", flat=True))
         if not names:
             return
         name = self.random.choice(names)

@@ -11,31 +11,13 @@ from scores import board_selectors
 from scores.board import LEADERBOARD
 from scores.board_selectors import BoardPage, PageOf, PlaceOf
 from scores.boards import definitions
-from scores.boards.catalogue import Catalogue
-from scores.boards.copies import BoardCopies
 from scores.boards.documents import parse
 from scores.boards.follower import BoardFollower
 from scores.log.head import log
 from scores.log.ledger import Change, Kind
 from scores.log.writer import writer
 from scores.models import Board, BoardPosition
-from scores.projection.tail import tail
 from scores.selectors import Source
-
-
-@pytest.fixture
-def copies(redis: Redis) -> BoardCopies:
-    return BoardCopies(LEADERBOARD)
-
-
-@pytest.fixture
-def follower(copies: BoardCopies) -> BoardFollower:
-    return BoardFollower(log, copies)
-
-
-@pytest.fixture
-def reader(copies: BoardCopies) -> board_selectors.BoardReader:
-    return board_selectors.BoardReader(Catalogue(log), copies, tail, log)
 
 
 def make(name: str, **fields: Any) -> Board:

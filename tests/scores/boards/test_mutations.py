@@ -15,7 +15,16 @@ from tools.chaos.differential import Run
 
 Patch = pytest.MonkeyPatch
 STEPS = 150
-MOST_SEEDS = 3
+# Two threads run in a history, so a seed is likely to show a mistake but not certain to: the others come after it.
+SEEDS = [2, 4, 1, 5, 3, 6, 0]
+FIRST = {
+    "an equal best counts": 0,
+    "an event too late": 0,
+    "any size is right": 3,
+    "later voids count": 6,
+    "standings of any position": 4,
+    "who is off stays": 0,
+}
 
 
 def script(name: str, line: str, instead: str, patch: Patch) -> None:
@@ -106,7 +115,7 @@ MISTAKES: dict[str, Callable[[Patch], None]] = {
 def test_a_mistake_is_seen(mistake: str, redis: Redis, monkeypatch: Patch) -> None:
     MISTAKES[mistake](monkeypatch)
 
-    for seed in range(MOST_SEEDS):
+    for seed in [FIRST.get(mistake, SEEDS[0]), *SEEDS]:
         try:
             Run(seed, redis).run(STEPS)
         except AssertionError:

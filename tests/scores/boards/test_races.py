@@ -17,12 +17,13 @@ from scores.boards import follower as follower_module
 from scores.boards.copies import BoardCopies
 from scores.boards.fold import rules_of
 from scores.boards.follower import BoardFollower
+from scores.exceptions import BoardFixed
 from scores.log.head import log
 from scores.log.periods import roll_over_if_due
 from scores.models import Board, BoardStanding, Leaderboard, Period
 from scores.selectors import Source
 
-from .test_follower import add, both, copies, follower, make, page, reader, settle  # noqa: F401  fixtures
+from .test_follower import add, both, make, page, settle
 
 
 class Held(BoardCopies):
@@ -183,3 +184,29 @@ def test_a_period_that_is_no_longer_kept_is_there_whole_or_not_at_all(
 
     assert seen <= {(True, 3), (False, 3), (False, 1), (False, 0)}
     assert (False, 0) in seen
+
+
+def test_seasons_that_have_ended_still_define_their_board(follower: BoardFollower) -> None:
+    add("ann")
+    at = Leaderboard.objects.get().at
+    assert at is not None
+    seasons = [
+        {"startsAt": f"{at + timedelta(hours=n):%FT%TZ}", "endsAt": f"{at + timedelta(hours=n + 1):%FT%TZ}"}
+        for n in range(1, 5)
+    ]
+    make("cup", period="season", seasons=seasons[:3], keep=0)
+    for _ in range(4):
+        next_hour()
+        add("ann")
+        settle(follower)
+
+    with pytest.raises(BoardFixed):
+        definitions.change("cup", {"seasons": seasons[1:3]})  # those that have begun cannot go
+    changed = definitions.change("cup", {"seasons": [*seasons[:3], later(seasons[3])]})
+
+    assert len(changed.after.seasons) == 4
+    assert list(Period.objects.values_list("number", flat=True)) == [1, 2, 3, 4]
+
+
+def later(season: dict[str, str]) -> dict[str, str]:
+    return {name: moment.replace(moment[:4], str(int(moment[:4]) + 1)) for name, moment in season.items()}
