@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import groupby
 from typing import Any, NamedTuple, cast
 
@@ -224,10 +225,8 @@ class BoardCopies:
         cut = TIE_BYTES if board.is_first else 0
         cursor = 0
         while True:
-            at = cursor
-            cursor, rows = guarded(
-                lambda at=at: cast("tuple[int, list[tuple[bytes, float]]]", client(BULK).zscan(key, at, count=1_000))
-            )
+            scan = partial(client(BULK).zscan, key, cursor, count=1_000)
+            cursor, rows = cast("tuple[int, list[tuple[bytes, float]]]", guarded(scan))
             yield from (member[cut:].decode(errors="replace") for member, _ in rows)
             if not cursor:
                 return

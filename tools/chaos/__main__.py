@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import signal
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -20,7 +21,7 @@ from .world import world
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
-    parser.add_argument("--only", default="", help="faults whose name contains this")
+    parser.add_argument("--only", default="", help="faults whose name contains this; boards: random histories of them")
     parser.add_argument("--cycles", type=int, help="of each fault, in the place of its own number")
     parser.add_argument("--write", action="store_true", help="keep the table in docs/reliability.md")
     options = parser.parse_args()
@@ -45,10 +46,15 @@ def main() -> int:
                     console.print(f"{fault.name}: {cycle + 1} of {cycles}")
                     for problem in run(fault, hurt, line):
                         console.print(f"  [red]{problem}")
+    boards_differ = False
+    if options.only.lower() in "boards":
+        boards_differ = subprocess.run([sys.executable, "-m", "tools.chaos.boards"], check=False).returncode != 0
+        if not lines:
+            return int(boards_differ)
     console.print(drawn(lines))
     if options.write:
         keep(lines)
-    return int(any(line.problems for line in lines))
+    return int(boards_differ or any(line.problems for line in lines))
 
 
 if __name__ == "__main__":

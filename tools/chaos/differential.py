@@ -23,7 +23,7 @@ from redis import Redis
 
 from scores.board import LEADERBOARD
 from scores.boards import copies as copies_module
-from scores.boards import definitions, follower, standings
+from scores.boards import definitions, follower, scripts, standings
 from scores.boards.copies import BoardCopies
 from scores.boards.documents import parse
 from scores.boards.follower import BoardFollower
@@ -168,9 +168,10 @@ class Oracle:
                     assert after.first_seq == before.last_seq + 1, (name, before, after)
                     assert after.starts_at == before.ends_at, (name, before, after)
             for period in begun:
+                first = cast("int", period.first_seq)
                 last = len(self.events) if period.last_seq is None else period.last_seq
                 # The time of the log never goes back, so the first and the last one tell.
-                for event in self.events[cast("int", period.first_seq) - 1 : last][:: max(1, last - period.first_seq)]:
+                for event in self.events[first - 1 : last][:: max(1, last - first)]:
                     at = event.created_at
                     assert period.starts_at is None or period.starts_at <= at, (name, period, event)
                     assert period.ends_at is None or at < period.ends_at, (name, period, event)
@@ -226,7 +227,7 @@ class Meddler(BoardCopies):
         self._meddle = meddle
 
     def _run(self, body: str, *args: Any, **options: Any) -> list[Any]:
-        if body not in (copies_module.scripts.STATE, copies_module.scripts.READ):
+        if body not in (scripts.STATE, scripts.READ):
             self._meddle()
         return super()._run(body, *args, **options)
 
@@ -351,7 +352,7 @@ class Run:
         """Time passes, sometimes so much of it that the rows of coming periods run out."""
         by = self.random.choice([timedelta(minutes=20), HOUR, HOUR, 3 * HOUR, DAY, 6 * DAY])
         with connection.cursor() as cursor:
-            cursor.execute("UPDATE leaderboards SET at = at + %s", [by])
+            cursor.execute("UPDATE leaderboards SET at = at + make_interval(secs => %s)", [by.total_seconds()])
         if self.random.random() < 0.5:
             roll_over_if_due(log)
 
@@ -448,7 +449,7 @@ class Run:
         elif what == "field":
             fields = sorted(cast("list[bytes]", self.redis.hkeys(key)))
             if fields:
-                self.redis.hdel(key, self.random.choice(fields))
+                self.redis.hdel(key, self.random.choice(fields).decode())
         else:
             self.damage_set(what)
 
@@ -456,7 +457,7 @@ class Run:
         keys = sorted(cast("list[bytes]", self.redis.keys("{leaderboard}:board:*")))
         if not keys:
             return
-        key = self.random.choice(keys)
+        key = self.random.choice(keys).decode()
         if what == "set":
             self.redis.delete(key)
             if self.random.random() < 0.3:
@@ -464,7 +465,7 @@ class Run:
         elif self.redis.type(key) == b"zset":
             self.redis.zadd(key, {b"\x1f" + b"\xff" * 6 + b"planted": 5})
         elif self.redis.type(key) == b"hash":
-            self.redis.hset(key, "planted", b"\x1f" + b"\xff" * 6)
+            self.redis.hset(key, "planted", "of nobody")
 
     # Comparisons
 
@@ -604,7 +605,7 @@ def interleaved(meddle: Callable[[], None]) -> Iterator[None]:
         return written
 
     try:
-        standings.project, standings.build = map(after_others, before)
+        standings.project, standings.build = after_others(before[0]), after_others(before[1])
         yield
     finally:
         standings.project, standings.build = before

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from io import StringIO
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -68,7 +68,7 @@ HANDS: dict[str, tuple[Callable[[Redis, tuple[str, str], bytes], object], str]] 
     "a score": (lambda redis, keys, ann: redis.zincrby(keys[0], 1, ann), "'ann': -90 since event 1 by the events, -89"),
     "a tie": (
         lambda redis, keys, ann: (
-            redis.hset(keys[1], "ann", b"\x1f" + b"\xff" * 6),
+            cast("Any", redis).hset(keys[1], "ann", b"\x1f" + b"\xff" * 6),
             redis.zrem(keys[0], ann),
             redis.zadd(keys[0], {b"\x1f" + b"\xff" * 6 + b"ann": -90}),
         ),
