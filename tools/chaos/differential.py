@@ -452,6 +452,8 @@ class Run:
                 self.redis.hdel(key, self.random.choice(fields).decode())
         else:
             self.damage_set(what)
+        if not self.is_meddling:
+            self.look()  # at once, before a follower can mend it
 
     def damage_set(self, what: str) -> None:
         keys = sorted(cast("list[bytes]", self.redis.keys("{leaderboard}:board:*")))
