@@ -57,7 +57,7 @@ FORGET_SQL = """
         SELECT s.ctid FROM boards b CROSS JOIN LATERAL (
             SELECT ctid FROM standings
             WHERE board_id = b.id AND period < (SELECT min(number) FROM periods WHERE board_id = b.id) LIMIT %(limit)s
-        ) AS s LIMIT %(limit)s
+        ) AS s WHERE b.keep IS NOT NULL LIMIT %(limit)s
     ))
 """
 
