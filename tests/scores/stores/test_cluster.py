@@ -14,6 +14,13 @@ from limits import parse
 from scores import services
 from scores.access.sliding_window import Hit, count_in_redis
 from scores.board import LEADERBOARD
+from scores.boards import comparison, definitions
+from scores.boards.copies import board_copies
+from scores.boards.documents import parse as parse_board
+from scores.boards.follower import BoardFollower
+from scores.log.head import log
+from scores.log.ledger import Change, Kind
+from scores.log.writer import writer
 from scores.projection.leaderboard import leaderboard
 from scores.projection.verification import compare
 from scores.selectors import Source
@@ -103,3 +110,25 @@ def info(node: ClusterNode) -> bytes:
 def commands(server: Redis, *names: str) -> int:
     stats: dict[str, dict[str, int]] = server.client.info("commandstats")  # type: ignore[assignment]
     return sum(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in names)
+
+
+@pytest.mark.slow
+def test_one_shard_has_the_boards_too(servers: Callable[..., ClusterNode]) -> None:
+    node = servers(ClusterNode)
+    node.take()
+    with using(node.url):
+        until(answers)
+        board = definitions.create(parse_board({"name": "laps", "fold": "best", "stream": True, "period": "hourly"}))
+        writer.record([Change(Kind.SCORE, user, 5, stream="laps") for user in ("ann", "ben", "cem")])
+        follower = BoardFollower(log, board_copies)
+        for _ in range(5):
+            follower.project()
+            follower.tend()
+            follower.fold()
+
+        assert [(c.store, c.seq, c.compared, c.equal) for c in comparison.compare(log, board_copies, board)] == [
+            ("standings", 3, 3, True),
+            ("redis", 3, 3, True),
+        ]
+        node.client.zadd(LEADERBOARD.period_keys(board.id, 1)[0], {"eve": 5})
+        assert not comparison.compare(log, board_copies, board)[1].equal
