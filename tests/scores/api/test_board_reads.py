@@ -143,7 +143,9 @@ def test_a_period_that_is_not_there(name: str, api: httpx.Client) -> None:
 
 
 @pytest.mark.writes_nothing
-@pytest.mark.parametrize("name", ["%00", "%ED%A0%80", "a%2Fb", "Weekly", "..%2f", "x" * 3000, "%F0%9F%8F%81", "l\u0661"])
+@pytest.mark.parametrize(
+    "name", ["%00", "%ED%A0%80", "a%2Fb", "Weekly", "..%2f", "x" * 3000, "%F0%9F%8F%81", "l\u0661"]
+)
 def test_an_odd_name_is_no_board(name: str, api: httpx.Client) -> None:
     for rest in ("", "/periods", "/users/ann"):
         assert code(api.get(f"/boards/{name}{rest}")) in [
@@ -190,7 +192,11 @@ def test_a_private_board_is_seen_with_any_token_that_is_good(api: httpx.Client, 
     settled(api, "/boards/staff", **mine)
     addresses = ["/boards/staff", "/boards/staff/periods", "/boards/staff/users/ann", "/boards/staff/users/eve"]
     # Whoever may not see it does not learn which periods it has either.
-    addresses += ["/boards/staff?period=previous", "/boards/staff?period=x", "/boards/staff/users/ann?period=2026-01-01"]
+    addresses += [
+        "/boards/staff?period=previous",
+        "/boards/staff?period=x",
+        "/boards/staff/users/ann?period=2026-01-01",
+    ]
 
     for address in addresses:
         refused = api.get(address)
