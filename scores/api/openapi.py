@@ -82,9 +82,9 @@ BOARD: dict[str, Schema] = {
         },
     },
     "stream": {
-        "type": "boolean",
+        "oneOf": [{"type": "boolean"}, {"type": "string", "pattern": f"^{BOARD_NAME}$"}],
         "default": False,
-        "description": "Whether it counts a stream of its own instead of the default points.",
+        "description": "True: it counts a stream of its own instead of the default points. A name: the stream of that board.",
     },
     "action": {"type": "string", "pattern": "^[A-Za-z0-9_.:-]{1,64}$"},
     "least": SCORE | {"description": "Of one submission."},
@@ -753,7 +753,7 @@ operation(
     description="For a token with the scope `boards:manage`. The events stay in the log.",
     parameters=[BOARD_IN_PATH, *limits(204, 429), CHALLENGE, RETRY_AFTER],
     responses={204: OpenApiResponse(description="Deleted")}
-    | refusals(ANY, LIMITED, MANAGED, {404: ["board_unknown"], 409: ["board_fixed"]}),
+    | refusals(ANY, LIMITED, MANAGED, {404: ["board_unknown"], 409: ["board_fixed", "board_stream_in_use"]}),
 )
 
 # Under /api/v1/auth/, which Django's own handler serves.
