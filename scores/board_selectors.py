@@ -32,6 +32,7 @@ from scores.stores.batcher import Batcher
 from . import metrics, selectors
 
 MAX_PER_ROUND_TRIP = 256
+SILENT_S = 1.0  # after which boards are taken as they were known: the tail asks the database four times a second
 FOREVER = Span(1, None, None, 1, None)  # the one period of the default board
 
 
@@ -61,7 +62,13 @@ class PeriodsOf(NamedTuple):
     offset: int
 
 
-Asked = PageOf | PlaceOf | PeriodsOf
+class DefinitionOf(NamedTuple):
+    """A request for the board itself."""
+
+    board: str
+
+
+Asked = PageOf | PlaceOf | PeriodsOf | DefinitionOf
 
 
 class BoardPage(NamedTuple):
@@ -95,7 +102,7 @@ class BoardPeriods(NamedTuple):
     periods: list[Span]
 
 
-Answer = BoardPage | BoardPeriods
+Answer = BoardPage | BoardPeriods | Board
 
 
 async def page(board: str, period: str, limit: int, offset: int) -> BoardPage:
@@ -122,11 +129,18 @@ async def periods(board: str, limit: int, offset: int) -> BoardPeriods:
     return answer
 
 
+async def definition(board: str) -> Board:
+    """The board as this process knows it. Raises `BoardUnknown` or `Unavailable`."""
+    answer = await reader.batcher.submit(DefinitionOf(board))
+    assert isinstance(answer, Board)
+    return answer
+
+
 async def is_public(board: str) -> bool:
     """Whether anybody may see the board. Raises `BoardUnknown` or `Unavailable`."""
     if board == RESERVED:
         return True
-    return (await periods(board, 1, 0)).board.is_public
+    return (await definition(board)).is_public
 
 
 async def top(board: str, limit: int) -> BoardTop:
@@ -170,8 +184,11 @@ class BoardReader:
         questions: dict[Asked, tuple[Known, Span, BoardQuestion]] = {}
         for each in distinct:
             try:
-                known = self._catalogue.board(each.board)
-                if isinstance(each, PeriodsOf):
+                is_away = self._tail.silence_s > SILENT_S
+                known = self._catalogue.board(each.board, is_away=is_away)
+                if isinstance(each, DefinitionOf):
+                    answers[each] = known.board
+                elif isinstance(each, PeriodsOf):
                     found = self._catalogue.periods(known, limit=each.limit, offset=each.offset)
                     answers[each] = BoardPeriods(known.board, found)
                 else:
@@ -179,23 +196,31 @@ class BoardReader:
                     questions[each] = known, span, _question(each, known, span)
             except ScoreError as error:
                 answers[each] = error
+            except DatabaseError:  # which has ended this question only: the copies may answer the others
+                self._log.connection.close()
+                answers[each] = NoStoreAnswers()
         if questions:
             answers |= self._read(questions)
         return [answers[each] for each in asked]
 
     def _read(self, questions: dict[Asked, tuple[Known, Span, BoardQuestion]]) -> dict[Asked, Answer | Exception]:
         """From the copies, and what they do not have from the standings."""
-        origin, from_redis = self._read_copies(list(questions.values()))
+        copied, from_redis = self._read_copies(list(questions.values()))
         rest = [question for _, _, question in questions.values() if question not in from_redis]
-        from_database: dict[BoardQuestion, BoardAnswer] = {}
+        origin, from_database = "", dict[BoardQuestion, BoardAnswer]()
+        lacking: ScoreError = BoardBuilding()
         if rest:
-            origin, from_database = self._read_database(rest)
+            try:
+                origin, from_database = self._read_database(rest)
+            except DatabaseError:
+                self._log.connection.close()
+                lacking = NoStoreAnswers()
         answers: dict[Asked, Answer | Exception] = {}
         for asked, (known, span, question) in questions.items():
             source = Source.REDIS if question in from_redis else Source.DATABASE
             answer = from_redis.get(question) or from_database.get(question)
             if answer is None:
-                answers[asked] = BoardBuilding()
+                answers[asked] = lacking
                 continue
             age_s = self._tail.age_at(answer.seq)
             answers[asked] = BoardPage(
@@ -203,7 +228,7 @@ class BoardReader:
                 span,
                 answer.entries,
                 answer.members,
-                origin,
+                copied if source is Source.REDIS else origin,
                 answer.seq,
                 source,
                 age_s,

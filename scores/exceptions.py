@@ -28,6 +28,7 @@ ScoreError
 │   ├── BoardExists
 │   ├── BoardsTooMany
 │   ├── BoardArchived
+│   ├── BoardStreamInUse
 │   ├── BoardFixed          says which fields
 │   └── BoardInvalid        says what is wrong with each field
 └── Unavailable             try again, with the same Idempotency-Key
@@ -134,6 +135,13 @@ class BoardHasNoStream(Refused):
     code = "board_has_no_stream"
     message = "This board counts points, which are added at /api/v1/scores/increment."
 
+    def __init__(self, stream: str | None = None) -> None:
+        super().__init__(
+            self.message
+            if stream is None
+            else f"This board ranks the scores of another one: send them to /api/v1/boards/{stream}/scores."
+        )
+
 
 class ScoreOutOfRange(Refused):
     code = "score_out_of_range"
@@ -212,6 +220,14 @@ class BoardsTooMany(Refused):
 class BoardArchived(Refused):
     code = "board_archived"
     message = "This board is archived: nothing new counts on it."
+
+
+class BoardStreamInUse(Refused):
+    code = "board_stream_in_use"
+
+    def __init__(self, boards: Sequence[str]) -> None:
+        shown = ", ".join(boards[:10]) + (", …" if len(boards) > 10 else "")
+        super().__init__(f"Other boards rank the stream of this one: {shown}. Delete them first, or archive this one.")
 
 
 class BoardFixed(Refused):

@@ -156,6 +156,10 @@ LISTED: dict[Use, str] = (
     | uses(adr(2), "scores/log/head.py", "django.db.backends.base.base", "BaseDatabaseWrapper")
     | uses(adr(2), "scores/log/writer.py", "django.db.backends.base.base", "BaseDatabaseWrapper")
     | uses(adr(2), "scores/log/writer.py", "django.db.backends.base.base.BaseDatabaseWrapper", "wrap_database_errors")
+    | uses(adr(21), "scores/boards/follower.py", "django.db.backends.utils", "CursorWrapper")
+    | uses(adr(21), "scores/boards/history.py", "django.db.backends.utils", "CursorWrapper")
+    | uses(adr(21), "scores/boards/reads.py", "django.db.backends.utils", "CursorWrapper")
+    | uses(adr(21), "scores/boards/standings.py", "django.db.backends.utils", "CursorWrapper")
     | uses(adr(21), "scores/selectors.py", "django.db.backends.utils", "CursorWrapper")
     # The admin
     | uses(ADMIN, "scores/admin/events.py", "django.contrib.admin.utils", "quote")

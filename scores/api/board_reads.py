@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Awaitable
+from typing import Any, TypeVar
 from zlib import crc32
 
 from django.http import HttpResponse
 from rest_framework.exceptions import NotAuthenticated, NotFound, ValidationError
-from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 
 from scores import board_selectors, metrics, selectors
-from scores.access.authentication import TokenAuthentication
-from scores.board_selectors import FOREVER, BoardPage, score_of
-from scores.boards.catalogue import DATE, Span
+from scores.access.authentication import TokenAuthentication, key_fetched
+from scores.board_selectors import FOREVER, BoardPage, BoardPeriods, score_of
+from scores.boards.catalogue import NUMBER, Span, day_of
 from scores.boards.documents import RESERVED, text_of
-from scores.exceptions import PeriodInvalid, PeriodUnknown
+from scores.exceptions import BoardUnknown, KeyAwaited, PeriodUnknown, ScoreError
 from scores.log import refusals
 from scores.models import Board
 from scores.selectors import Page
@@ -26,6 +26,8 @@ from .raw_path import segment_after
 from .views import freshness, matches, page_parameters
 
 WORDS = {"1": True, "true": True, "": False, "0": False, "false": False}
+PRIVATE = {"Cache-Control": "private, no-cache"}
+Seen = TypeVar("Seen", BoardPage, BoardPeriods)
 token_authentication = TokenAuthentication()
 
 
@@ -41,8 +43,8 @@ async def respond_with_board(request: Request, board: str) -> HttpResponse:
             for position, entry in enumerate(top.entries, offset + 1)
         ]
         return respond(request, top, board, FOREVER, {"leaderboard": rows}, tag=f"{limit}-{offset}")
-    page = await board_selectors.page(board, asked, limit, offset)
-    is_private = await admit(request, page.board)
+    page = await seen_by(request, board, board_selectors.page(board, asked, limit, offset))
+    is_private = not page.board.is_public
     rows = [row(page, n) for n in range(len(page.entries))]
     return respond(
         request, page, board, page.period, {"leaderboard": rows}, tag=f"{limit}-{offset}", is_private=is_private
@@ -73,7 +75,7 @@ def respond(
     whole = about(board, period) | body | {"total": answer.total, "seq": answer.seq}
     text = encode(whole).encode()
     etag = f'"{board}-{answer.epoch}-{period.number}-{answer.seq}-{tag}-{crc32(text):08x}"'
-    headers = freshness(answer) | {"ETag": etag, "Cache-Control": "private, no-cache" if is_private else "no-cache"}
+    headers = freshness(answer) | {"ETag": etag, **(PRIVATE if is_private else {"Cache-Control": "no-cache"})}
     if matches(etag, request.META.get("HTTP_IF_NONE_MATCH", "")):
         metrics.reads_not_modified.inc()
         response = HttpResponse(status=304, headers=headers)
@@ -94,38 +96,66 @@ def about(board: str, period: Span) -> dict[str, Any]:
 
 def must_be_forever(asked: str) -> None:
     """The default board has one period, which has no end."""
-    if asked in ("current", "1") or DATE.fullmatch(asked):
+    if asked in ("current", "1"):
         return
-    raise PeriodUnknown if asked == "previous" or asked.isdecimal() else PeriodInvalid
+    if asked == "previous" or NUMBER.fullmatch(asked):
+        raise PeriodUnknown
+    day_of(asked)
 
 
-async def admit(request: Request, board: Board) -> bool:
-    """Whether the board is private, and its reader has a token that is still good; raises if it is not.
+async def seen_by(request: Request, board: str, answer: Awaitable[Seen]) -> Seen:
+    """The answer, for whoever may see the board. Others learn nothing about it: not even which periods it has."""
+    try:
+        found = await answer
+    except BoardUnknown:
+        raise
+    except ScoreError:
+        await admit(request, await board_selectors.definition(board))
+        raise
+    await admit(request, found.board)
+    return found
+
+
+async def admit(request: Request, board: Board) -> None:
+    """Raises unless the board is public, or its reader has a token that is still good.
 
     A public board needs no token, and a stale one is no hindrance.
     """
     if board.is_public:
-        return False
-    if (found := token_authentication.authenticate(request)) is None:
+        return
+    try:
+        found = token_authentication.authenticate(request)
+    except KeyAwaited:
+        await key_fetched()
+        found = token_authentication.authenticate(request)
+    if found is None:
         raise NotAuthenticated
     principal, _ = found
     await refusals.admit(principal.user_id, principal.token)
-    return True
 
 
-class BoardPeriodsView(AsyncView):
+def privacy(board: Board) -> dict[str, str]:
+    """The header that keeps what not everybody may see out of shared caches."""
+    return {} if board.is_public else PRIVATE
+
+
+class OpenView(AsyncView):
+    """Looks at no token by itself. It has its authenticators all the same: they make a refusal a 401 with a challenge."""
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        pass
+
+
+class BoardPeriodsView(OpenView):
     """The periods of a board that have begun, the newest first."""
-
-    authentication_classes = ()
-    permission_classes = (AllowAny,)
 
     async def get(self, request: Request, board: str) -> HttpResponse:
         limit, offset = page_parameters(request)
         if board == RESERVED:
             return json_response({"board": board, "periods": [shown(FOREVER)][offset : offset + limit]}, {})
-        found = await board_selectors.periods(board, limit, offset)
-        await admit(request, found.board)
-        return json_response({"board": board, "periods": [shown(period) for period in found.periods]}, {})
+        found = await seen_by(request, board, board_selectors.periods(board, limit, offset))
+        periods = [shown(period) for period in found.periods]
+        return json_response({"board": board, "periods": periods}, privacy(found.board))
 
 
 def shown(period: Span) -> dict[str, Any]:
@@ -146,11 +176,8 @@ class NotOnBoard(NotFound):
         self.headers = headers
 
 
-class BoardUserView(AsyncView):
+class BoardUserView(OpenView):
     """The place of one user in a period of a board."""
-
-    authentication_classes = ()
-    permission_classes = (AllowAny,)
 
     async def get(self, request: Request, board: str, user_id: str) -> HttpResponse:
         found = segment_after(request, "users", behind=0)
@@ -161,15 +188,15 @@ class BoardUserView(AsyncView):
         if board == RESERVED:
             must_be_forever(asked)
             return await respond_with_default_place(found)
-        page = await board_selectors.place(board, asked, found, with_event=with_event)
-        await admit(request, page.board)
+        page = await seen_by(request, board, board_selectors.place(board, asked, found, with_event=with_event))
+        headers = freshness(page) | privacy(page.board)
         if not page.entries:
-            raise NotOnBoard(freshness(page))
+            raise NotOnBoard(headers)
         body = about(board, page.period) | row(page, 0) | {"total": page.total, "seq": page.seq}
         if page.reached_with is not None:
             metadata = page.reached_with.metadata
             body |= {"eventId": str(page.reached_with.seq), "metadata": json.loads(metadata) if metadata else None}
-        return json_response(body, freshness(page))
+        return json_response(body, headers)
 
 
 async def respond_with_default_place(user_id: str) -> HttpResponse:

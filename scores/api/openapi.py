@@ -82,9 +82,9 @@ BOARD: dict[str, Schema] = {
         },
     },
     "stream": {
-        "type": "boolean",
+        "oneOf": [{"type": "boolean"}, {"type": "string", "pattern": f"^{BOARD_NAME}$"}],
         "default": False,
-        "description": "Whether it counts a stream of its own instead of the default points.",
+        "description": "True: it counts a stream of its own instead of the default points. A name: the stream of that board.",
     },
     "action": {"type": "string", "pattern": "^[A-Za-z0-9_.:-]{1,64}$"},
     "least": SCORE | {"description": "Of one submission."},
@@ -93,6 +93,21 @@ BOARD: dict[str, Schema] = {
     "keep": {"type": "integer", "minimum": 0, "maximum": MAX_KEEP, "description": "Ended periods; absent: all."},
     "isPublic": {"type": "boolean", "default": True},
     "archived": {"type": "boolean", "default": False},
+}
+
+MOMENT_OR_NONE: Schema = {"type": ["string", "null"], "format": "date-time"}
+SEQ: Schema = COUNT | {"description": "The answer is the state right after this event."}
+OF_PERIOD: dict[str, Schema] = {
+    "board": BOARD["name"],
+    "period": {"type": "integer", "minimum": 1},
+    "startsAt": MOMENT_OR_NONE,
+    "endsAt": MOMENT_OR_NONE,
+}
+ROW: dict[str, Schema] = {
+    "rank": RANK | {"description": "One plus the number of users with a better score."},
+    "position": {"type": "integer", "minimum": 1, "description": "Unlike the rank, not shared by equal scores."},
+    "userId": USER_ID,
+    "score": SCORE,
 }
 
 SHAPES: dict[str, Schema] = {
@@ -110,14 +125,34 @@ SHAPES: dict[str, Schema] = {
                         {"type": "null"},
                         shape(
                             number={"type": "integer", "minimum": 1},
-                            startsAt={"type": ["string", "null"], "format": "date-time"},
-                            resetsAt={"type": ["string", "null"], "format": "date-time"},
+                            startsAt=MOMENT_OR_NONE,
+                            resetsAt=MOMENT_OR_NONE,
                         ),
                     ],
                     "description": "The period that is under way.",
                 },
             ),
         }
+    ),
+    "BoardPage": shape(
+        **OF_PERIOD,
+        leaderboard={"type": "array", "maxItems": MAX_PER_PAGE, "items": shape(**ROW)},
+        total=COUNT | {"description": "Users on the board in this period."},
+        seq=SEQ,
+    ),
+    "BoardPeriods": shape(
+        board=BOARD["name"],
+        periods={
+            "type": "array",
+            "maxItems": MAX_PER_PAGE,
+            "items": shape(
+                **{name: OF_PERIOD[name] for name in ("period", "startsAt", "endsAt")},
+                isCurrent={"type": "boolean"},
+            ),
+        },
+    ),
+    "BoardPlace": shape(
+        **OF_PERIOD, **ROW, total=COUNT | {"description": "Users on the board in this period."}, seq=SEQ
     ),
     "Incremented": shape(success={"type": "boolean", "const": True}, newScore=TOTAL) | {"additionalProperties": False},
     "Submitted": shape(
@@ -137,14 +172,14 @@ SHAPES: dict[str, Schema] = {
             "items": shape(rank=RANK, userId=USER_ID, score=TOTAL),
         },
         total=COUNT | {"description": "Users on the board."},
-        seq=COUNT | {"description": "The answer is the state right after this event."},
+        seq=SEQ,
     ),
     "Standing": shape(
         userId=USER_ID,
         score=TOTAL,
         rank=RANK,
         total=COUNT | {"description": "Users on the board."},
-        seq=COUNT | {"description": "The answer is the state right after this event."},
+        seq=SEQ,
     ),
     "Registered": shape(userId=USER_ID, access=TOKEN, refresh=TOKEN),
     "TokenPair": shape(access=TOKEN, refresh=TOKEN),
@@ -157,6 +192,10 @@ SHAPES: dict[str, Schema] = {
     ),
 }
 # `errors` is present if the error is in a field, `mistakes` if it is in the definition of a board.
+SHAPES["BoardPlace"]["properties"] |= {
+    "eventId": EVENT_ID | {"description": "With which the user reached the score; with `metadata=1` only."},
+    "metadata": {"description": "Of that event, or null; with `metadata=1` only."},
+}
 SHAPES["Problem"]["properties"]["mistakes"] = {
     "type": "array",
     "items": shape(field={"type": "string"}, code={"type": "string"}, detail={"type": "string"}),
@@ -464,6 +503,18 @@ operation(
 )
 
 DIGITS = ("invalid", "null_characters_not_allowed")
+PAGE_PARAMETERS = [
+    OpenApiParameter(
+        "limit", {"type": "integer", "minimum": 1, "maximum": MAX_PER_PAGE, "default": 10}, OpenApiParameter.QUERY
+    ),
+    OpenApiParameter(
+        "offset", {"type": "integer", "minimum": 0, "maximum": 999_999_999, "default": 0}, OpenApiParameter.QUERY
+    ),
+]
+PAGE_ERRORS: Errors = {400: (*of_field("limit", *DIGITS, "out_of_range"), *of_field("offset", *DIGITS))}
+IF_NONE_MATCH = OpenApiParameter(
+    "If-None-Match", {"type": "string"}, OpenApiParameter.HEADER, description="The ETag of an earlier response."
+)
 operation(
     "scores.api.views.LeaderboardView",
     "get",
@@ -471,17 +522,8 @@ operation(
     tags=["board"],
     summary="A page of the board",
     parameters=[
-        OpenApiParameter(
-            "limit", {"type": "integer", "minimum": 1, "maximum": MAX_PER_PAGE, "default": 10}, OpenApiParameter.QUERY
-        ),
-        OpenApiParameter(
-            "offset",
-            {"type": "integer", "minimum": 0, "maximum": 999_999_999, "default": 0},
-            OpenApiParameter.QUERY,
-        ),
-        OpenApiParameter(
-            "If-None-Match", {"type": "string"}, OpenApiParameter.HEADER, description="The ETag of an earlier response."
-        ),
+        *PAGE_PARAMETERS,
+        IF_NONE_MATCH,
         header("ETag", "Made of board, epoch, seq, limit and offset.", {"type": "string"}, 200, 304),
         header("Cache-Control", "Revalidate before each use.", {"type": "string", "const": "no-cache"}, 200, 304),
         *freshness(200, 304),
@@ -495,7 +537,8 @@ operation(
     | refusals(
         ANY,
         LIMITED,
-        {400: (*of_field("limit", *DIGITS, "out_of_range"), *of_field("offset", *DIGITS)), 503: UNANSWERED},
+        PAGE_ERRORS,
+        {503: UNANSWERED},
     ),
 )
 
@@ -589,6 +632,100 @@ operation(
     responses={201: OpenApiResponse(ref("Board"), description="Made")}
     | refusals(ANY, WITH_BODY, LIMITED, MANAGED, {400: ["board_invalid"], 409: ["board_exists", "boards_too_many"]}),
 )
+PERIOD = OpenApiParameter(
+    "period",
+    {"type": "string", "default": "current", "examples": ["current", "previous", "2026-11-26", "7"]},
+    OpenApiParameter.QUERY,
+    description="`current`, `previous`, a date in the board's zone, or the number of a period.",
+)
+# A private board is read with any token that is good.
+READ: Errors = {
+    401: [*NO_TOKEN, "token_revoked"],
+    403: ["user_blocked", "user_inactive"],
+    404: ["board_unknown"],
+    503: UNANSWERED,
+}
+OF_ONE_PERIOD: Errors = {400: ["period_invalid"], 404: ["period_unknown"], 503: ["board_building"]}
+ANYBODY_OR_TOKEN: list[dict[str, list[str]]] = [{}, {"accessToken": []}]
+
+operation(
+    "scores.api.boards.BoardView",
+    "get",
+    operation_id="board",
+    tags=["boards"],
+    summary="A page of a period of a board",
+    description="Needs a token, of anybody, if the board is not public.",
+    parameters=[
+        BOARD_IN_PATH,
+        PERIOD,
+        *PAGE_PARAMETERS,
+        IF_NONE_MATCH,
+        header("ETag", "Made of board, epoch, period, seq, limit, offset and body.", {"type": "string"}, 200, 304),
+        header(
+            "Cache-Control",
+            "Revalidate before each use.",
+            {"type": "string", "enum": ["no-cache", "private, no-cache"]},
+            200,
+            304,
+        ),
+        *freshness(200, 304),
+        *limits(200, 304, 429),
+        CHALLENGE,
+        RETRY_AFTER,
+    ],
+    responses={
+        200: OpenApiResponse(ref("BoardPage"), description="Best first"),
+        304: OpenApiResponse(description="Nothing new since that ETag"),
+    }
+    | refusals(ANY, LIMITED, PAGE_ERRORS, READ, OF_ONE_PERIOD),
+    auth=ANYBODY_OR_TOKEN,
+)
+operation(
+    "scores.api.board_reads.BoardPeriodsView",
+    "get",
+    operation_id="boardPeriods",
+    tags=["boards"],
+    summary="The periods of a board that have begun",
+    description="The newest first.",
+    parameters=[BOARD_IN_PATH, *PAGE_PARAMETERS, *limits(200, 429), CHALLENGE, RETRY_AFTER],
+    responses={200: OpenApiResponse(ref("BoardPeriods"), description="The newest first")}
+    | refusals(ANY, LIMITED, PAGE_ERRORS, READ),
+    auth=ANYBODY_OR_TOKEN,
+)
+operation(
+    "scores.api.board_reads.BoardUserView",
+    "get",
+    operation_id="boardUser",
+    tags=["boards"],
+    summary="The place of a user in a period of a board",
+    parameters=[
+        BOARD_IN_PATH,
+        OpenApiParameter(
+            "user_id", USER_ID, OpenApiParameter.PATH, description="One segment: a slash is sent as `%2F`."
+        ),
+        PERIOD,
+        OpenApiParameter(
+            "metadata",
+            {"type": "string", "enum": ["0", "1", "false", "true"]},
+            OpenApiParameter.QUERY,
+            description="Whether to tell the event with which the user reached the score, and its metadata.",
+        ),
+        # A 404 of the place has the headers of a read, that of a board or period that is not there does not.
+        *freshness(200),
+        *limits(200, 404, 429),
+        CHALLENGE,
+        RETRY_AFTER,
+    ],
+    responses={200: OpenApiResponse(ref("BoardPlace"), description="On the board")}
+    | refusals(
+        ANY,
+        LIMITED,
+        READ,
+        OF_ONE_PERIOD,
+        {400: ["metadata_not_a_choice"], 404: ["no_score", "not_found"]},
+    ),
+    auth=ANYBODY_OR_TOKEN,
+)
 operation(
     "scores.api.boards.BoardView",
     "patch",
@@ -616,7 +753,7 @@ operation(
     description="For a token with the scope `boards:manage`. The events stay in the log.",
     parameters=[BOARD_IN_PATH, *limits(204, 429), CHALLENGE, RETRY_AFTER],
     responses={204: OpenApiResponse(description="Deleted")}
-    | refusals(ANY, LIMITED, MANAGED, {404: ["board_unknown"], 409: ["board_fixed"]}),
+    | refusals(ANY, LIMITED, MANAGED, {404: ["board_unknown"], 409: ["board_fixed", "board_stream_in_use"]}),
 )
 
 # Under /api/v1/auth/, which Django's own handler serves.

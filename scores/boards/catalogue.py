@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from django.db import Error as DatabaseError
 
-from scores.exceptions import BoardUnknown, PeriodInvalid, PeriodUnknown
+from scores.exceptions import BoardUnknown, NoStoreAnswers, PeriodInvalid, PeriodUnknown
 from scores.log.head import Log, log
 from scores.models import Board
 
@@ -20,7 +20,8 @@ from .calendar import start_of
 LOOK_EVERY_S = 0.25  # as often as the tail looks at the log
 DATE = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
 NUMBER = re.compile("[1-9][0-9]{0,8}")
-CALENDAR_SQL = "SELECT calendar FROM leaderboards WHERE name = %s"
+# With the epoch: a log that was started again, or put back, has the same numbers for other boards.
+CALENDAR_SQL = "SELECT epoch, calendar FROM leaderboards WHERE name = %s"
 # Of each board the two newest periods that have begun; without any, the first that will.
 PERIODS_SQL = """
     SELECT b.id, p.number, p.starts_at, p.ends_at, p.first_seq, p.last_seq FROM boards b CROSS JOIN LATERAL (
@@ -68,38 +69,51 @@ class Known(NamedTuple):
         return begun[-1] if begun else self.newest[0]
 
 
+def day_of(asked: str) -> date:
+    """Raises `PeriodInvalid` for what is no date."""
+    if not DATE.fullmatch(asked):  # digits of other scripts are none either
+        raise PeriodInvalid
+    try:
+        return date.fromisoformat(asked)
+    except ValueError as error:  # there is no such date
+        raise PeriodInvalid from error
+
+
 class Catalogue:
     """All boards of a log, read again when they have changed. While the database is away, as they were known before."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
-        self._calendar: int | None = None
+        self._calendar: tuple[object, ...] | None = None  # epoch and number of changes; None: never read
         self._known: dict[str, Known] = {}
         self._looked_at = float("-inf")
+        self._is_read = False  # by the last look
         self._lock = threading.Lock()
 
-    def look(self, *, now: bool = False) -> None:
+    def look(self, *, now: bool = False) -> bool:
         """Read the boards again if they have changed; with `now`, also if they were looked at just before.
 
-        Raises Django's `DatabaseError` if they were never read.
+        Returns whether the boards are known as of now, or nearly. Raises Django's `DatabaseError` if they were never read.
         """
         if not now and time.monotonic() - self._looked_at < LOOK_EVERY_S:
-            return
+            return self._is_read
         with self._lock:
             self._looked_at = time.monotonic()
             try:
                 self._log.drop_dead_connection()
                 self._read()
+                self._is_read = True
             except DatabaseError:
+                self._is_read = False
                 self._log.connection.close()
                 if self._calendar is None:
                     raise
+            return self._is_read
 
     def _read(self) -> None:
         with self._log.connection.cursor() as cursor:
             cursor.execute(CALENDAR_SQL, [self._log.name])
-            row = cursor.fetchone()
-            calendar = row[0] if row else 0
+            calendar = cursor.fetchone() or ()
             if calendar == self._calendar:
                 return
             boards = {board.id: board for board in Board.objects.using(self._log.alias).order_by("name")}
@@ -116,15 +130,21 @@ class Catalogue:
         self.look()
         return list(self._known.values())
 
-    def board(self, name: str) -> Known:
-        """Raises `BoardUnknown`. One that was created a moment ago is looked for before that is said."""
-        self.look()
+    def board(self, name: str, *, is_away: bool = False) -> Known:
+        """Raises `BoardUnknown`. One that was created a moment ago is looked for before that is said.
+
+        If that cannot be done, raises `NoStoreAnswers`. With `is_away`, the database is not asked: a look at one that is
+        silent takes seconds, which all readers would wait.
+        """
+        if is_away and self._calendar is not None:
+            is_read = False
+        else:
+            is_read = self.look()
+            if name not in self._known and is_read:
+                is_read = self.look(now=True)
         known = self._known.get(name)
         if known is None:
-            self.look(now=True)
-            known = self._known.get(name)
-        if known is None:
-            raise BoardUnknown
+            raise BoardUnknown if is_read else NoStoreAnswers
         return known
 
     def period(self, known: Known, asked: str) -> Span:
@@ -138,12 +158,7 @@ class Catalogue:
             return self._by_number(known, known.current.number - 1)
         if NUMBER.fullmatch(asked):
             return self._by_number(known, int(asked))
-        if not DATE.fullmatch(asked):
-            raise PeriodInvalid
-        try:
-            at = start_of(known.board, date.fromisoformat(asked))
-        except ValueError as error:  # there is no such date
-            raise PeriodInvalid from error
+        at = start_of(known.board, day_of(asked))
         return self._one(BY_MOMENT_SQL, {"board": known.board.id, "at": at})
 
     def periods(self, known: Known, *, limit: int, offset: int) -> list[Span]:

@@ -16,7 +16,16 @@ from typing import Any, NamedTuple
 from django.conf import settings
 from django.db import connections, transaction
 
-from scores.exceptions import BoardArchived, BoardExists, BoardFixed, BoardInvalid, BoardsTooMany, BoardUnknown
+from scores.exceptions import (
+    BoardArchived,
+    BoardExists,
+    BoardFixed,
+    BoardInvalid,
+    BoardsTooMany,
+    BoardStreamInUse,
+    BoardUnknown,
+    Mistake,
+)
 from scores.log.head import Log
 from scores.log.head import log as default_log
 from scores.log.periods import BEGIN_SQL, END_SQL, Cursor, advance, latest, roll_over
@@ -97,7 +106,8 @@ class Changed(NamedTuple):
 def create(definition: Definition, actor: str = "", *, log: Log = default_log) -> Board:
     """Make the board, with the periods of the past that the log has, the present one, and those ahead.
 
-    Of the past there are at most `keep` periods, and `MAX_PAST`. Raises `BoardExists` or `BoardsTooMany`.
+    Of the past there are at most `keep` periods, and `MAX_PAST`. Raises `BoardExists` or `BoardsTooMany`, and `BoardInvalid`
+    if it ranks a stream that no board has.
     """
     columns = definition.columns()
     board = Board(**columns)
@@ -110,6 +120,8 @@ def create(definition: Definition, actor: str = "", *, log: Log = default_log) -
             raise BoardExists
         if rows.count() >= settings.MAX_BOARDS:
             raise BoardsTooMany
+        if not definition.has_stream and board.stream is not None:
+            _refuse_stream(board, log)
         board.save(using=log.alias, force_insert=True)
         made = past.periods(board, _spans_of(board, definition.seasons, past, at), seq=seq)
         Period.objects.using(log.alias).bulk_create(made, batch_size=2_000)
@@ -171,13 +183,17 @@ def archive(name: str, actor: str = "", *, log: Log = default_log) -> Changed:
 
 
 def delete(name: str, actor: str = "", *, log: Log = default_log) -> None:
-    """Remove the board, at once, then its standings, in portions. The events stay. Raises `BoardUnknown`.
+    """Remove the board, at once, then its standings, in portions. The events stay.
 
+    Raises `BoardUnknown`, or `BoardStreamInUse` while other boards rank its stream: nobody could submit to it any more.
     Its copy in Redis is removed by the follower, which finds that the board is gone.
     """
     with transaction.atomic(using=log.alias), log.connection.cursor() as cursor:
         seq, at = _advance(cursor, log)
         board_id = _board(name, log).id
+        others = Board.objects.using(log.alias).filter(stream=name).exclude(name=name).order_by("name")
+        if rank_it := list(others.values_list("name", flat=True)):
+            raise BoardStreamInUse(rank_it)
         for sql in DELETE_SQL:
             cursor.execute(sql, [board_id])
         roll_over(cursor, log.name, seq=seq, at=at)
@@ -373,6 +389,18 @@ def _board(name: str, log: Log) -> Board:
     return board
 
 
+def _refuse_stream(board: Board, log: Log) -> None:
+    """Unless another board has the stream that this one ranks, and its scores are what the fold takes."""
+    of = Board.objects.using(log.alias).filter(name=board.stream, stream=board.stream).first()
+    if of is None:
+        raise BoardInvalid([Mistake("stream", "unknown_stream", "No board of this name has a stream of its own.")])
+    if board.fold == Board.Fold.SUM and of.fold != Board.Fold.SUM:
+        # A sum has a bound that the order of events must not matter for, so it adds positive numbers only.
+        raise BoardInvalid(
+            [Mistake("fold", "not_with_stream", f"Only a sum of points can be added: {of.name} is none.")]
+        )
+
+
 def _changed(before: Definition, fields: dict[str, Any], changes: object) -> Definition:
     """The definition that these fields are with the changes, to take the place of the one before."""
     if not isinstance(changes, Mapping):
@@ -390,6 +418,8 @@ def _changed(before: Definition, fields: dict[str, Any], changes: object) -> Def
 
 def _refuse_fixed(before: Definition, after: Definition, at: datetime) -> None:
     fixed = [field for field, name in FIXED.items() if getattr(after, name) != getattr(before, name)]
+    if before.has_stream and after.has_stream and "stream" in fixed:
+        fixed.remove("stream")  # it has the name of the board, which is among them
     if [s for s in after.seasons if s.starts_at <= at] != [s for s in before.seasons if s.starts_at <= at]:
         fixed.append("seasons")
     if before.is_archived and not after.is_archived:

@@ -38,7 +38,7 @@ FIELDS = {
     "everyHours": "every_hours",
     "anchor": "anchor",
     "seasons": "seasons",
-    "stream": "has_stream",
+    "stream": "stream",
     "action": "action",
     "least": "least",
     "most": "most",
@@ -83,7 +83,7 @@ class Definition:
     every_hours: int | None = None
     anchor: datetime | None = None
     seasons: tuple[Season, ...] = ()
-    has_stream: bool = False  # of its own, with its name; if not, it counts the default points
+    stream: str | None = None  # its own name, or that of the board whose stream it ranks; None: the default points
     action: str | None = None
     least: int | None = None
     most: int | None = None
@@ -92,6 +92,11 @@ class Definition:
     is_public: bool = True
     is_archived: bool = False
 
+    @property
+    def has_stream(self) -> bool:
+        """Of its own, which takes scores."""
+        return self.stream == self.name
+
     @classmethod
     def of(cls, board: Board, seasons: Sequence[Season] = ()) -> Definition:
         """The definition of a board that exists, with the seasons of its periods."""
@@ -99,17 +104,15 @@ class Definition:
         return cls(
             **same,
             seasons=tuple(seasons),
-            has_stream=board.stream is not None,
             is_archived=board.archived_at is not None,
         )
 
     def columns(self) -> dict[str, Any]:
         """The columns of the board that the definition decides."""
-        same = {name: getattr(self, name) for name in FIELDS.values() if name not in ELSEWHERE}
-        return same | {"stream": self.name if self.has_stream else None}
+        return {name: getattr(self, name) for name in FIELDS.values() if name not in ELSEWHERE}
 
 
-ELSEWHERE = ("seasons", "has_stream", "is_archived")
+ELSEWHERE = ("seasons", "is_archived")
 
 
 def document(definition: Definition) -> dict[str, Any]:
@@ -118,6 +121,8 @@ def document(definition: Definition) -> dict[str, Any]:
     values["cutTime"] = f"{definition.cut_time:%H:%M}"
     values["cutWeekday"] = WEEKDAYS[definition.cut_weekday]
     values["anchor"] = text_of(definition.anchor)
+    if definition.stream is None or definition.has_stream:
+        values["stream"] = definition.has_stream
     values["seasons"] = [
         {"startsAt": text_of(season.starts_at), "endsAt": text_of(season.ends_at)} for season in definition.seasons
     ]
@@ -201,9 +206,10 @@ class Reader:
             self.wrong("keep", "not_with_period", "A board with the period forever has no ended periods to keep.")
 
     def _agree_about_source(self) -> None:
-        if self.read.get("has_stream"):
-            if "action" in self.given:
-                self.wrong("action", "not_with_stream", "A board counts a stream of its own or an action, not both.")
+        stream = self.read.get("stream")
+        if stream is not None and "action" in self.given:
+            self.wrong("action", "not_with_stream", "A board counts a stream or an action, not both.")
+        if stream is not None and stream == self.given.get("name"):
             return
         for field in ("least", "most", "submitters"):
             if field in self.given and not self.is_wrong("stream", field):
@@ -280,12 +286,17 @@ class Reader:
             self.wrong(field, "invalid", "The name of an action has 1 to 64 of a-z, A-Z, 0-9 and _ . : -")
         return action
 
-    def stream(self, field: str, value: Any) -> bool | None:
-        if isinstance(value, bool):
-            return value
-        if isinstance(value, str) and value == self.given.get("name"):
-            return True
-        self.wrong(field, "invalid", "Expected true: a stream of the board's own has the board's name.")
+    def stream(self, field: str, value: Any) -> str | None:
+        if value is False:
+            return None
+        found = self.given.get("name") if value is True else value
+        if value is True and not isinstance(found, str):
+            return None  # the mistake is the name's
+        if isinstance(found, str) and (value is True or (re.fullmatch(BOARD_NAME, found) and found != RESERVED)):
+            return found
+        self.wrong(
+            field, "invalid", "Expected true, for a stream of the board's own, or the name of a board that has one."
+        )
         return None
 
     def zone(self, field: str, value: Any) -> str | None:

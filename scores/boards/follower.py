@@ -88,6 +88,7 @@ class Looker:
     def __init__(self, log: Log) -> None:
         self.log = log
         self._calendar: Calendar | None = None
+        self._origin = ""  # of the log that had it: one that was put back may have the same number again
 
     def view(self, cursor: CursorWrapper, head: Head, *, after: int = UNBOUNDED) -> View:
         """Within the snapshot of `head`. `after` is the oldest position that somebody is going to fold from."""
@@ -96,8 +97,9 @@ class Looker:
         (number,) = cursor.fetchone()
         after = min([after, head.seq, *positions.values()])
         known = self._calendar
-        if known is None or known.number != number or after < known.after:
+        if known is None or self._origin != head.origin or known.number != number or after < known.after:
             known = self._calendar = self._read(cursor, number, after)
+            self._origin = head.origin
         return View(head, known, positions)
 
     def _read(self, cursor: CursorWrapper, number: int, after: int) -> Calendar:

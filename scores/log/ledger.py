@@ -99,7 +99,7 @@ class Taken(NamedTuple):
 class StreamRule(NamedTuple):
     """What a board admits to the stream of its name."""
 
-    has_stream: bool  # or it counts the default points
+    stream: str | None  # that it ranks: its own, which has its name, or another board's, or None: the default points
     is_archived: bool
     least: int
     most: int
@@ -268,8 +268,8 @@ class Ledger:
         rule = self.streams.get(change.stream or "")
         if rule is None:
             raise BoardUnknown
-        if not rule.has_stream:
-            raise BoardHasNoStream
+        if rule.stream != change.stream:
+            raise BoardHasNoStream(rule.stream)
         if rule.is_archived:
             raise BoardArchived
         if rule.services_only and not change.actor:

@@ -93,7 +93,7 @@ TAKEN_SQL = """
 """
 USERS_SQL = "SELECT seq, user_id FROM score_events WHERE seq = ANY(%s)"
 STREAMS_SQL = """
-    SELECT name, stream IS NOT NULL, archived_at IS NOT NULL, least, most, fold = 'sum', submitters = 'services'
+    SELECT name, stream, archived_at IS NOT NULL, least, most, fold = 'sum', submitters = 'services'
     FROM boards WHERE name = ANY(%s)
 """
 VOIDABLE_SQL = """
@@ -428,12 +428,12 @@ def _with_users_of_voided(cursor: psycopg.Cursor[Any], changes: Sequence[Change]
 
 
 def _stream_rule(
-    has_stream: bool, is_archived: bool, least: int | None, most: int | None, is_sum: bool, services_only: bool
+    stream: str | None, is_archived: bool, least: int | None, most: int | None, is_sum: bool, services_only: bool
 ) -> StreamRule:
     """Sums are of points; other boards rank any number that is exact in every store."""
     lowest, highest = (1, settings.MAX_POINTS) if is_sum else (-MAX_TOTAL, MAX_TOTAL)
     least, most = (lowest if least is None else max(least, lowest)), (highest if most is None else min(most, highest))
-    return StreamRule(has_stream, is_archived, least, most, services_only)
+    return StreamRule(stream, is_archived, least, most, services_only)
 
 
 def _is_pooled(connection: BaseDatabaseWrapper) -> bool:

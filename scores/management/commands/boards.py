@@ -48,7 +48,8 @@ class Command(BaseCommand):
         existing = set(Board.objects.values_list("name", flat=True))
         # One transaction, and so one lock: writers wait for as long as it takes to make the boards of the file.
         with transaction.atomic(using=log.alias):
-            for name, fields in tables.items():
+            # Boards that rank the stream of another one come after it.
+            for name, fields in sorted(tables.items(), key=ranks_another):
                 try:
                     told.append(f"{applied(name, fields, is_new=name not in existing)} {name}")
                 except Refused as error:
@@ -59,6 +60,11 @@ class Command(BaseCommand):
             self.stdout.write(line)
         for name in sorted(existing - tables.keys()):
             self.stdout.write(f"left {name}, which is not in the file")
+
+
+def ranks_another(table: tuple[str, dict[str, Any]]) -> bool:
+    name, fields = table
+    return isinstance(fields.get("stream"), str) and fields["stream"] != name
 
 
 def applied(name: str, fields: dict[str, Any], *, is_new: bool) -> str:

@@ -204,7 +204,7 @@ def test_other_methods_are_not_allowed(ask: Ask) -> None:
     for method, name, allowed in (
         ("PUT", "", "GET, POST, HEAD, OPTIONS"),
         ("DELETE", "", "GET, POST, HEAD, OPTIONS"),
-        ("POST", "weekly", "PATCH, DELETE, OPTIONS"),
+        ("POST", "weekly", "GET, PATCH, DELETE, HEAD, OPTIONS"),
     ):
         answer = ask(method, name, {})
 
@@ -238,3 +238,34 @@ def test_a_connection_that_the_database_ended_is_mended(
 
     assert ask("PATCH", "weekly", {"title": "x"}).status_code == 200
     assert [board["name"] for board in listed(api)] == ["leaderboard", "weekly"]
+
+
+def test_a_board_ranks_the_stream_of_another(ask: Ask, api: httpx.Client, token_for: TokenFor) -> None:
+    today = {"name": "laps-today", "fold": "best", "order": "lower", "period": "daily", "stream": "laps"}
+    assert ask("POST", "", today).json()["mistakes"][0]["code"] == "unknown_stream"
+    made(ask, "laps", fold="best", period="forever", stream=True)
+    assert ask("POST", "", today | {"fold": "sum"}).json()["mistakes"][0]["field"] == "fold"
+
+    answer = ask("POST", "", today)
+
+    assert (answer.status_code, answer.json()["stream"]) == (201, "laps")
+    assert "submitters" not in answer.json()
+    refused = api.post(
+        "/boards/laps-today/scores", json={"score": 5}, headers={"Authorization": f"Bearer {token_for('ann')}"}
+    )
+    assert (refused.status_code, code(refused)) == (409, "board_has_no_stream")
+    assert "/api/v1/boards/laps/scores" in refused.json()["detail"]
+    assert ask("POST", "", today | {"name": "third", "stream": "laps-today"}).json()["mistakes"][0]["field"] == "stream"
+    assert code(ask("PATCH", "laps-today", {"stream": True})) == "board_fixed"
+
+
+def test_a_stream_that_others_rank_is_not_deleted(ask: Ask) -> None:
+    made(ask, "laps", fold="best", stream=True)
+    made(ask, "laps-today", fold="best", period="daily", stream="laps")
+
+    refused = ask("DELETE", "laps")
+
+    assert (refused.status_code, code(refused)) == (409, "board_stream_in_use")
+    assert "laps-today" in refused.json()["detail"]
+    assert ask("DELETE", "laps-today").status_code == 204
+    assert ask("DELETE", "laps").status_code == 204

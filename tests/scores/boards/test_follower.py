@@ -164,3 +164,17 @@ def test_what_is_lost_in_redis_comes_back(lost: str, follower: BoardFollower, re
     settle(follower)
     assert both(reader, redis, "ever") == [(1, 1, "ann", 7), (2, 2, "bob", 6)]
     assert BoardPosition.objects.get(board=other).seq == 3
+
+
+def test_several_boards_rank_one_stream(follower: BoardFollower, reader: Any, redis: Redis) -> None:
+    make("laps", fold="best", order="lower", stream=True)
+    lap("ann", 70)
+    make("laps-today", fold="latest", order="lower", period="daily", stream="laps")
+    settle(follower)
+    lap("ben", 60)
+    lap("ann", 80)
+    settle(follower)
+
+    assert both(reader, redis, "laps") == [(1, 1, "ben", 60), (2, 2, "ann", 70)]
+    settle(follower)
+    assert both(reader, redis, "laps-today") == [(1, 1, "ben", 60), (2, 2, "ann", 80)]

@@ -190,7 +190,13 @@ def test_a_key_whose_request_was_refused_is_free() -> None:
 
 
 def laps(**fields: Any) -> Ledger:
-    rule = {"has_stream": True, "is_archived": False, "least": -5, "most": 100, "services_only": False} | fields
+    rule: dict[str, Any] = {
+        "stream": "laps",
+        "is_archived": False,
+        "least": -5,
+        "most": 100,
+        "services_only": False,
+    } | fields
     book = ledger()
     book.streams["laps"] = StreamRule(**rule)
     return book
@@ -217,7 +223,8 @@ def test_a_score_of_a_stream_touches_no_total() -> None:
     ("book", "change", "refusal"),
     [
         (ledger(), lap("ann", 1), BoardUnknown),
-        (laps(has_stream=False), lap("ann", 1), BoardHasNoStream),
+        (laps(stream=None), lap("ann", 1), BoardHasNoStream),
+        (laps(stream="races"), lap("ann", 1), BoardHasNoStream),
         (laps(is_archived=True), lap("ann", 1), BoardArchived),
         (laps(services_only=True), lap("ann", 1), OnlyServices),
         (laps(), lap("ann", -6), ScoreOutOfRange),
