@@ -23,7 +23,7 @@ from scores.log.periods import BEGIN_SQL, END_SQL, Cursor, advance, latest, roll
 from scores.models import BOARD_NAME, Board, Period
 
 from .calendar import Span, span_at, spans, spans_back
-from .documents import FIXED, RESERVED, Definition, Season, document, parse
+from .documents import FIXED, RESERVED, Definition, Season, document, parse, secrets_of
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +60,8 @@ BISECT_SQL = """
 """
 # By the database: the ORM would fetch the rows, and go through the standings for their number.
 DELETE_SQL = (
+    "DELETE FROM results WHERE board_id = %s",
+    "DELETE FROM webhook_deliveries WHERE board_id = %s",
     "DELETE FROM board_positions WHERE board_id = %s",
     "DELETE FROM periods WHERE board_id = %s",
     "DELETE FROM boards WHERE id = %s",
@@ -366,7 +368,7 @@ def _changed(before: Definition, fields: dict[str, Any], changes: object) -> Def
     if not isinstance(changes, Mapping):
         return parse(changes)  # which says what is wrong
     try:
-        return parse({**fields, **changes})
+        return parse({**secrets_of(before), **fields, **changes})
     except BoardInvalid as error:
         # First of all, whether it can change: a monthly board has no weekday, but this one stays weekly.
         told = document(before)

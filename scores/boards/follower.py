@@ -42,18 +42,27 @@ STRETCHES_SQL = """
     WHERE first_seq IS NOT NULL AND (last_seq IS NULL OR last_seq > %s) ORDER BY board_id, number
 """
 NEWEST_SQL = "SELECT board_id, max(number) FROM periods WHERE first_seq IS NOT NULL GROUP BY board_id"
-# Ended periods of boards that keep fewer; never one that is not in the standings yet.
+# Ended periods of boards that keep fewer; never one that has not closed, or that has something left to give or to tell.
 SURPLUS_SQL = """
     SELECT p.board_id, p.number FROM boards b JOIN periods p ON p.board_id = b.id
     WHERE b.keep IS NOT NULL AND p.last_seq IS NOT NULL
       AND p.number < (SELECT max(number) FROM periods n WHERE n.board_id = b.id AND n.first_seq IS NOT NULL) - b.keep
       AND p.last_seq <= (SELECT seq FROM board_positions s WHERE s.board_id = b.id AND s.log = %s)
+      AND p.closed_at IS NOT NULL
+      AND NOT EXISTS (SELECT FROM results r WHERE r.board_id = p.board_id AND r.period = p.number
+                      AND r.reward > 0 AND r.reward_seq IS NULL AND r.refusal = '')
+      AND NOT EXISTS (SELECT FROM webhook_deliveries d WHERE d.board_id = p.board_id AND d.period = p.number
+                      AND d.next_at IS NOT NULL)
     ORDER BY p.board_id, p.number LIMIT 100
 """
 FORGET_SQL = """
     DELETE FROM standings WHERE ctid = ANY(ARRAY(
         SELECT ctid FROM standings WHERE board_id = %s AND period = %s LIMIT %s
     ))
+"""
+FORGET_CLOSED_SQL = """
+    DELETE FROM {} t USING unnest(%s::int[], %s::int[]) AS s (board_id, number)
+    WHERE t.board_id = s.board_id AND t.period = s.number
 """
 
 
@@ -258,10 +267,13 @@ class BoardFollower:
                     return
         if surplus:
             with transaction.atomic(using=self._log.alias), self._log.connection.cursor() as cursor:
+                boards_and_periods = [[board for board, _ in surplus], [period for _, period in surplus]]
+                for table in ("results", "webhook_deliveries"):
+                    cursor.execute(FORGET_CLOSED_SQL.format(table), boards_and_periods)
                 cursor.execute(
                     "DELETE FROM periods p USING unnest(%s::int[], %s::int[]) AS s (board_id, number) "
                     "WHERE p.board_id = s.board_id AND p.number = s.number",
-                    [[board for board, _ in surplus], [period for _, period in surplus]],
+                    boards_and_periods,
                 )
 
 
