@@ -15,9 +15,8 @@ import random
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection, HTTPException
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
@@ -113,18 +112,22 @@ def signature(secret: str, at: int, body: bytes) -> str:
 
 
 def post(target: Target, headers: dict[str, str], body: bytes) -> int:
-    """Post to the address of the target, within some `TOTAL_S`; returns the status. Raises `Undeliverable`."""
-    deadline = time.monotonic() + TOTAL_S
+    """Post to the address of the target, within `TOTAL_S` from the connection on; returns the status.
+
+    Raises `Undeliverable`.
+    """
     path = target.parts.path or "/"
     if target.parts.query:
         path += f"?{target.parts.query}"
     connection = HTTPConnection(target.host, target.port)
     try:
-        with _connected(target) as raw, _cut_off(raw, deadline):
-            connection.sock = raw
+        raw = socket.create_connection((target.address, target.port), CONNECT_S)
+        with raw, _cut_off(raw) as is_over, closing(_secured(raw, target)) as connection.sock:
             connection.request("POST", path, body, headers)
             response = connection.getresponse()
             response.read(MAX_RESPONSE)
+            if is_over.is_set():  # to the parser, it looks like a message that ended
+                raise TimeoutError("The receiver did not answer in time.")
             return response.status
     except ssl.SSLCertVerificationError as error:
         raise Undeliverable(f"The certificate is not good: {error.verify_message}") from error
@@ -134,35 +137,34 @@ def post(target: Target, headers: dict[str, str], body: bytes) -> int:
         connection.close()
 
 
-@contextmanager
-def _connected(target: Target) -> Iterator[socket.socket]:
-    """A socket to the address that was judged. The certificate has to be that of the name."""
-    with closing(socket.create_connection((target.address, target.port), CONNECT_S)) as raw:
-        if target.parts.scheme == "http":
-            yield raw
-            return
-        with closing(tls().wrap_socket(raw, server_hostname=target.host)) as wrapped:
-            yield wrapped
+def _secured(raw: socket.socket, target: Target) -> socket.socket:
+    """The certificate has to be that of the name, whatever address was connected to."""
+    return raw if target.parts.scheme == "http" else tls().wrap_socket(raw, server_hostname=target.host)
 
 
 @contextmanager
-def _cut_off(raw: socket.socket, deadline: float) -> Iterator[None]:
-    """Shut the socket down at the deadline: a timeout of its own begins anew with each byte of a slow receiver."""
-    timer = threading.Timer(max(deadline - time.monotonic(), 0), _shut, [raw])
-    timer.daemon = True
+def _cut_off(raw: socket.socket) -> Iterator[threading.Event]:
+    """Shut the connection down after `TOTAL_S`: a timeout of its own begins anew with each byte of a slow receiver.
+
+    The event says that it came to that.
+    """
     raw.settimeout(TOTAL_S)
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
+    is_over = threading.Event()
+    with raw.dup() as same:  # since TLS takes the descriptor of `raw` away
 
+        def shut() -> None:
+            is_over.set()
+            with suppress(OSError):  # it has ended by itself
+                same.shutdown(socket.SHUT_RDWR)
 
-def _shut(raw: socket.socket) -> None:
-    try:
-        raw.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass  # it has ended by itself
+        timer = threading.Timer(TOTAL_S, shut)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield is_over
+        finally:
+            timer.cancel()
+            timer.join()
 
 
 def tls() -> ssl.SSLContext:

@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -19,6 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from scores.boards import definitions, webhooks
 from scores.boards.documents import parse
@@ -279,6 +284,55 @@ def test_the_connection_goes_to_the_address_that_was_judged(private: None, recei
     assert delivery.delivered_at is not None
     assert asked == ["rebinding.invalid"]
     assert receiver.posts[0][0]["Host"].startswith("rebinding.invalid")
+
+
+def test_over_tls_the_certificate_has_to_be_good(
+    private: None, receiver: Receiver, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate = self_signed("receiver.example", tmp_path)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    receiver.server.socket = context.wrap_socket(receiver.server.socket, server_side=True)
+    port = receiver.server.server_port
+    delivery = closed(f"https://receiver.example:{port}/")
+    sender = Sender(log, now=clock, resolved=lambda host, port: ["127.0.0.1"])
+    sender.send()
+    delivery.refresh_from_db()
+    assert "certificate" in delivery.last_error
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    Board.objects.update(webhook_url=f"https://other.example:{port}/")
+    clock.at += timedelta(hours=1)
+    sender.send()
+    delivery.refresh_from_db()
+    assert "certificate" in delivery.last_error
+    Board.objects.update(webhook_url=f"https://receiver.example:{port}/")
+    clock.at += timedelta(hours=1)
+    sender.send()
+    delivery.refresh_from_db()
+    assert delivery.delivered_at is not None
+    assert len(receiver.posts) == 1
+
+
+def self_signed(name: str, folder: Path) -> Path:
+    """A key and a certificate for it in one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    named = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(named)
+        .issuer_name(named)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    file = folder / "certificate.pem"
+    kinds = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    file.write_bytes(key.private_bytes(*kinds) + certificate.public_bytes(serialization.Encoding.PEM))
+    return file
 
 
 # The receivers of docs/boards.md
