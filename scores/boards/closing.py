@@ -6,7 +6,7 @@ What is voided before the settling time is over changes the results; what is voi
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from typing import NamedTuple
 
@@ -119,9 +119,8 @@ class Closer:
         Under the lock on the head: a writer that came before has written at an earlier time, and has committed; whoever
         comes later writes at a time after the settling. So the results have all of the voids that were in time.
         """
-        parameters = [latest(), self._log.name, CLOSED_AT_ONCE]
         with self._log.connection.cursor() as cursor:
-            cursor.execute(SETTLED_SQL.format(at=ABOUT_NOW_SQL), parameters)
+            cursor.execute(SETTLED_SQL.format(at=ABOUT_NOW_SQL), [latest(), self._log.name, CLOSED_AT_ONCE])
             about = {(board, period) for board, period in cursor.fetchall()}
         self._settled = {
             key: seq for key, seq in self._settled.items() if key in about
@@ -197,7 +196,7 @@ def _is_new(board: Board, ends_at: datetime | None) -> bool:
     return ends_at is None or ends_at > board.created_at
 
 
-def points_by_place(rewards: Mapping[str, int]) -> Sequence[int]:
+def points_by_place(rewards: Mapping[str, int]) -> list[int]:
     """The points of each place from 1 to the last that earns any."""
     points: dict[int, int] = {}
     for key, value in rewards.items():
