@@ -12,7 +12,9 @@ from django.db import connection, connections
 from redis import Redis
 
 from scores.board import LEADERBOARD
+from scores.board_selectors import BoardPage, BoardReader, PageOf
 from scores.boards import definitions
+from scores.boards.catalogue import Catalogue
 from scores.boards.closing import Closer
 from scores.boards.copies import BoardCopies
 from scores.boards.documents import document, parse
@@ -23,6 +25,8 @@ from scores.log.ledger import Change, Kind
 from scores.log.periods import roll_over_if_due
 from scores.log.writer import writer
 from scores.models import Board, BoardResult, BoardStanding, Period, ScoreEvent, UserScore, WebhookDelivery
+from scores.projection.tail import tail
+from scores.selectors import Source
 from tests.polling import until
 
 SECRET = "sixteen characters"
@@ -259,6 +263,13 @@ def test_no_board_counts_its_own_rewards_and_others_do(follower: BoardFollower, 
     add("ann", 2)
     settle(follower, closer)
     assert [standing(board) for board in (own, other, best)] == [{"ann": 6}, {"ann": 506}, {"ann": 500}]
+    reader = BoardReader(Catalogue(log), BoardCopies(LEADERBOARD), tail, log)
+    answers = reader.answer([PageOf(name, "current", 10, 0) for name in ("own", "other", "best")])
+    assert [(page.source, page.entries[0].key) for page in answers if isinstance(page, BoardPage)] == [
+        (Source.REDIS, 6),
+        (Source.REDIS, 506),
+        (Source.REDIS, 500),
+    ]
     # And built from the whole log, it is the same.
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM board_positions")
