@@ -132,6 +132,8 @@ if REDIS_URL:
 
 MAX_POINTS = read.integer("MAX_POINTS", 1_000_000, least=1, most=2**53 - 1)  # of one increment
 ACTIONS_ONLY = read.choice("ACTIONS_ONLY", "false", ("true", "false")) == "true"  # players name actions, not points
+# For tests and development: webhooks also to http:// and to addresses of this host and of private networks.
+WEBHOOK_ALLOW_PRIVATE = read.choice("WEBHOOK_ALLOW_PRIVATE", "off", ("on", "off")) == "on"
 MAX_BOARDS = read.integer("MAX_BOARDS", 1000, least=0, most=100_000)  # besides the default one
 FRAME_INTERVAL_MS = read.integer("FRAME_INTERVAL_MS", 50, least=10, most=10_000)  # between two frames of one socket
 SOCKET_ORIGINS = read.origins("SOCKET_ORIGINS", "") + PUBLIC_ORIGINS  # besides the request's own host

@@ -25,6 +25,7 @@ ScoreError
 │   ├── BoardUnknown
 │   ├── PeriodUnknown
 │   ├── PeriodInvalid
+│   ├── PeriodNotClosed
 │   ├── BoardExists
 │   ├── BoardsTooMany
 │   ├── BoardArchived
@@ -205,6 +206,11 @@ class PeriodUnknown(Refused):
 class PeriodInvalid(Refused):
     code = "period_invalid"
     message = "Expected current, previous, a date such as 2026-11-26, or the number of a period."
+
+
+class PeriodNotClosed(Refused):
+    code = "period_not_closed"
+    message = "The results of this period are not final yet."
 
 
 class BoardExists(Refused):

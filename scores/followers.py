@@ -15,11 +15,14 @@ from django.db import Error as DatabaseError
 from django.db import connections
 
 from scores import metrics
+from scores.boards.closing import Closer
 from scores.boards.copies import board_copies
 from scores.boards.follower import BoardFollower
+from scores.boards.webhooks import Sender
 from scores.exceptions import CopyUnusable
 from scores.log.head import Log, log
 from scores.log.lease import RENEW_EVERY_S, Lease
+from scores.log.writer import writer
 
 logger = logging.getLogger(__name__)
 
@@ -245,6 +248,8 @@ def board_tasks(lease: Lease) -> list[Task]:
         Task("copies of boards", follower.fold, 0.05),
         Task("standings of boards", follower.project, 0.5),
         Task("care of boards", follower.tend, 0.25),
+        Task("closing of boards", Closer(log, writer).close, 1.0),
+        Task("webhooks", Sender(log).send, 1.0),
     ]
 
 

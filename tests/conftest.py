@@ -119,7 +119,15 @@ def board(request: pytest.FixtureRequest, _empty: EmptyBoard) -> Iterator[None]:
 def tables_with_rows() -> list[str]:
     """Which tables of scores and users are not as `empty_board` leaves them."""
     tables = ["blocks", "score_events", "user_scores", "actions", "service_tokens", "auth_user", "ended_accounts"]
-    tables += ["boards", "periods", "board_positions", "standings", OutstandingToken._meta.db_table]
+    tables += [
+        "boards",
+        "periods",
+        "board_positions",
+        "standings",
+        "results",
+        "webhook_deliveries",
+        OutstandingToken._meta.db_table,
+    ]
     of_each = [f"(SELECT '{table}' FROM {table} LIMIT 1)" for table in tables]
     with connection.cursor() as cursor:
         cursor.execute(" UNION ALL ".join([*of_each, "SELECT 'leaderboards' FROM leaderboards WHERE seq > 0"]))
@@ -129,7 +137,7 @@ def tables_with_rows() -> list[str]:
 # What is written here, with what refers to others first.
 TABLES = [
     *("leaderboards", "blocks", "score_events", "user_scores", "actions", "service_tokens"),
-    *("standings", "board_positions", "periods", "boards", "followers"),
+    *("results", "webhook_deliveries", "standings", "board_positions", "periods", "boards", "followers"),
 ]
 
 

@@ -15,7 +15,7 @@ from leaderboard_site.operations.cleanup import cleaner
 from leaderboard_site.operations.drain import drain
 from realtime.board_hub import board_hub
 from realtime.hub import hub
-from scores import board_selectors, selectors
+from scores import board_results, board_selectors, selectors
 from scores.access import limiter
 from scores.api import boards
 from scores.followers import runners
@@ -63,6 +63,7 @@ async def stop() -> None:
     await asyncio.to_thread(refusals.batcher.close)
     await asyncio.to_thread(selectors.reader.batcher.close)
     await asyncio.to_thread(board_selectors.reader.batcher.close)
+    await asyncio.to_thread(board_results.reader.close)
     await asyncio.to_thread(limiter.batcher.close)
     await asyncio.to_thread(rank_indexer.stop)
     await asyncio.to_thread(token_uses.stop)

@@ -163,6 +163,7 @@ def shown(period: Span) -> dict[str, Any]:
         "period": period.number,
         "startsAt": text_of(period.starts_at),
         "endsAt": text_of(period.ends_at),
+        "closedAt": text_of(period.closed_at),
         "isCurrent": period.last_seq is None,
     }
 

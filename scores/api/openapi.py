@@ -21,7 +21,10 @@ from scores.boards.documents import (
     MAX_EVERY_HOURS,
     MAX_KEEP,
     MAX_SEASONS,
+    MAX_SETTLE_S,
     MAX_TITLE,
+    MAX_URL,
+    SECRET_LENGTHS,
     WEEKDAYS,
 )
 from scores.models import BOARD_NAME, MAX_TOTAL
@@ -93,6 +96,32 @@ BOARD: dict[str, Schema] = {
     "keep": {"type": "integer", "minimum": 0, "maximum": MAX_KEEP, "description": "Ended periods; absent: all."},
     "isPublic": {"type": "boolean", "default": True},
     "archived": {"type": "boolean", "default": False},
+    "settleSeconds": {
+        "type": "integer",
+        "minimum": 0,
+        "maximum": MAX_SETTLE_S,
+        "default": 600,
+        "description": "From the end of a period until it closes.",
+    },
+    "rewards": {
+        "type": "object",
+        "additionalProperties": {"type": "integer", "minimum": 1},
+        "examples": [{"1": 500, "2": 250, "3-10": 50}],
+        "description": "Points by place or range of places, given when a period closes.",
+    },
+    "webhookUrl": {
+        "type": "string",
+        "maxLength": MAX_URL,
+        "examples": ["https://game.example/hooks/leaderboard"],
+        "description": "Where a signed message says that a period closed.",
+    },
+    "webhookSecret": {
+        "type": "string",
+        "minLength": SECRET_LENGTHS[0],
+        "maxLength": SECRET_LENGTHS[1],
+        "writeOnly": True,
+        "description": "With which messages are signed. No answer has it.",
+    },
 }
 
 MOMENT_OR_NONE: Schema = {"type": ["string", "null"], "format": "date-time"}
@@ -153,6 +182,26 @@ SHAPES: dict[str, Schema] = {
     ),
     "BoardPlace": shape(
         **OF_PERIOD, **ROW, total=COUNT | {"description": "Users on the board in this period."}, seq=SEQ
+    ),
+    "Results": shape(
+        board={"type": "string"},
+        period={"type": "integer", "minimum": 1},
+        startsAt={"type": ["string", "null"], "format": "date-time"},
+        endsAt={"type": ["string", "null"], "format": "date-time"},
+        closedAt=MOMENT,
+        results={
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "place": {"type": "integer", "minimum": 1, "description": "Of this user alone."},
+                    "userId": USER_ID,
+                    "score": SCORE,
+                    "reward": {"type": "integer", "minimum": 1, "description": "Points that the place earns, if any."},
+                },
+                "required": ["place", "userId", "score"],
+            },
+        },
     ),
     "Incremented": shape(success={"type": "boolean", "const": True}, newScore=TOTAL) | {"additionalProperties": False},
     "Submitted": shape(
@@ -754,6 +803,38 @@ operation(
     parameters=[BOARD_IN_PATH, *limits(204, 429), CHALLENGE, RETRY_AFTER],
     responses={204: OpenApiResponse(description="Deleted")}
     | refusals(ANY, LIMITED, MANAGED, {404: ["board_unknown"], 409: ["board_fixed", "board_stream_in_use"]}),
+)
+operation(
+    "scores.api.results.BoardResultsView",
+    "get",
+    operation_id="boardResults",
+    tags=["boards"],
+    summary="The results of a period that has closed",
+    description="The first 100 places, or as many as have a reward. They never change. A private board needs a token.",
+    parameters=[
+        BOARD_IN_PATH,
+        OpenApiParameter(
+            "period",
+            {"type": "string", "default": "previous"},
+            description="`previous`, `current`, a date such as `2026-11-26`, or the number of a period.",
+        ),
+        *limits(200, 429),
+        CHALLENGE,
+        RETRY_AFTER,
+    ],
+    responses={200: OpenApiResponse(ref("Results"), description="Final")}
+    | refusals(
+        ANY,
+        LIMITED,
+        {
+            400: ["period_invalid"],
+            401: [*NO_TOKEN, "token_revoked"],
+            403: ["user_blocked", "user_inactive"],
+            404: ["board_unknown", "period_unknown", "period_not_closed"],
+            503: UNANSWERED,
+        },
+    ),
+    auth=[{}, {"accessToken": []}],
 )
 
 # Under /api/v1/auth/, which Django's own handler serves.

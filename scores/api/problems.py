@@ -31,6 +31,7 @@ from scores.exceptions import (
     NotYet,
     OnlyServices,
     PeriodInvalid,
+    PeriodNotClosed,
     PeriodUnknown,
     Refused,
     ScoreError,
@@ -67,6 +68,7 @@ STATUS: dict[type[ScoreError], HTTPStatus] = {
     BoardInvalid: HTTPStatus.BAD_REQUEST,
     PeriodInvalid: HTTPStatus.BAD_REQUEST,
     PeriodUnknown: HTTPStatus.NOT_FOUND,
+    PeriodNotClosed: HTTPStatus.NOT_FOUND,
     Refused: HTTPStatus.CONFLICT,
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }

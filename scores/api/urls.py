@@ -7,6 +7,7 @@ from django.urls.converters import StringConverter
 
 from .board_reads import BoardPeriodsView, BoardUserView
 from .boards import BoardsView, BoardView
+from .results import BoardResultsView
 from .submissions import SubmissionView, UserSubmissionView
 from .tokens import LogoutView, RefreshView, RegisterView, SignInView
 from .views import IncrementView, LeaderboardView, MeView, UserIncrementView, UserView, no_such_address
@@ -30,6 +31,7 @@ urlpatterns = [
     path("v1/boards/<str:board>", BoardView.as_view()),
     path("v1/me", MeView.as_view()),
     path("v1/boards/<str:board>/periods", BoardPeriodsView.as_view()),
+    path("v1/boards/<str:board>/results", BoardResultsView.as_view()),
     path("v1/boards/<str:board>/scores", SubmissionView.as_view()),
     path("v1/boards/<str:board>/users/<any:user_id>/scores", UserSubmissionView.as_view()),
     path("v1/boards/<str:board>/users/<any:user_id>", BoardUserView.as_view()),

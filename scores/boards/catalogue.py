@@ -31,7 +31,7 @@ PERIODS_SQL = """
     ) AS p
     ORDER BY b.id, p.number
 """
-PERIOD_COLUMNS = "number, starts_at, ends_at, first_seq, last_seq"
+PERIOD_COLUMNS = "number, starts_at, ends_at, first_seq, last_seq, closed_at"
 BY_NUMBER_SQL = f"SELECT {PERIOD_COLUMNS} FROM periods WHERE board_id = %s AND number = %s"  # noqa: S608
 BY_MOMENT_SQL = f"""
     SELECT {PERIOD_COLUMNS} FROM periods WHERE board_id = %(board)s
@@ -52,6 +52,7 @@ class Span(NamedTuple):
     ends_at: datetime | None
     first_seq: int | None
     last_seq: int | None
+    closed_at: datetime | None = None  # of the newest periods, whose closing changes no catalogue, it may lack
 
 
 class Known(NamedTuple):

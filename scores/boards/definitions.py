@@ -32,7 +32,7 @@ from scores.log.periods import BEGIN_SQL, END_SQL, Cursor, advance, latest, roll
 from scores.models import BOARD_NAME, Board, Period
 
 from .calendar import Span, span_at, spans, spans_back
-from .documents import FIXED, RESERVED, Definition, Season, document, parse
+from .documents import FIXED, RESERVED, Definition, Season, document, parse, secrets_of
 
 logger = logging.getLogger(__name__)
 
@@ -69,14 +69,17 @@ BISECT_SQL = """
 """
 # By the database: the ORM would fetch the rows, and go through the standings for their number.
 DELETE_SQL = (
+    "DELETE FROM results WHERE board_id = %s",
+    "DELETE FROM webhook_deliveries WHERE board_id = %s",
     "DELETE FROM board_positions WHERE board_id = %s",
     "DELETE FROM periods WHERE board_id = %s",
     "DELETE FROM boards WHERE id = %s",
 )
-FORGET_SQL = """
-    DELETE FROM periods p USING unnest(%s::int[], %s::int[]) AS s (board_id, number)
-    WHERE p.board_id = s.board_id AND p.number = s.number
-"""
+FORGET_SQL = tuple(
+    f"DELETE FROM {table} t USING unnest(%s::int[], %s::int[]) AS s (board_id, number) "  # noqa: S608  constants
+    f"WHERE t.board_id = s.board_id AND t.{number} = s.number"
+    for table, number in (("results", "period"), ("webhook_deliveries", "period"), ("periods", "number"))
+)
 # Boards that have few rows ahead of the time of the log, as it is by now. Without the lock.
 SHORT_SQL = """
     WITH clock AS MATERIALIZED (
@@ -231,10 +234,12 @@ def extend(log: Log = default_log) -> int:
 
 
 def forget(log: Log, periods: Sequence[tuple[int, int]]) -> None:
-    """Delete ended periods, each a board and a number. What stands in them is no longer found."""
+    """Delete ended periods, each a board and a number, with their results. What stands in them is no longer found."""
+    numbers = [[board for board, _ in periods], [number for _, number in periods]]
     with transaction.atomic(using=log.alias), log.connection.cursor() as cursor:
         seq, at = _advance(cursor, log)
-        cursor.execute(FORGET_SQL, [[board for board, _ in periods], [number for _, number in periods]])
+        for sql in FORGET_SQL:
+            cursor.execute(sql, numbers)
         roll_over(cursor, log.name, seq=seq, at=at)
 
 
@@ -406,7 +411,7 @@ def _changed(before: Definition, fields: dict[str, Any], changes: object) -> Def
     if not isinstance(changes, Mapping):
         return parse(changes)  # which says what is wrong
     try:
-        return parse({**fields, **changes})
+        return parse({**secrets_of(before), **fields, **changes})
     except BoardInvalid as error:
         # First of all, whether it can change: a monthly board has no weekday, but this one stays weekly.
         told = document(before)

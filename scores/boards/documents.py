@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from datetime import UTC, datetime, time
 from functools import cache
 from itertools import pairwise
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 from zoneinfo import available_timezones
 
 from django.conf import settings
@@ -24,6 +26,11 @@ MAX_TITLE = 120
 MAX_EVERY_HOURS = 24 * 366
 MAX_KEEP = 10_000
 MAX_SEASONS = 1_000
+MAX_SETTLE_S = 30 * 24 * 3600
+MAX_PLACE = 1_000  # that has a reward
+MAX_URL = 500
+SECRET_LENGTHS = (16, 200)
+PLACES = re.compile("([1-9][0-9]{0,3})(?:-([1-9][0-9]{0,3}))?")
 # By field, the attribute of a definition. What is in neither list can be changed at any time, as long as it is allowed.
 FIELDS = {
     "name": "name",
@@ -46,8 +53,27 @@ FIELDS = {
     "keep": "keep",
     "isPublic": "is_public",
     "archived": "is_archived",
+    "settleSeconds": "settle_s",
+    "rewards": "rewards",
+    "webhookUrl": "webhook_url",
+    "webhookSecret": "webhook_secret",
 }
-CHANGEABLE = {"title", "seasons", "least", "most", "submitters", "keep", "isPublic", "archived"}
+CHANGEABLE = {
+    "title",
+    "seasons",
+    "least",
+    "most",
+    "submitters",
+    "keep",
+    "isPublic",
+    "archived",
+    "settleSeconds",
+    "rewards",
+    "webhookUrl",
+    "webhookSecret",
+}
+# Can be set and not read: no answer and no export has it, and whoever says nothing about it leaves it as it is.
+WRITE_ONLY = "webhookSecret"
 FIXED = {field: name for field, name in FIELDS.items() if field not in CHANGEABLE}
 # Fields that mean something with some periods only, and those that a board needs there.
 OF_PERIOD = {
@@ -91,6 +117,10 @@ class Definition:
     keep: int | None = None
     is_public: bool = True
     is_archived: bool = False
+    settle_s: int = 600
+    rewards: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    webhook_url: str = ""
+    webhook_secret: str = dataclasses.field(default="", repr=False)
 
     @property
     def has_stream(self) -> bool:
@@ -126,11 +156,29 @@ def document(definition: Definition) -> dict[str, Any]:
     values["seasons"] = [
         {"startsAt": text_of(season.starts_at), "endsAt": text_of(season.ends_at)} for season in definition.seasons
     ]
+    values["rewards"] = dict(sorted(definition.rewards.items(), key=lambda reward: places_of(reward[0])))
     left_out = {field for field, periods in OF_PERIOD.items() if definition.period not in periods}
     left_out |= {field for field, value in values.items() if value is None}
     if not definition.has_stream:
         left_out.add("submitters")
+    left_out |= {WRITE_ONLY, *(name for name in ("rewards", "webhookUrl") if not values[name])}
     return {field: value for field, value in values.items() if field not in left_out}
+
+
+def secrets_of(definition: Definition) -> dict[str, Any]:
+    """The fields that `document` leaves out although they are set."""
+    return {WRITE_ONLY: definition.webhook_secret} if definition.webhook_secret else {}
+
+
+def places_of(key: str) -> tuple[int, int]:
+    """The first and the last place that a key of `rewards` names. Raises `ValueError`."""
+    found = PLACES.fullmatch(key)
+    if found is None:
+        raise ValueError(key)
+    first, last = int(found[1]), int(found[2] or found[1])
+    if not first <= last <= MAX_PLACE:
+        raise ValueError(key)
+    return first, last
 
 
 def text_of(moment: datetime | None) -> str | None:
@@ -192,6 +240,8 @@ class Reader:
         self._agree_about_periods()
         self._agree_about_source()
         self._agree_about_values()
+        if self.read.get("webhook_url") and not self.read.get("webhook_secret") and not self.is_wrong(WRITE_ONLY):
+            self.wrong(WRITE_ONLY, "required", "A webhook needs a secret, with which its messages are signed.")
 
     def _agree_about_periods(self) -> None:
         if self.is_wrong("period"):
@@ -356,6 +406,52 @@ class Reader:
             return None
         return Season(starts_at, ends_at)
 
+    def rewards(self, field: str, value: Any) -> dict[str, int] | None:
+        if not isinstance(value, Mapping):
+            self.wrong(field, "wrong_type", 'Expected points by place, such as {"1": 500, "2-10": 50}.')
+            return None
+        taken: set[int] = set()
+        for key, points in value.items():
+            try:
+                first, last = places_of(str(key))
+            except ValueError:
+                sentence = f"Expected a place or a range of places, 1 to {MAX_PLACE}, such as 3-10."
+                self.wrong(field, "invalid", sentence)
+                return None
+            if type(points) is not int or not 1 <= points <= settings.MAX_POINTS:
+                self.wrong(field, "out_of_range", f"A reward is 1 to {settings.MAX_POINTS} points.")
+                return None
+            places = set(range(first, last + 1))
+            if places & taken:
+                self.wrong(field, "overlapping", f"{min(places & taken)} is named twice.")
+                return None
+            taken |= places
+        return {str(key): points for key, points in value.items()}
+
+    def webhook_url(self, field: str, value: Any) -> str | None:
+        url = self.text(field, value)
+        if url is None or url == "":
+            return url
+        allowed = ("https", "http") if settings.WEBHOOK_ALLOW_PRIVATE else ("https",)
+        try:
+            parts = urlsplit(url)
+            is_good = parts.scheme in allowed and bool(parts.hostname) and parts.port != 0
+            is_good = is_good and parts.username is None and parts.password is None and not parts.fragment
+        except ValueError:
+            is_good = False
+        if len(url) > MAX_URL:
+            self.wrong(field, "too_long", f"Expected at most {MAX_URL} characters.")
+        elif not is_good or not url.isascii() or not url.isprintable() or " " in url:
+            self.wrong(field, "invalid", "Expected an https:// address in ASCII, without a user or a fragment.")
+        return url
+
+    def webhook_secret(self, field: str, value: Any) -> str | None:
+        secret = self.text(field, value)
+        least, most = SECRET_LENGTHS
+        if secret and not (least <= len(secret) <= most and secret.isascii() and secret.isprintable()):
+            self.wrong(field, "invalid", f"Expected {least} to {most} printable characters of ASCII.")
+        return secret
+
 
 CHOICES = {
     "fold": Board.Fold.values,
@@ -369,6 +465,7 @@ RANGES = {
     "least": (-MAX_TOTAL, MAX_TOTAL),
     "most": (-MAX_TOTAL, MAX_TOTAL),
     "keep": (0, MAX_KEEP),
+    "settleSeconds": (0, MAX_SETTLE_S),
 }
 READERS = {
     "name": Reader.name,
@@ -382,6 +479,9 @@ READERS = {
     "action": Reader.action,
     "isPublic": Reader.flag,
     "archived": Reader.flag,
+    "rewards": Reader.rewards,
+    "webhookUrl": Reader.webhook_url,
+    WRITE_ONLY: Reader.webhook_secret,
     **dict.fromkeys(CHOICES, Reader.choice),
     **dict.fromkeys(RANGES, Reader.number),
 }

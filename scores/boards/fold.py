@@ -1,8 +1,8 @@
 """The fold: what a slice of the log does to boards that are all at the event before it. Knows no store.
 
 It makes *moves*: for each source that boards count, each period and each way to fold, what the users' events come to.
-Boards that count alike share their moves. Who has a void, a block or an unblock in the slice is left out and derived anew
-from the whole log (see `history`): these are rare, and only the log knows what is best next.
+Boards that count alike share their moves. Who has a void, a block, an unblock or a reward in the slice is left out and derived
+anew from the whole log (see `history`): these are rare, and only the log knows what is best next.
 """
 
 from __future__ import annotations
@@ -12,10 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from scores.models import MAX_TOTAL, Board, ScoreEvent
-from scores.user_id import is_service
+from scores.user_id import SERVICE_PREFIX, is_service
 
 Kind = ScoreEvent.Kind
 MODERATED = frozenset((Kind.VOID.value, Kind.BLOCK.value, Kind.UNBLOCK.value))
+
+# With a blank, which no name of a service has: nobody else can be such an actor.
+REWARDER_PREFIX = f"{SERVICE_PREFIX}board "
 
 
 class LogEvent(NamedTuple):
@@ -27,6 +30,7 @@ class LogEvent(NamedTuple):
     points: int
     action: str | None
     stream: str | None
+    is_reward: bool = False  # of some board, which does not count it itself
 
 
 class Stretch(NamedTuple):
@@ -52,6 +56,7 @@ class Rules(NamedTuple):
     fold: str
     sign: int
     is_first: bool  # among equals, who reached the score first is ahead; if not, the larger user id
+    rewarder: str  # the actor of the board's own rewards, which it does not count
 
 
 class Move(NamedTuple):
@@ -106,6 +111,11 @@ class Tally:
         return Move(user_id, self.high, self.high_seq) if sign > 0 else Move(user_id, -self.low, self.low_seq)
 
 
+def rewarder(board: str) -> str:
+    """The actor of the rewards that the board of this name gives."""
+    return f"{REWARDER_PREFIX}{board}"
+
+
 def rules_of(board: Board) -> Rules:
     return Rules(
         id=board.id,
@@ -113,6 +123,7 @@ def rules_of(board: Board) -> Rules:
         fold=board.fold,
         sign=-1 if board.order == Board.Order.LOWER else 1,
         is_first=board.ties == Board.Ties.FIRST,
+        rewarder=rewarder(board.name),
     )
 
 
@@ -137,7 +148,7 @@ def fold(
 
     `stretches` has, by board and in order, at least those periods that have an event of the slice.
     """
-    derived = {event.user_id for event in events if event.kind in MODERATED}
+    derived = {event.user_id for event in events if event.kind in MODERATED or event.is_reward}
     parts: list[Part] = []
     cuts = _cuts(boards, stretches, before, last)
     start = 0

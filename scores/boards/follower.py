@@ -41,13 +41,19 @@ STRETCHES_SQL = """
     WHERE first_seq IS NOT NULL AND (last_seq IS NULL OR last_seq > %s) ORDER BY board_id, number
 """
 NEWEST_SQL = "SELECT board_id, max(number) FROM periods WHERE first_seq IS NOT NULL GROUP BY board_id"
-# Ended periods of boards that keep fewer; never one that is not in the standings yet. Seasons stay: their rows are the
-# definition of the board, by which later ones have their numbers.
+# Ended periods of boards that keep fewer; never one that is not in the standings yet, that has not closed, or that has
+# something left to give or to tell. Seasons stay: their rows are the definition of the board, by which later ones have
+# their numbers.
 SURPLUS_SQL = """
     SELECT p.board_id, p.number FROM boards b JOIN periods p ON p.board_id = b.id
     WHERE b.keep IS NOT NULL AND b.period <> 'season' AND p.last_seq IS NOT NULL
       AND p.number < (SELECT max(number) FROM periods n WHERE n.board_id = b.id AND n.first_seq IS NOT NULL) - b.keep
       AND p.last_seq <= (SELECT seq FROM board_positions s WHERE s.board_id = b.id AND s.log = %s)
+      AND p.closed_at IS NOT NULL
+      AND NOT EXISTS (SELECT FROM results r WHERE r.board_id = p.board_id AND r.period = p.number
+                      AND r.reward > 0 AND r.reward_seq IS NULL AND r.refusal = '')
+      AND NOT EXISTS (SELECT FROM webhook_deliveries d WHERE d.board_id = p.board_id AND d.period = p.number
+                      AND d.next_at IS NOT NULL)
     ORDER BY p.board_id, p.number LIMIT 100
 """
 # What stood in periods that are gone: older than all that there are. Any order of steps leaves nothing behind, and a process

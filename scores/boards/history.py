@@ -37,7 +37,7 @@ TAKEN_BACK_SQL = """
 SOURCES = {
     "stream": "e.kind = 'score' AND e.stream = %(stream)s",
     "action": "e.kind = 'increment' AND e.stream IS NULL AND e.action = %(action)s",
-    "points": "e.kind = 'increment' AND e.stream IS NULL",
+    "points": "e.kind = 'increment' AND e.stream IS NULL AND e.actor <> %(rewarder)s",
 }
 # Arrays, because `max` takes no rows before PostgreSQL 18. The larger key wins, of equal ones the earlier event.
 BEST_SQL = f"""
@@ -96,6 +96,7 @@ def derive(
             "is_first": board.is_first,
             "stream": board.source.stream,
             "action": board.source.action,
+            "rewarder": board.rewarder,
             "numbers": numbers,
             "firsts": firsts,
             "lasts": lasts,

@@ -13,12 +13,12 @@ from psycopg.errors import SerializationFailure
 from scores.log.head import KNOWN_KINDS, Log
 from scores.models import MAX_TOTAL, Board, BoardStanding
 
-from .fold import LogEvent, Part, Rules, Slice
+from .fold import REWARDER_PREFIX, LogEvent, Part, Rules, Slice
 from .history import derive
 
 INSERT_SQL = "INSERT INTO standings (board_id, period, user_id, key, tie, reached_seq, hidden) "
 EVENTS_SQL = """
-    SELECT seq, user_id, kind, points, action, stream FROM score_events
+    SELECT seq, user_id, kind, points, action, stream, starts_with(actor, %s) FROM score_events
     WHERE seq > %s AND seq <= %s AND kind = ANY(%s) ORDER BY seq
 """
 MOVE_SQL = """
@@ -73,7 +73,7 @@ class Raced(Exception):  # noqa: N818  names what happened
 
 def events_between(cursor: CursorWrapper, before: int, last: int) -> list[LogEvent]:
     """The events after `before` up to `last` of known kinds."""
-    cursor.execute(EVENTS_SQL, [before, last, KNOWN_KINDS])
+    cursor.execute(EVENTS_SQL, [REWARDER_PREFIX, before, last, KNOWN_KINDS])
     return [LogEvent(*row) for row in cursor.fetchall()]
 
 

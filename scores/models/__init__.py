@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .accounts import EndedAccount, ServiceToken
-from .boards import BOARD_NAME, Board, BoardPosition, BoardStanding, Period
+from .boards import BOARD_NAME, Board, BoardPosition, BoardResult, BoardStanding, Period, WebhookDelivery
 from .followers import Follower
 from .log import ACTION_NAME, MAX_TOTAL, Action, Block, Leaderboard, ScoreEvent, UserScore
 
@@ -15,6 +15,7 @@ __all__ = [
     "Block",
     "Board",
     "BoardPosition",
+    "BoardResult",
     "BoardStanding",
     "EndedAccount",
     "Follower",
@@ -23,4 +24,5 @@ __all__ = [
     "ScoreEvent",
     "ServiceToken",
     "UserScore",
+    "WebhookDelivery",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import time
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import Q, Value
 from django.db.models.functions import Now
 
 from .log import MAX_TOTAL
@@ -67,6 +67,11 @@ class Board(models.Model):
     is_public = models.BooleanField(default=True)
     created_at = models.DateTimeField(db_default=Now())
     archived_at = models.DateTimeField(null=True)  # since when it counts nothing new
+    settle_s = models.PositiveIntegerField(default=600, db_default=600)  # from the end of a period until it closes
+    # Points by place or range of places: {"1": 500, "3-10": 50}.
+    rewards = models.JSONField(default=dict, db_default=Value({}, models.JSONField()))
+    webhook_url = models.CharField(max_length=500, default="", db_default="")  # empty: nobody is told
+    webhook_secret = models.CharField(max_length=200, default="", db_default="")
 
     class Meta:
         db_table = "boards"
@@ -161,3 +166,58 @@ class BoardStanding(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user_id} in period {self.period} of board {self.board_id}"
+
+
+class BoardResult(models.Model):
+    """The place of a user when a period closed. What happens later moves the standings, and not this."""
+
+    id = models.BigAutoField(primary_key=True)  # the admin knows no composite keys
+    board = models.ForeignKey(Board, models.CASCADE, related_name="results", db_index=False)
+    period = models.IntegerField()
+    place = models.IntegerField()  # from 1, of one user each
+    user_id = models.CharField(max_length=255, db_collation="C")
+    score = models.BigIntegerField()
+    reached_seq = models.BigIntegerField()
+    reward = models.BigIntegerField(default=0)  # points that the place earns
+    reward_seq = models.BigIntegerField(null=True)  # the event that gave them
+    refusal = models.CharField(max_length=64, default="", db_default="")  # the code of why they are not given
+
+    class Meta:
+        db_table = "results"
+        default_permissions = ("view",)
+        verbose_name = "result"
+        constraints = [models.UniqueConstraint(fields=["board", "period", "place"], name="results_places")]
+        indexes = [
+            models.Index(
+                fields=["board", "period"],
+                condition=Q(reward__gt=0, reward_seq=None, refusal=""),
+                name="results_to_reward",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"place {self.place} in period {self.period} of board {self.board_id}"
+
+
+class WebhookDelivery(models.Model):
+    """The message that a period closed, and what became of it so far."""
+
+    id = models.BigAutoField(primary_key=True)
+    board = models.ForeignKey(Board, models.CASCADE, related_name="deliveries")
+    period = models.IntegerField()
+    url = models.CharField(max_length=500, default="")  # where the newest attempt went
+    attempts = models.IntegerField(default=0)
+    next_at = models.DateTimeField(null=True)  # None: delivered or given up
+    last_status = models.IntegerField(null=True)
+    last_error = models.CharField(max_length=200, default="")
+    delivered_at = models.DateTimeField(null=True)
+
+    class Meta:
+        db_table = "webhook_deliveries"
+        default_permissions = ("view", "change")
+        verbose_name_plural = "webhook deliveries"
+        constraints = [models.UniqueConstraint(fields=["board", "period"], name="webhook_deliveries_once")]
+        indexes = [models.Index(fields=["next_at"], condition=Q(next_at__isnull=False), name="webhook_deliveries_due")]
+
+    def __str__(self) -> str:
+        return f"period {self.period} of board {self.board_id}"

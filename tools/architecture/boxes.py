@@ -47,7 +47,7 @@ BOXES = (
     Box("api", "HTTP", SCORES, 4, 3, ("scores.api",)),
     Box("admin", "moderation", SCORES, 4, 4, ("scores.admin",)),
     Box("access", "who asks, how often", SCORES, 6, 1, ("scores.access",)),
-    Box("selectors", "reads", SCORES, 5, 2, ("scores.selectors", "scores.board_selectors")),
+    Box("selectors", "reads", SCORES, 5, 2, ("scores.selectors", "scores.board_selectors", "scores.board_results")),
     Box("followers", "one process for all", SCORES, 5, 0, ("scores.followers",)),
     Box("services", "writes", SCORES, 5, 4, ("scores.services", "scores.service_tokens")),
     Box("projection", "the copy in Redis", SCORES, 6, 2, ("scores.projection",)),

@@ -11,7 +11,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import transaction
 
 from scores.boards import definitions
-from scores.boards.documents import document, parse
+from scores.boards.documents import WRITE_ONLY, document, parse
 from scores.exceptions import DATABASE_AWAY, BoardFixed, BoardInvalid, Refused
 from scores.log.head import log
 from scores.models import Board
@@ -101,6 +101,8 @@ def toml(fields: dict[str, Any]) -> str:
     """The table of a board. The texts of JSON are those of TOML, but for one control character, which no field has."""
     name = fields.pop("name")
     lines = [f"{field} = {value(each)}" for field, each in fields.items()]
+    if "webhookUrl" in fields:
+        lines.append(f"# {WRITE_ONLY} is not exported; a file that does not name it leaves it as it is.")
     return "\n".join([f"[boards.{name}]", *lines, ""])
 
 

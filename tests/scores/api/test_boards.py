@@ -68,6 +68,7 @@ def test_a_board_is_made_by_a_service_with_the_scope(ask: Ask) -> None:
         "stream": False,
         "isPublic": True,
         "archived": False,
+        "settleSeconds": 600,
     }
 
 

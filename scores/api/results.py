@@ -1,0 +1,37 @@
+"""The results of a period that has closed."""
+
+from __future__ import annotations
+
+from django.http import HttpResponse
+from rest_framework.permissions import AllowAny
+from rest_framework.request import Request
+
+from scores import board_results
+from scores.boards.documents import RESERVED, text_of
+from scores.boards.webhooks import shown
+from scores.exceptions import PeriodNotClosed
+
+from .async_view import AsyncView, json_response
+from .board_reads import about, admit, must_be_forever
+
+
+class BoardResultsView(AsyncView):
+    """Who had which place when a period closed; whoever may see the board may see them. They never change."""
+
+    authentication_classes = ()
+    permission_classes = (AllowAny,)
+
+    async def get(self, request: Request, board: str) -> HttpResponse:
+        asked = request.query_params.get("period") or "previous"
+        if board == RESERVED:
+            must_be_forever(asked)
+            raise PeriodNotClosed
+        found = await board_results.results(board, asked)
+        await admit(request, found.board)
+        if found.closed_at is None:
+            raise PeriodNotClosed
+        body = about(board, found.period) | {
+            "closedAt": text_of(found.closed_at),
+            "results": [shown(result) for result in found.results],
+        }
+        return json_response(body, {})
