@@ -21,11 +21,9 @@ from django.http import (
     HttpResponse,
     HttpResponseBase,
     HttpResponseRedirect,
-    StreamingHttpResponse,
 )
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
-from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
@@ -33,7 +31,7 @@ from scores.models import Block, ScoreEvent, UserScore
 from scores.user_id import is_storable
 
 from .chart import NEWEST, chart
-from .export import stream_csv
+from .export import csv_chunks, csv_response
 from .filters import ActivityFilter, ScoreFilter, StateFilter
 from .moderation import MAX_AT_ONCE, MODERATIONS, Moderation, Outcome, ReasonForm, moderate
 from .paging import MAX_LISTED, UserPaginator
@@ -322,12 +320,7 @@ class UserScoreAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
             action_flag=CHANGE,
             change_message=f"Exported {request.GET.urlencode() or 'all users'}",
         )
-        name = f"users-{timezone.now():%Y%m%d-%H%M%S}.csv"
-        return StreamingHttpResponse(
-            stream_csv(users),
-            content_type="text/csv; charset=utf-8",
-            headers={"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"},
-        )
+        return csv_response("users", csv_chunks(users))
 
 
 def _scoreless_of(request: HttpRequest) -> list[tuple[str, str]]:

@@ -122,6 +122,7 @@ class BoardFollower:
         self._log = log
         self._copies = copies
         self._for_copies, self._for_standings, self._for_tending = Looker(log), Looker(log), Looker(log)
+        self._swept_at: int | None = None  # the calendar at which no deleted board had standings left
         self._moved_to: tuple[str, int, int] | None = None  # origin, seq and calendar at which all copies are
 
     # Copies
@@ -207,6 +208,10 @@ class BoardFollower:
         self._forget_surplus()
         with self._log.snapshot() as head, self._log.connection.cursor() as cursor:
             view = self._for_tending.view(cursor, head)
+        if self._swept_at != view.calendar.number:
+            if definitions.sweep(self._log):
+                return True
+            self._swept_at = view.calendar.number
         state = self._copies.state(head.origin)
         if state.fault:
             logger.info("The state of the boards in Redis is %s: it begins anew", state.fault)
