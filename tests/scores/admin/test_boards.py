@@ -18,6 +18,7 @@ from django.test.utils import CaptureQueriesContext
 from redis import Redis
 
 from scores.admin import boards as pages
+from scores.admin.filters import BoardFilter
 from scores.boards import definitions
 from scores.boards.documents import document
 from scores.boards.follower import BoardFollower
@@ -25,7 +26,7 @@ from scores.log.head import log
 from scores.models import Board, BoardPosition, BoardStanding, Period
 from tests.scores.boards.test_follower import add, copies, follower, lap, make, settle
 
-from .test_admin import cells, logged_in
+from .test_admin import EVENTS, cells, logged_in
 from .test_moderation import member_of, told
 
 __all__ = ["copies", "follower"]
@@ -309,6 +310,21 @@ def test_one_board_is_rebuilt(admin: Client, follower: BoardFollower, redis: Red
     assert BoardStanding.objects.get(board=board).key == 700
     assert cells(admin.get(BOARDS), "in_redis") == ["2", "2"]
     assert texts(admin.get(page_of(board)), "entry") == [["1", "1", "ann", "700"]]
+
+
+def test_events_are_filtered_by_board(admin: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    make("laps", fold="best", stream=True)
+    make("runs", fold="best", stream=True)
+    for board in ("laps", "runs", "laps"):
+        lap("ann", 7, board)
+    add("ann")
+
+    page = admin.get(f"{EVENTS}?board=laps")
+    assert cells(page, "seq") == ["3", "1"]
+    assert "?board=runs" in page.content.decode()
+    assert cells(admin.get(f"{EVENTS}?board=x"), "seq") == []
+    monkeypatch.setattr(BoardFilter, "MAX_NEWEST", 2)
+    assert cells(admin.get(f"{EVENTS}?board=laps"), "seq") == ["3"]
 
 
 # Permissions
