@@ -17,7 +17,7 @@ from django.template.response import TemplateResponse
 from django.urls import path, reverse
 
 from scores.boards import definitions
-from scores.boards.documents import FIELDS, Definition, parse
+from scores.boards.documents import FIELDS, OF_PERIOD, Definition, parse
 from scores.boards.rebuilding import rebuild
 from scores.exceptions import (
     BoardArchived,
@@ -80,10 +80,7 @@ class Stale(Exception):  # noqa: N818  names what happened
 
 @admin.register(Board)
 class BoardAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in its stubs only
-    list_display = [
-        *("name", "title", "fold", "order", "ties", "period", "zone", "source", "is_public", "archived"),
-        *("current", "ends", "in_postgresql", "in_redis"),
-    ]
+    list_display = [*("name", "title", "rules", "cut", "source", "state", "current", "in_postgresql", "in_redis")]
     list_filter = ["fold", "period", "is_public", ArchivedFilter]
     list_per_page = 50
     ordering = ["name"]
@@ -94,6 +91,9 @@ class BoardAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in its 
 
     class Media:
         css = {"all": ["scores/admin.css"]}
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        return super().changelist_view(request, {"title": "Boards"} | (extra_context or {}))
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[Boards]:
         return Boards
@@ -106,23 +106,34 @@ class BoardAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in its 
             return "own stream"
         return "points" if board.action is None else f"action {board.action}"
 
-    @admin.display(boolean=True)
-    def archived(self, board: ShownBoard) -> bool:
-        return board.archived_at is not None
+    @admin.display(ordering="fold")
+    def rules(self, board: ShownBoard) -> str:
+        return f"{board.fold}, {board.order}, {board.ties}"
 
-    @admin.display(description="current period")
-    def current(self, board: ShownBoard) -> int | None:
-        return board.facts.current and board.facts.current.number
+    @admin.display(description="period", ordering="period")
+    def cut(self, board: ShownBoard) -> str:
+        kind = f"every {board.every_hours} hours" if board.every_hours else board.period
+        is_local = board.period in (*OF_PERIOD["cutTime"], Board.PeriodKind.HOURLY)
+        return f"{kind} in {board.zone}" if is_local else kind
 
-    @admin.display(description="ends at")
-    def ends(self, board: ShownBoard) -> Any:
-        return board.facts.current and board.facts.current.ends_at
+    @admin.display
+    def state(self, board: ShownBoard) -> str:
+        shown = "public" if board.is_public else "by token"
+        return shown if board.archived_at is None else f"{shown}, archived"
 
-    @admin.display(description="in PostgreSQL")
+    @admin.display(description="current")
+    def current(self, board: ShownBoard) -> str | None:
+        """The number of the period, and when it ends."""
+        period = board.facts.current
+        if period is None or period.ends_at is None:
+            return period and str(period.number)
+        return f"{period.number}, until {period.ends_at:%Y-%m-%d %H:%M} UTC"
+
+    @admin.display(description="PostgreSQL")
     def in_postgresql(self, board: ShownBoard) -> str:
         return board.facts.in_postgresql
 
-    @admin.display(description="in Redis")
+    @admin.display(description="Redis")
     def in_redis(self, board: ShownBoard) -> str:
         return board.facts.in_redis
 
@@ -219,6 +230,7 @@ class BoardAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in its 
             answer=answer,
             top=top,
             top_size=TOP,
+            may_view_users=request.user.has_perm("scores.view_userscore"),
             periods=periods,
             earlier=periods[-1].number if len(periods) == PERIODS_PER_PAGE else None,
         )
