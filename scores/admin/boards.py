@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, cast
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.models import CHANGE, LogEntry
-from django.contrib.admin.utils import unquote
 from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
@@ -163,7 +162,7 @@ class BoardAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in its 
         return [*own, *super().get_urls()]
 
     def _board(self, request: HttpRequest, object_id: str) -> Board:
-        board: Board | None = self.get_object(request, unquote(object_id))
+        board: Board | None = self.get_object(request, object_id)  # a number
         if board is None:
             raise Http404
         return board

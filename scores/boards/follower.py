@@ -208,9 +208,9 @@ class BoardFollower:
         self._forget_surplus()
         with self._log.snapshot() as head, self._log.connection.cursor() as cursor:
             view = self._for_tending.view(cursor, head)
-        if self._swept_at != view.calendar.number:
-            if definitions.sweep(self._log):
-                return True
+        # A portion of what deleted boards left: boards that are read come back meanwhile.
+        is_sweeping = self._swept_at != view.calendar.number and definitions.sweep(self._log)
+        if not is_sweeping:
             self._swept_at = view.calendar.number
         state = self._copies.state(head.origin)
         if state.fault:
@@ -230,7 +230,7 @@ class BoardFollower:
                 return True
             if copied.from_period < first and copied.seq >= view.positions[board]:
                 self._copies.leave(head.origin, board, state, from_period=first)
-        return False
+        return is_sweeping
 
     def _wanted(self, view: View) -> set[int]:
         """The boards that somebody has read of late, or that are new."""
