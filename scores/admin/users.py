@@ -130,7 +130,7 @@ class UserScoreAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     def state(self, user: ShownScore) -> str:
         """On the page of a user: whether they are on the board, and if not, why."""
         if not user.blocked:
-            return "On the board"
+            return "No points" if user._state.adding else "On the board"
         block = ScoreEvent.objects.filter(seq__in=Block.objects.filter(user_id=user.user_id).values("seq")).first()
         if block is None:  # unblocked since `user` was read
             return "On the board"

@@ -60,6 +60,7 @@ def test_the_page_of_a_player_without_points_shows_events_and_boards(
 
     assert page.status_code == 200
     assert value(page, "score") == "—"
+    assert value(page, "state") == "No points"
     assert value(page, "places_on_boards").replace("\n", "") == "BoardPeriodPositionScoreWith eventlaps127001"
     text = page.content.decode()
     assert f"{EVENTS}1/change/" in text
@@ -75,7 +76,7 @@ def test_the_page_of_a_player_without_points_shows_events_and_boards(
 def test_a_player_without_points_is_blocked_and_unblocked(moderator: Client, follower: BoardFollower) -> None:
     lap("stan", 700)
     settle(follower)
-    assert "<td>—</td>" in moderator.get(f"{USERS}block/?user=stan").content.decode()
+    assert "<td>—</td><td>No points</td>" in moderator.get(f"{USERS}block/?user=stan").content.decode()
 
     answer = act(moderator, "block", "stan")
 
