@@ -25,6 +25,7 @@ from scores.boards.follower import BoardFollower
 from scores.log.head import log
 from scores.models import Board, BoardPosition, BoardStanding, Period
 from tests.scores.boards.test_follower import add, copies, follower, lap, make, settle
+from tests.scores.conftest import stopped
 
 from .test_admin import EVENTS, cells, logged_in
 from .test_moderation import member_of, told
@@ -313,6 +314,22 @@ def test_one_board_is_rebuilt(admin: Client, follower: BoardFollower, redis: Red
     assert BoardStanding.objects.get(board=board).key == 700
     assert cells(admin.get(BOARDS), "in_redis") == ["2", "2"]
     assert texts(admin.get(page_of(board)), "entry") == [["1", "1", "ann", "700"]]
+
+
+def test_without_redis_the_pages_say_so_and_a_rebuild_is_half_done(
+    admin: Client, follower: BoardFollower, redis: Redis
+) -> None:
+    board = make("laps", fold="best", stream=True)
+    lap("ann", 700)
+    settle(follower)
+
+    with stopped(redis):
+        assert cells(admin.get(BOARDS), "in_redis") == ["no answer"]
+        assert admin.get(page_of(board)).status_code == 200
+        (sentence,) = told(admin.post(page_of(board, "rebuild")))
+
+    assert sentence.endswith("but not its copy in Redis: The copy in Redis is away.")
+    assert not BoardPosition.objects.exists()
 
 
 def test_events_are_filtered_by_board(admin: Client, monkeypatch: pytest.MonkeyPatch) -> None:
