@@ -162,6 +162,10 @@ LISTED: dict[Use, str] = (
     | uses(adr(21), "scores/boards/standings.py", "django.db.backends.utils", "CursorWrapper")
     | uses(adr(21), "scores/selectors.py", "django.db.backends.utils", "CursorWrapper")
     # The admin
+    | uses(ADMIN, "scores/admin/board_facts.py", "django.contrib.admin.views.main", "ChangeList")
+    | uses(
+        ADMIN, "scores/admin/board_facts.py", "django.contrib.admin.views.main.ChangeList", "get_results result_list"
+    )
     | uses(ADMIN, "scores/admin/events.py", "django.contrib.admin.utils", "quote")
     | uses(ADMIN, "scores/admin/standing.py", "django.contrib.admin.views.main", "ChangeList PAGE_VAR")
     | uses(
@@ -173,7 +177,7 @@ LISTED: dict[Use, str] = (
     | uses(ADMIN, "scores/admin/users.py", "django.contrib.admin.options", "IncorrectLookupParameters")
     | uses(ADMIN, "scores/admin/users.py", "django.contrib.admin.templatetags.admin_urls", "add_preserved_filters")
     | uses(ADMIN, "scores/admin/users.py", "django.contrib.admin.utils", "quote")
-    | uses(ADMIN, "scores/admin/users.py", "django.contrib.admin.views.main", "ChangeList ERROR_FLAG")
+    | uses(ADMIN, "scores/admin/users.py", "django.contrib.admin.views.main", "ChangeList ERROR_FLAG SEARCH_VAR")
 )
 
 

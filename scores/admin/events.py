@@ -17,6 +17,7 @@ from scores.log.ledger import VOIDABLE_KINDS
 from scores.models import ScoreEvent
 from scores.user_id import is_service
 
+from .filters import BoardFilter
 from .paging import MAX_LISTED, LogPaginator
 from .readonly import NOTHING, ReadOnly
 from .voids import void_view
@@ -27,7 +28,7 @@ class ScoreEventAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # 
     list_display = [
         *("seq", "player", "kind_name", "stream_name", "action", "points", "total", "actor", "reason", "created_at")
     ]
-    list_filter = ["kind"]
+    list_filter = ["kind", BoardFilter]
     list_per_page = 50
     fields = [
         "seq",

@@ -1,4 +1,4 @@
-"""The filters of the list of users."""
+"""The filters of the lists of users and of events."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
-from django.db.models import QuerySet
+from django.db.models import Max, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
+
+from scores.models import Board, ScoreEvent
 
 if TYPE_CHECKING:
     from .standing import ShownScore
@@ -82,3 +84,27 @@ class ActivityFilter(admin.SimpleListFilter):
         if days in DAYS:
             return queryset.filter(updated_at__gte=timezone.now() - timedelta(days=int(days)))
         return queryset
+
+
+class BoardFilter(admin.SimpleListFilter):
+    """The scores of a board with a stream of its own, among the newest `MAX_NEWEST` events.
+
+    No index serves this filter either: each submission would have to write it. Without a bound, a board with few scores
+    would cost a walk over the whole log.
+    """
+
+    title = "board"
+    parameter_name = "board"
+    MAX_NEWEST = 100_000
+    MAX_CHOICES = 50  # any other board can be named in the address
+
+    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]) -> list[tuple[str, str]]:
+        names = Board.objects.exclude(stream=None).order_by("name").values_list("name", flat=True)
+        return [(name, name) for name in names[: self.MAX_CHOICES]]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[ScoreEvent]) -> QuerySet[ScoreEvent]:
+        name = self.value()
+        if name is None or "\0" in name:
+            return queryset
+        newest: int = ScoreEvent.objects.aggregate(newest=Max("seq"))["newest"] or 0
+        return queryset.filter(stream=name, seq__gt=newest - self.MAX_NEWEST)

@@ -10,7 +10,7 @@ from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.templatetags.admin_urls import add_preserved_filters
 from django.contrib.admin.utils import quote
-from django.contrib.admin.views.main import ERROR_FLAG, ChangeList
+from django.contrib.admin.views.main import ERROR_FLAG, SEARCH_VAR, ChangeList
 from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import PermissionDenied
 from django.db.models import Case, Exists, OuterRef, QuerySet, Value, When
@@ -21,11 +21,9 @@ from django.http import (
     HttpResponse,
     HttpResponseBase,
     HttpResponseRedirect,
-    StreamingHttpResponse,
 )
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
-from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
@@ -33,11 +31,12 @@ from scores.models import Block, ScoreEvent, UserScore
 from scores.user_id import is_storable
 
 from .chart import NEWEST, chart
-from .export import stream_csv
+from .export import csv_chunks, csv_response
 from .filters import ActivityFilter, ScoreFilter, StateFilter
 from .moderation import MAX_AT_ONCE, MODERATIONS, Moderation, Outcome, ReasonForm, moderate
 from .paging import MAX_LISTED, UserPaginator
 from .readonly import NOTHING, ReadOnly
+from .scoreless import blocked, places, scoreless, search
 from .standing import Standings, add_ranks
 
 if TYPE_CHECKING:
@@ -69,7 +68,7 @@ class UserScoreAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     list_display = ["user_id", "score", "rank", "on_the_board", "updated_at"]
     list_filter = [StateFilter, ScoreFilter, ActivityFilter]
     list_per_page = 50
-    fields = ["user_id", "rank", "score", "state", "updated_at", "score_over_time"]
+    fields = ["user_id", "rank", "score", "state", "updated_at", "places_on_boards", "score_over_time"]
     inlines = [EventsInline]
     ordering = ["-score", "-user_id"]  # the order of the board, which has an index
     sortable_by = ["user_id", "score"]  # the other columns have no index
@@ -112,8 +111,9 @@ class UserScoreAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
         if "\0" in object_id:  # PostgreSQL raises an error instead of finding no row
             return None
         user: ShownScore | None = super().get_object(request, object_id, from_field)
-        if user is not None:
-            add_ranks([user])
+        if user is None:
+            return next(iter(scoreless([object_id])), None)
+        add_ranks([user])
         return user
 
     # Columns and fields
@@ -130,7 +130,7 @@ class UserScoreAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     def state(self, user: ShownScore) -> str:
         """On the page of a user: whether they are on the board, and if not, why."""
         if not user.blocked:
-            return "On the board"
+            return "No points" if user._state.adding else "On the board"
         block = ScoreEvent.objects.filter(seq__in=Block.objects.filter(user_id=user.user_id).values("seq")).first()
         if block is None:  # unblocked since `user` was read
             return "On the board"
@@ -141,6 +141,10 @@ class UserScoreAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     def score_over_time(self, user: ShownScore) -> SafeString | None:
         events = ScoreEvent.objects.filter(user=user.user_id, kind__in=ScoreEvent.Kind.values, stream=None)
         return chart(list(events.order_by("-seq")[:NEWEST]))
+
+    @admin.display(description="boards")
+    def places_on_boards(self, user: ShownScore) -> SafeString | None:
+        return places(user.user_id)
 
     # Permissions; each requires the permission to view users
 
@@ -173,6 +177,8 @@ class UserScoreAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         context = {"title": "Users", "may_export": self.has_export_permission(request)}
+        if self.has_view_permission(request):
+            context["scoreless"] = _scoreless_of(request)
         return super().changelist_view(request, context | (extra_context or {}))
 
     def render_change_form(
@@ -180,6 +186,8 @@ class UserScoreAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     ) -> HttpResponse:
         user: ShownScore = context["original"]
         possible = ["unblock"] if user.blocked else ["correct", "block"]  # a hidden score cannot be corrected
+        if user._state.adding and "correct" in possible:  # no score is none to correct
+            possible.remove("correct")
         context["moderations"] = [
             (name.capitalize(), reverse(f"admin:scores_userscore_{name}", query={"user": user.user_id}))
             for name in possible
@@ -214,6 +222,8 @@ class UserScoreAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
             raise PermissionDenied
         user_ids = (request.POST if request.method == "POST" else request.GET).getlist("user")
         users = self._existing(request, user_ids)
+        if name != "correct":
+            users += scoreless(user_ids)
         if not users or len(users) > (1 if name == "correct" else MAX_AT_ONCE):
             raise Http404
         form = (
@@ -310,9 +320,12 @@ class UserScoreAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
             action_flag=CHANGE,
             change_message=f"Exported {request.GET.urlencode() or 'all users'}",
         )
-        name = f"users-{timezone.now():%Y%m%d-%H%M%S}.csv"
-        return StreamingHttpResponse(
-            stream_csv(users),
-            content_type="text/csv; charset=utf-8",
-            headers={"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"},
-        )
+        return csv_response("users", csv_chunks(users))
+
+
+def _scoreless_of(request: HttpRequest) -> list[tuple[str, str]]:
+    """The players without points that a search or the filter for blocked users finds, with their pages."""
+    text = request.GET.get(SEARCH_VAR, "")
+    is_of_blocked = request.GET.get(StateFilter.parameter_name) == "yes"
+    found = blocked(text) if is_of_blocked else search(text)  # which finds nobody by no text
+    return [(user_id, reverse("admin:scores_userscore_change", args=[quote(user_id)])) for user_id in found]

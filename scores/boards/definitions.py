@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -80,6 +81,15 @@ FORGET_SQL = tuple(
     f"WHERE t.board_id = s.board_id AND t.{number} = s.number"
     for table, number in (("results", "period"), ("webhook_deliveries", "period"), ("periods", "number"))
 )
+# From one board to the next by the key of the standings, which may have millions of rows.
+GONE_SQL = """
+    WITH RECURSIVE found (id) AS (
+        SELECT min(board_id) FROM standings
+        UNION ALL
+        SELECT (SELECT min(board_id) FROM standings WHERE board_id > found.id) FROM found WHERE found.id IS NOT NULL
+    )
+    SELECT id FROM found WHERE id IS NOT NULL AND NOT EXISTS (SELECT FROM boards WHERE boards.id = found.id) LIMIT 1
+"""
 # Boards that have few rows ahead of the time of the log, as it is by now. Without the lock.
 SHORT_SQL = """
     WITH clock AS MATERIALIZED (
@@ -185,11 +195,11 @@ def archive(name: str, actor: str = "", *, log: Log = default_log) -> Changed:
     return change(name, {"archived": True}, actor, log=log)
 
 
-def delete(name: str, actor: str = "", *, log: Log = default_log) -> None:
-    """Remove the board, at once, then its standings, in portions. The events stay.
+def delete(name: str, actor: str = "", *, log: Log = default_log, most_s: float = float("inf")) -> None:
+    """Remove the board, at once, then its standings, in portions, for `most_s`. The events stay.
 
     Raises `BoardUnknown`, or `BoardStreamInUse` while other boards rank its stream: nobody could submit to it any more.
-    Its copy in Redis is removed by the follower, which finds that the board is gone.
+    The follower removes the standings that are left then, and the copy in Redis: it finds that the board is gone.
     """
     with transaction.atomic(using=log.alias), log.connection.cursor() as cursor:
         seq, at = _advance(cursor, log)
@@ -201,7 +211,17 @@ def delete(name: str, actor: str = "", *, log: Log = default_log) -> None:
             cursor.execute(sql, [board_id])
         roll_over(cursor, log.name, seq=seq, at=at)
     logger.info("Board %s was deleted%s", name, f" by {actor}" if actor else "")
-    _delete_standings(board_id, log)
+    until = time.monotonic() + most_s
+    while _delete_standings(board_id, log) and time.monotonic() < until:
+        pass
+
+
+def sweep(log: Log = default_log) -> bool:
+    """Remove a portion of the standings of boards that are gone. Returns whether there were any."""
+    with log.connection.cursor() as cursor:
+        cursor.execute(GONE_SQL)
+        row = cursor.fetchone()
+    return row is not None and _delete_standings(row[0], log)
 
 
 def definition_of(board: Board, *, log: Log = default_log) -> Definition:
@@ -456,13 +476,12 @@ def _archive(board: Board, seq: int, at: datetime, log: Log) -> None:
     periods.filter(first_seq=None).update(first_seq=seq + 1, last_seq=seq)
 
 
-def _delete_standings(board_id: int, log: Log) -> None:
+def _delete_standings(board_id: int, log: Log) -> bool:
+    """A portion of them; returns whether there were any."""
     with connections[log.alias].cursor() as cursor:
-        removed = STANDINGS_PER_TRANSACTION
-        while removed:
-            cursor.execute(
-                "DELETE FROM standings WHERE (board_id, period, user_id) IN ("
-                "SELECT board_id, period, user_id FROM standings WHERE board_id = %s LIMIT %s)",
-                [board_id, STANDINGS_PER_TRANSACTION],
-            )
-            removed = cursor.rowcount
+        cursor.execute(
+            "DELETE FROM standings WHERE (board_id, period, user_id) IN ("
+            "SELECT board_id, period, user_id FROM standings WHERE board_id = %s LIMIT %s)",
+            [board_id, STANDINGS_PER_TRANSACTION],
+        )
+        return bool(cursor.rowcount)

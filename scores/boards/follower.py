@@ -135,6 +135,7 @@ class BoardFollower:
         self._log = log
         self._copies = copies
         self._for_copies, self._for_standings, self._for_tending = Looker(log), Looker(log), Looker(log)
+        self._swept_at: int | None = None  # the calendar at which no deleted board had standings left
         self._moved_to: tuple[str, int, int] | None = None  # origin, seq and calendar at which all copies are
 
     # Copies
@@ -220,6 +221,10 @@ class BoardFollower:
             view = self._for_tending.view(cursor, head)
         if head.origin != origin:
             return True
+        # A portion of what deleted boards left: boards that are read come back meanwhile.
+        is_sweeping = self._swept_at != view.calendar.number and definitions.sweep(self._log)
+        if not is_sweeping:
+            self._swept_at = view.calendar.number
         if state.fault:
             logger.info("The state of the boards in Redis is %s: it begins anew", state.fault)
             self._copies.begin(head.origin, state)
@@ -239,7 +244,7 @@ class BoardFollower:
                 self._copies.leave(head.origin, board, state, from_period=first)
         if any(copied.seq < head.seq for copied in state.boards.values()):
             self._moved_to = None  # brought a moment ago, by a thread or a process of which the folding does not know
-        return more
+        return more or is_sweeping
 
     def _wanted(self, view: View) -> set[int]:
         """The boards that somebody has read of late, or that are new."""

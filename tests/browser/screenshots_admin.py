@@ -20,6 +20,14 @@ from playwright.sync_api import Page, sync_playwright
 from websockets.sync.client import connect
 
 from scores import services
+from scores.board import LEADERBOARD
+from scores.boards import definitions
+from scores.boards.copies import BoardCopies
+from scores.boards.documents import parse
+from scores.boards.follower import BoardFollower
+from scores.log.head import log
+from scores.log.ledger import Change, Kind
+from scores.log.writer import writer
 from scores.projection.leaderboard import leaderboard
 from tests.conftest import database_url
 from tests.polling import until
@@ -65,6 +73,7 @@ def moderator(board: None) -> User:
     services.block(user_id="xX_speedrun_Xx", actor="mia", reason="Ten perfect rounds in one second")
     services.correct(user_id="hedy", total=3_000, actor="mia", reason="Round 17 was counted twice")
     asyncio.run(play())
+    play_on_boards()
     with connection.cursor() as cursor:  # as if it had taken that long
         cursor.execute(
             "UPDATE score_events SET created_at = now() - make_interval(weeks => %s) * (1 - seq / (SELECT max(seq) FROM score_events)::float)",
@@ -74,6 +83,22 @@ def moderator(board: None) -> User:
             "UPDATE user_scores u SET updated_at = (SELECT max(created_at) FROM score_events e WHERE e.user_id = u.user_id)"
         )
     return moderator
+
+
+def play_on_boards() -> None:
+    """Three boards, of which one has laps by some who have no points."""
+    for fields in (
+        {"name": "laps", "title": "Fastest lap", "fold": "best", "order": "lower", "stream": True, "least": 1},
+        {"name": "weekly", "title": "This week", "fold": "sum", "period": "weekly", "zone": "Europe/Berlin", "keep": 8},
+        {"name": "wins", "title": "Wins for ever", "fold": "sum", "action": "win", "isPublic": False},
+    ):
+        definitions.create(parse(fields))
+    draw = random.Random(2)
+    laps = [(who, draw.randint(61_000, 75_000)) for who in [*PLAYERS, "lando", "lewis"]]
+    writer.record([Change(Kind.SCORE, who, lap, stream="laps") for who, lap in laps])
+    follower = BoardFollower(log, BoardCopies(LEADERBOARD))
+    while any([follower.project(), follower.tend(), follower.fold()]):
+        pass
 
 
 @pytest.fixture
@@ -120,6 +145,11 @@ def photograph(page: Page, url: str) -> None:
 
     page.goto(f"{url}{USERS}hedy/change/")
     save("admin-user")
+
+    page.goto(f"{url}/admin/scores/board/")
+    save("admin-boards")
+    page.click("text=laps")
+    save("admin-board")
 
     page.goto(f"{url}/admin/status/")
     page.click("text=Rebuild the copy")

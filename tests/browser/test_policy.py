@@ -5,10 +5,13 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from django.contrib.auth.models import Group, User
 from playwright.sync_api import Page, expect
 
 from scores import services
+from scores.boards import definitions
+from scores.boards.documents import parse
 from tools.servers import Server
 
 from .conftest import OpenPage
@@ -18,9 +21,12 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def admin(server: Server, open_page: OpenPage) -> Page:
+    return signed_in(open_page(f"{server.url}/admin/"))
+
+
+def signed_in(page: Page) -> Page:
     """A page of a superuser, who signed in by the form."""
     User.objects.create_superuser("root", password="notes on the engine")
-    page = open_page(f"{server.url}/admin/")
     page.get_by_label("Username").fill("root")
     page.get_by_label("Password").fill("notes on the engine")
     page.get_by_role("button", name="Log in").click()
@@ -32,6 +38,7 @@ def admin(server: Server, open_page: OpenPage) -> Page:
 def test_no_page_of_the_admin_violates_its_policy(server: Server, admin: Page) -> None:
     for user_id, total in (("ann", 30), ("bob", 20)):
         services.correct(user_id=user_id, total=total, actor="test", reason="start")
+    board = definitions.create(parse({"name": "weekly", "fold": "sum", "period": "weekly"}))
     user, group = User.objects.get(), Group.objects.get(name="Moderators")
 
     for path in (
@@ -40,6 +47,10 @@ def test_no_page_of_the_admin_violates_its_policy(server: Server, admin: Page) -
         "scores/userscore/block/?user=ann",
         "scores/scoreevent/",
         "scores/action/add/",
+        "scores/board/",
+        "scores/board/add/",
+        f"scores/board/{board.pk}/change/",
+        f"scores/board/{board.pk}/delete/",
         "status/",
         "auth/user/?is_staff__exact=1",
         f"auth/user/{user.pk}/change/",
@@ -51,6 +62,16 @@ def test_no_page_of_the_admin_violates_its_policy(server: Server, admin: Page) -
         assert answer is not None
         assert answer.status == 200, path
         assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+
+def test_the_pages_of_boards_are_accessible(server: Server, open_page: OpenPage) -> None:
+    admin = signed_in(open_page(f"{server.url}/admin/", bypass_csp=True))  # axe sets styles of its own
+    board = definitions.create(parse({"name": "weekly", "fold": "sum", "period": "weekly", "title": "This week"}))
+
+    for path in ("", "add/", f"{board.pk}/change/", f"{board.pk}/archive/"):
+        admin.goto(f"{server.url}/admin/scores/board/{path}", wait_until="load")
+        found = Axe().run(admin, context="#content", options={"preload": False})  # of style sheets
+        assert found.violations_count == 0, found.generate_report()
 
 
 def test_the_scripts_of_the_admin_work_under_its_policy(server: Server, admin: Page) -> None:

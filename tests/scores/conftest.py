@@ -16,11 +16,16 @@ from django.conf import settings
 from redis import Redis
 
 from leaderboard_site.local import DataDirectory
-from scores import metrics
+from scores import board_selectors, metrics
+from scores.board import LEADERBOARD
+from scores.boards.catalogue import Catalogue
+from scores.boards.copies import BoardCopies
+from scores.boards.follower import BoardFollower
 from scores.log.head import log
 from scores.models import ScoreEvent, UserScore
 from scores.projection.leaderboard import leaderboard
 from scores.projection.receivers import move_leaderboard
+from scores.projection.tail import tail
 from scores.signals import scores_committed
 from tests.conftest import TokenFor
 from tools.pooler import Pooler
@@ -64,6 +69,24 @@ def copy(redis: Redis) -> Redis:
     """A whole copy of the empty board."""
     leaderboard.rebuild()
     return redis
+
+
+@pytest.fixture
+def copies(redis: Redis) -> BoardCopies:
+    """The copies of the boards beside the default one."""
+    return BoardCopies(LEADERBOARD)
+
+
+@pytest.fixture
+def follower(copies: BoardCopies) -> BoardFollower:
+    """It moves boards when a test tells it to: `settle(follower)`."""
+    return BoardFollower(log, copies)
+
+
+@pytest.fixture
+def reader(copies: BoardCopies) -> board_selectors.BoardReader:
+    """Reads boards from both stores."""
+    return board_selectors.BoardReader(Catalogue(log), copies, tail, log)
 
 
 @pytest.fixture
