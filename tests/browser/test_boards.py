@@ -1,0 +1,171 @@
+"""Boards beside the default one: their tabs on the page, their periods, and the element that shows them."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+from scores.boards import definitions
+from scores.boards.documents import parse
+from scores.log.ledger import Change, Kind
+from scores.log.writer import writer
+from tests.polling import until
+from tools.servers import Server
+
+from .conftest import OpenPage, players, wait_for_players, wait_for_state
+
+pytestmark = pytest.mark.slow
+
+HOUR = timedelta(hours=1)
+
+
+def make(name: str, **fields: object) -> None:
+    definitions.create(parse({"name": name, "fold": "sum"} | fields))
+
+
+def seasons(*moments: timedelta) -> dict[str, object]:
+    """A season from each of these moments to the next; they are relative to now."""
+    texts = [(datetime.now(UTC).replace(microsecond=0) + moment).isoformat() for moment in moments]
+    pairs = zip(texts, texts[1:], strict=False)
+    return {"period": "season", "seasons": [{"startsAt": begin, "endsAt": end} for begin, end in pairs]}
+
+
+def add(user_id: str, points: int) -> None:
+    (outcome,) = writer.record([Change(Kind.INCREMENT, user_id, points)])
+    assert not isinstance(outcome, Exception)
+
+
+def report(board: str, user_id: str, score: int) -> None:
+    (outcome,) = writer.record([Change(Kind.SCORE, user_id, score, stream=board)])
+    assert not isinstance(outcome, Exception)
+
+
+def wait_until_known(server: Server, board: str) -> None:
+    """Return when the server answers for the board from a copy, and lists it."""
+
+    def is_known() -> bool:
+        answer = httpx.get(f"{server.url}/api/v1/boards/{board}")
+        names = [each["name"] for each in httpx.get(f"{server.url}/api/v1/boards").json()["boards"]]
+        return answer.status_code == 200 and board in names
+
+    assert until(is_known)
+
+
+def violations(page: Page) -> list[str]:
+    found = Axe().run(page).response["violations"]
+    return [f"{rule['id']} ({rule['impact']}): {node['html']}" for rule in found for node in rule["nodes"]]
+
+
+def test_tabs_show_each_board_live(server: Server, open_page: OpenPage) -> None:
+    make("weekly", title="This week", period="weekly")
+    make("laps", fold="best", order="lower", stream=True)
+    for user_id, score in (("ann", 5), ("bob", -7), ("cyd", 5)):
+        report("laps", user_id, score)
+    add("ann", 10)
+    wait_until_known(server, "weekly")
+    wait_until_known(server, "laps")
+    page = open_page(f"{server.url}/")
+    wait_for_state(page, "live")
+    sockets: list[str] = []
+    open_sockets: set[str] = set()
+    page.on(
+        "websocket",
+        lambda socket: (
+            sockets.append(socket.url),
+            open_sockets.add(socket.url),
+            socket.on("close", lambda _: open_sockets.discard(socket.url)),
+        ),
+    )
+    assert page.get_by_role("tab").all_inner_texts() == ["Leaderboard", "laps", "This week"]
+
+    page.get_by_role("tab", name="This week").click()
+    wait_for_state(page, "live")
+    wait_for_players(page, "ann")
+    expect(page.locator(".period")).to_have_text(re.compile(r"^Resets in \d+ (d|h|min|s)$"))
+    assert page.url.endswith("/?board=weekly")
+    add("bob", 15)
+    wait_for_players(page, "bob", "ann")
+    expect(page.locator("tr[data-user=ann] .change")).to_have_text("▼ 1")
+
+    page.keyboard.press("ArrowLeft")
+    wait_for_players(page, "bob", "ann", "cyd")
+    assert players(page) == [("1", "bob", "-7"), ("2", "ann", "5"), ("2", "cyd", "5")]
+    expect(page.locator(".period")).to_have_count(0)
+    for key in ("Home", "End", "Home", "End", "ArrowRight"):
+        page.keyboard.press(key)
+    expect(page.get_by_role("tab", name="Leaderboard")).to_be_focused()
+    wait_for_state(page, "live")
+    wait_for_players(page, "bob", "ann")
+
+    assert page.url.endswith("/")
+    assert until(lambda: page.wait_for_timeout(20) or open_sockets == {server.ws_url})
+    for width in (320, 1280, 3840):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_deep_link_leads_to_a_board_and_to_its_past(server: Server, open_page: OpenPage, scheme: str) -> None:
+    make("season", **seasons(-3 * HOUR, -2 * HOUR, -HOUR, 3 * HOUR))
+    add("ann", 10)
+    wait_until_known(server, "season")
+    written = open_page(f"{server.url}/?board=season", java_script_enabled=False)
+    assert written.locator("tbody tr").all_inner_texts() == ["1\tann\t\t10"]
+    page = open_page(f"{server.url}/?board=season", color_scheme=scheme, locale="en-GB", timezone_id="Europe/Berlin")
+    wait_for_state(page, "live")
+    expect(page.get_by_role("tab", name="season", selected=True)).to_be_visible()
+    expect(page.locator(".period")).to_have_text("Resets in 2 h")
+    assert violations(page) == []
+
+    older = page.get_by_role("button", name="Previous period")
+    older.focus()
+    page.keyboard.press("Enter")
+    wait_for_state(page, "past")
+    expect(page.get_by_text("Nobody scored.")).to_be_visible()
+    page.keyboard.press("Enter")
+    expect(older).to_have_attribute("aria-disabled", "true")
+    first = page.locator(".period").inner_text()
+    assert " – " in first
+    assert violations(page) == []
+    page.get_by_role("button", name="Next period").click()
+    expect(page.locator(".period")).not_to_have_text(first)
+    page.get_by_role("button", name="Back to now").click()
+
+    wait_for_state(page, "live")
+    wait_for_players(page, "ann")
+    add("bob", 20)
+    wait_for_players(page, "bob", "ann")
+    expect(page.locator(".period")).to_have_text("Resets in 2 h")
+
+
+def test_a_period_ends_although_nobody_scores(server: Server, open_page: OpenPage) -> None:
+    add("ann", 1)
+    make("short", **seasons(-HOUR, timedelta(seconds=4), 3 * HOUR))
+    add("bob", 10)
+    wait_until_known(server, "short")
+    page = open_page(f"{server.url}/?board=short")
+    wait_for_state(page, "live")
+    wait_for_players(page, "bob", "ann") if page.locator("bdi").count() > 1 else wait_for_players(page, "bob")
+    expect(page.locator(".period")).to_have_text(re.compile("^Resets in [1-4] s$"))
+
+    expect(page.get_by_text("Nobody yet.")).to_be_visible()
+    expect(page.locator(".period")).to_have_text("Resets in 2 h")
+    expect(page.locator("live-leaderboard [role=status]")).to_have_text("A new period has begun.")
+    page.get_by_role("button", name="Previous period").click()
+    wait_for_state(page, "past")
+    assert ("1", "bob", "10") in players(page)
+
+
+def test_no_other_board_no_tab(server: Server, open_page: OpenPage) -> None:
+    page = open_page(f"{server.url}/?board=nope")
+
+    wait_for_state(page, "live")
+
+    page.wait_for_load_state("networkidle")
+    assert page.locator("[role=tablist], .periods, .period").count() == 0
+    assert page.evaluate("performance.getEntriesByType('resource').filter(({name}) => name.includes('boards.js'))") == []
