@@ -175,6 +175,7 @@ export class LiveLeaderboard extends HTMLElement {
     if (update.at !== undefined) this.#ahead = Date.parse(update.at) - Date.now();
     if (before && before.period !== update.period) {
       this.#lines = new Map(); // rows of another period did not move here
+      this.#toldAt = -Infinity; // rare, and more than a new leader: nothing to wait for
       this.#say("A new period has begun.");
     }
     this.#countDown();
