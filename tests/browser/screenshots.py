@@ -146,7 +146,7 @@ def main() -> None:
         for page in (desktop, dark, phone, wall):
             page.close()  # before there are tabs, and the boards of others
         add_boards(server)
-        boards = open_at(browser, f"{server.url}/?board=weekly", 760, 800, color_scheme="light")
+        boards = open_at(browser, f"{server.url}/?board=weekly", 760, 820, color_scheme="light")
         boards.locator("tr[data-user=Amara]").wait_for()
         boards.get_by_role("tab", name="This week").wait_for()
         take(boards, "boards")
