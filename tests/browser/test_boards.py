@@ -79,7 +79,7 @@ def test_tabs_show_each_board_live(server: Server, open_page: OpenPage) -> None:
     page = open_page(f"{server.url}/")
     wait_for_state(page, "live")
     sockets: list[WebSocket] = []
-    page.on("websocket", sockets.append)
+    page.on("websocket", lambda socket: sockets.append(socket))
     expect(page.get_by_role("tab")).to_have_text(["Leaderboard", "laps", "This week"])
 
     page.get_by_role("tab", name="This week").click()
