@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Any
 import httpx
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from tests.polling import until
 from tools.servers import ROOT, Server
 
 from .conftest import players, program, wait_for_state
@@ -34,6 +36,23 @@ SCORES = {
     "Mina": 990,
     "Grace": 640,
 }
+BOARDS = """
+[boards.daily]
+title = "Today"
+fold = "sum"
+period = "daily"
+
+[boards.laps]
+title = "Best lap"
+fold = "best"
+order = "lower"
+stream = true
+
+[boards.weekly]
+title = "This week"
+fold = "sum"
+period = "weekly"
+"""
 LATER = {"Linnea": 900, "Zoë": 280, "Ravi": 260}  # scored while the pages are open, so that rows have moved
 
 
@@ -95,6 +114,17 @@ def take(page: Page, name: str) -> None:
     page.screenshot(path=IMAGES / f"{name}.png")
 
 
+def add_boards(server: Server) -> None:
+    """Boards beside the default one, made as an operator does it."""
+    file = server.log.parent / "boards.toml"
+    file.write_text(BOARDS)
+    command = (sys.executable, "manage.py", "boards", "apply", str(file))
+    subprocess.run(command, cwd=ROOT, env=server.env, check=True, stdout=subprocess.DEVNULL)
+    # The server builds them from the log, and keeps its list of boards for a second.
+    until(lambda: httpx.get(f"{server.url}/api/v1/boards/weekly").status_code == 200)
+    until(lambda: len(httpx.get(f"{server.url}/api/v1/boards").json()["boards"]) == 4)
+
+
 def main() -> None:
     IMAGES.mkdir(exist_ok=True)
     executable = program()
@@ -113,6 +143,13 @@ def main() -> None:
         everybody.score(LATER)
         for page, name in ((desktop, "desktop"), (dark, "dark"), (phone, "phone"), (wall, "wall")):
             take(page, name)
+        for page in (desktop, dark, phone, wall):
+            page.close()  # before there are tabs, and the boards of others
+        add_boards(server)
+        boards = open_at(browser, f"{server.url}/?board=weekly", 760, 820, color_scheme="light")
+        boards.locator("tr[data-user=Amara]").wait_for()
+        boards.get_by_role("tab", name="This week").wait_for()
+        take(boards, "boards")
         browser.close()
 
 

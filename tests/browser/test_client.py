@@ -91,6 +91,48 @@ def test_older_frames_of_an_epoch_are_dropped_and_another_epoch_is_taken(site: S
     assert page.evaluate("states") == ["live"]
 
 
+def test_an_answer_about_a_board_becomes_the_update_that_a_frame_would_be(page: Page) -> None:
+    times = {"startsAt": "2026-11-23T00:00:00Z", "endsAt": "2026-11-30T00:00:00Z"}
+    rows = [{"rank": 1, "position": 1, "userId": "ann", "score": 3}]
+    body = {"board": "a-1", "period": 4, "leaderboard": rows, "total": 1, "seq": 7} | times
+    given = [body, '"a-1-b-01-c-4-7-10-0-00c0ffee"', "Fri, 27 Nov 2026 00:00:00 GMT"]
+
+    update = page.evaluate(f"async (given) => {{ {IMPORT} return client.boardUpdateOf(...given) }}", given)
+
+    assert update == times | {
+        "type": "board_update",
+        "board": "a-1",
+        "period": 4,
+        "at": "2026-11-27T00:00:00.000Z",
+        "leaderboard": [{"rank": 1, "userId": "ann", "score": 3}],
+        "epoch": "b-01-c",
+        "seq": 7,
+    }
+
+
+def test_another_board_has_a_socket_of_its_own_and_its_periods_do_not_go_back(site: Site, page: Page) -> None:
+    paths: list[str] = []
+
+    def talk(socket: ServerConnection) -> None:
+        assert socket.request
+        paths.append(socket.request.path)
+        if len(paths) == 1:
+            for period, seq in ((1, 5), (2, 5), (1, 6), (2, 6)):
+                socket.send(frame(seq, type="board_update", period=period))
+            socket.send(frame(7))  # of the default board
+            socket.close(4404)  # it is deleted; the next of its name begins with its first period
+        else:
+            socket.send(frame(8, type="board_update", period=1))
+            socket.recv()
+
+    site.talk = talk
+    page.evaluate(FOLLOW.replace("Client(url)", "Client(url, {board: 'weekly'})"), site.socket_url)
+
+    wait_until(page, "updates.at(-1) === 8")
+    assert page.evaluate("updates") == [5, 5, 6, 8]
+    assert paths == ["/ws/boards/weekly/"] * 2
+
+
 def test_an_age_makes_it_stale_since_then(site: Site, page: Page) -> None:
     aged = threading.Event()
 

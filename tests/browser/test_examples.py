@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -16,6 +17,7 @@ from tools.servers import Server
 
 from .conftest import OpenPage, players, wait_for_state
 from .site import Site
+from .test_boards import add, make, wait_until_known
 
 pytestmark = pytest.mark.slow
 
@@ -61,7 +63,7 @@ def page_with(script: str) -> str:
 
 
 def test_the_element_stands_in_another_site(service: Server, site: Site, open_page: OpenPage) -> None:
-    (example,) = examples("html")
+    example, _ = examples("html")
     put("ada", 5)
     site.page = at(service, example)
 
@@ -78,7 +80,7 @@ def test_the_element_stands_in_another_site(service: Server, site: Site, open_pa
 def test_a_strict_policy_of_the_site_needs_no_more_than_the_page_says(
     service: Server, site: Site, open_page: OpenPage
 ) -> None:
-    (example,) = examples("html")
+    example, _ = examples("html")
     put("ada", 5)
     site.page = at(service, example)
     socket = service.url.replace("http", "ws")
@@ -96,7 +98,7 @@ def test_a_strict_policy_of_the_site_needs_no_more_than_the_page_says(
 
 
 def test_where_sockets_are_refused_the_element_asks(service: Server, site: Site, open_page: OpenPage) -> None:
-    (example,) = examples("html")
+    example, _ = examples("html")
     put("ada", 5)
     site.page = at(service, example)
 
@@ -112,7 +114,7 @@ def test_where_sockets_are_refused_the_element_asks(service: Server, site: Site,
 
 
 def test_the_client_example_shows_board_and_state(service: Server, site: Site, open_page: OpenPage) -> None:
-    example, _ = examples("js")
+    example, *_ = examples("js")
     put("ada", 5)
     put("bob", 5)
     site.page = page_with(at(service, example))
@@ -123,8 +125,28 @@ def test_the_client_example_shows_board_and_state(service: Server, site: Site, o
     expect(page.locator("#state")).to_have_text("live")
 
 
+def test_the_examples_of_another_board_show_it(service: Server, site: Site, open_page: OpenPage) -> None:
+    make("weekly", period="weekly")
+    add("ada", 5)
+    wait_until_known(service, "weekly")
+    _, site.page = (at(service, example) for example in examples("html"))
+    page = open_page(f"{site.url}/")
+    wait_for_state(page, "live")
+    assert players(page) == [("1", "ada", "5")]
+    expect(page.locator(".period")).to_contain_text("Resets in ")
+
+    _, example, _ = examples("js")
+    site.page = page_with(at(service, example))
+    page = open_page(f"{site.url}/")
+    expect(page.locator("#board")).to_have_text("1. ada: 5")
+    add("bob", 7)
+
+    expect(page.locator("#board")).to_have_text("1. bob: 7\n2. ada: 5")
+    expect(page.locator("#state")).to_have_text(re.compile(r"^resets in \d+ h$"))
+
+
 def test_the_plain_example_shows_the_board(service: Server, site: Site, open_page: OpenPage) -> None:
-    _, example = examples("js")
+    *_, example = examples("js")
     put("ada", 5)
     site.page = page_with(at(service, example))
 
@@ -136,7 +158,7 @@ def test_the_plain_example_shows_the_board(service: Server, site: Site, open_pag
 
 
 def test_the_plain_example_comes_back_and_drops_what_is_older(site: Site, open_page: OpenPage) -> None:
-    _, example = examples("js")
+    *_, example = examples("js")
     said = iter((3, 2, 4))
 
     def talk(socket: ServerConnection) -> None:

@@ -2,11 +2,24 @@
 export interface Entry {
   userId: string;
   score: number;
+  /** Given on boards beside the default one; `ranked` knows it in either case. */
+  rank?: number;
 }
 
 /** The whole top 10, best first, as of event `seq` of `epoch`. */
 export interface Update {
-  type: "leaderboard_update";
+  /** `board_update` for boards beside the default one. */
+  type: "leaderboard_update" | "board_update";
+  /** The name of the board. This and the next four are absent on the default board. */
+  board?: string;
+  /** The number of the current period, from 1. */
+  period?: number;
+  /** When the period began, ISO 8601 in UTC; null if it always was. */
+  startsAt?: string | null;
+  /** When the next one begins; null if none will. */
+  endsAt?: string | null;
+  /** The server's clock; absent while the client polls another site, which hides it. */
+  at?: string;
   leaderboard: Entry[];
   /** The log that `seq` counts in. The seqs of two epochs cannot be compared. */
   epoch: string;
@@ -31,8 +44,21 @@ export interface State {
   since: Date | undefined;
 }
 
+/** A response of `GET /api/v1/boards/{board}`. */
+export interface BoardPage {
+  board: string;
+  period: number;
+  startsAt: string | null;
+  endsAt: string | null;
+  leaderboard: (Entry & { rank: number; position: number })[];
+  total: number;
+  seq: number;
+}
+
 export interface Options {
-  /** The URL to poll while sockets are blocked; by default `api/v1/leaderboard` where the socket has `ws/leaderboard/`. */
+  /** The name of a public board; by default the default board, `leaderboard`. */
+  board?: string;
+  /** The URL to poll while sockets are blocked; by default `api/v1/…` where the socket has `ws/…`. */
   api?: string | URL;
   /** Whether to disconnect while the page is hidden; by default true. */
   pause?: boolean;
@@ -74,3 +100,4 @@ export function waitMs(failures: number, random?: () => number): number;
 export function isOlder(update: Update, shown: Update | undefined): boolean;
 export function ranked(entries: Entry[]): (Entry & { rank: number })[];
 export function updateOf(body: { leaderboard: (Entry & { rank: number })[]; seq: number }, etag: string): Update;
+export function boardUpdateOf(body: Omit<BoardPage, "total">, etag: string, date: string | null): Update;

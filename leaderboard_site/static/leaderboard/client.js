@@ -1,5 +1,5 @@
 /**
- * The top 10 of a leaderboard, kept up to date through its socket, or by polling every few seconds where sockets are
+ * The top 10 of a leaderboard or of another board, kept up to date through its socket, or by polling every few seconds where sockets are
  * blocked. It has no dependencies and runs in browsers. Types are in client.d.ts.
  *
  * @typedef {import("./client.d.ts").Entry} Entry
@@ -17,6 +17,9 @@ const POLL_AFTER = 3; // failures in a row
 const POLL_MS = 5_000;
 const STALE_S = 2; // from this age on, the server calls a board stale in its frames
 const HIDDEN_MS = 5_000; // a short visit to another tab costs no new connection
+const NO_SUCH_BOARD = 4404; // the socket closes with it when its board is deleted
+const DEFAULT_BOARD = "leaderboard";
+const EPOCH_OF_BOARD = /^(.+)-\d+-\d+-\d+-\d+-[0-9a-f]+"$/;
 
 /**
  * How long to wait after this many failures in a row. Full jitter: a thousand pages that lost one server must not come
@@ -30,17 +33,20 @@ export function waitMs(failures, random = Math.random) {
 }
 
 /**
- * Whether `update` is known to be older than `shown`. Updates of two epochs cannot be compared.
+ * Whether `update` is known to be older than `shown`: of an earlier event, or of an earlier period, which ends between
+ * two events. Updates of two epochs cannot be compared.
  *
  * @param {Update} update
  * @param {Update | undefined} shown
  */
 export function isOlder(update, shown) {
-  return shown !== undefined && update.epoch === shown.epoch && update.seq < shown.seq;
+  if (shown === undefined || update.epoch !== shown.epoch) return false;
+  return update.seq < shown.seq || Number(update.period ?? 0) < Number(shown.period ?? 0);
 }
 
 /**
- * The entries with their ranks: one plus the number of entries with a strictly higher score, so 1, 1, 3.
+ * The entries with their ranks: one plus the number of entries with a strictly higher score, so 1, 1, 3. Entries of a
+ * board beside the default one have their ranks already, since on some a lower score is better.
  *
  * @param {Entry[]} entries best first
  */
@@ -48,7 +54,7 @@ export function ranked(entries) {
   let rank = 1;
   return entries.map((entry, index) => {
     if (index > 0 && entry.score < entries[index - 1].score) rank = index + 1;
-    return { ...entry, rank };
+    return { ...entry, rank: entry.rank ?? rank };
   });
 }
 
@@ -66,12 +72,29 @@ export function updateOf({ leaderboard, seq }, etag) {
 }
 
 /**
+ * Converts a response of `GET /api/v1/boards/{board}` to the shape of a frame. The epoch is a part of its ETag.
+ *
+ * @param {Omit<import("./client.d.ts").BoardPage, "total">} body
+ * @param {string} etag
+ * @param {string | null} date the header `Date`, which scripts of another site cannot read
+ * @returns {Update}
+ */
+export function boardUpdateOf({ board, period, startsAt, endsAt, leaderboard, seq }, etag, date) {
+  const epoch = etag.slice(etag.indexOf(`"${board}-`) + board.length + 2).match(EPOCH_OF_BOARD)?.[1] ?? etag;
+  const entries = leaderboard.map(({ rank, userId, score }) => ({ rank, userId, score }));
+  const at = date === null ? undefined : new Date(date).toISOString();
+  return { type: "board_update", board, period, startsAt, endsAt, at, leaderboard: entries, epoch, seq };
+}
+
+/**
  * Dispatches `update` (its detail is an {@link Update}) for each board that is not older than the one before, and
  * `state` (its detail is a {@link State}) when the state of the board changes. Keeps trying until `close()`.
  */
 export class LeaderboardClient extends EventTarget {
   #url;
   #api;
+  /** @type {string | undefined} undefined for the default board */
+  #board;
   /** @type {WebSocket | undefined} */
   #socket;
   #openedAt = Infinity;
@@ -98,11 +121,17 @@ export class LeaderboardClient extends EventTarget {
    * @param {string | URL} url of the socket: "wss://scores.example.org/ws/leaderboard/"; in a page it may be relative
    * @param {Options} options
    */
-  constructor(url, { api, pause = true } = {}) {
+  constructor(url, { board = DEFAULT_BOARD, api, pause = true } = {}) {
     super();
     this.#url = new URL(url, globalThis.document?.baseURI);
     this.#url.protocol = this.#url.protocol.replace("http", "ws");
-    const beside = this.#url.pathname.replace(/(\/ws\/leaderboard)?\/?$/, "/api/v1/leaderboard");
+    const root = this.#url.pathname.replace(/(\/ws\/leaderboard)?\/?$/, "");
+    let beside = `${root}/api/v1/leaderboard`;
+    if (board !== DEFAULT_BOARD) {
+      const name = encodeURIComponent((this.#board = board));
+      this.#url.pathname = `${root}/ws/boards/${name}/`;
+      beside = `${root}/api/v1/boards/${name}`;
+    }
     this.#api = new URL(api ?? beside, this.#url.href.replace(/^ws/, "http"));
     const { signal } = this.#listening;
     if (pause) globalThis.document?.addEventListener("visibilitychange", () => this.#look(), { signal });
@@ -125,6 +154,13 @@ export class LeaderboardClient extends EventTarget {
   close() {
     this.#closed = true;
     this.#listening.abort();
+    const socket = this.#socket;
+    if (socket?.readyState === WebSocket.CONNECTING) {
+      // A browser calls it an error if a socket is closed before it is open, as when somebody leafs through boards.
+      this.#socket = undefined;
+      socket.onmessage = socket.onclose = null;
+      socket.onopen = () => socket.close();
+    }
     this.#hangUp();
     this.#tell();
   }
@@ -136,14 +172,17 @@ export class LeaderboardClient extends EventTarget {
     this.#openedAt = Infinity;
     socket.onopen = () => (this.#openedAt = performance.now());
     socket.onmessage = ({ data }) => this.#hear(data);
-    socket.onclose = () => this.#lose();
+    socket.onclose = ({ code }) => {
+      if (code === NO_SUCH_BOARD) this.#newest = undefined; // another one of its name counts its periods from 1
+      this.#lose();
+    };
     this.#after("silent", SILENT_MS, () => this.#lose());
   }
 
   /** @param {string} data */
   #hear(data) {
     const update = JSON.parse(data);
-    if (update.type !== "leaderboard_update") return;
+    if (update.type !== (this.#board === undefined ? "leaderboard_update" : "board_update")) return;
     this.#stopPolling();
     this.#after("quiet", QUIET_MS, () => {
       this.#stale = true;
@@ -192,7 +231,7 @@ export class LeaderboardClient extends EventTarget {
       const answer = await fetch(this.#api, { headers, cache: "no-store", credentials: "omit", signal: polling.signal });
       if (answer.status !== 200 && answer.status !== 304) throw new Error(`HTTP ${answer.status}`);
       const etag = answer.headers.get("ETag") ?? "";
-      const update = answer.status === 200 ? updateOf(await answer.json(), etag) : this.#newest;
+      const update = answer.status === 200 ? await this.#read(answer, etag) : this.#newest;
       if (this.#polling !== polling) return;
       this.#etag = etag;
       const age = Number(answer.headers.get("X-Leaderboard-Age"));
@@ -205,6 +244,15 @@ export class LeaderboardClient extends EventTarget {
       this.#tell();
     }
     this.#after("poll", POLL_MS * (0.75 + Math.random() / 2), () => this.#poll((this.#polling = new AbortController())));
+  }
+
+  /**
+   * @param {Response} answer
+   * @param {string} etag
+   */
+  async #read(answer, etag) {
+    const body = await answer.json();
+    return this.#board === undefined ? updateOf(body, etag) : boardUpdateOf(body, etag, answer.headers.get("Date"));
   }
 
   #stopPolling() {

@@ -1,14 +1,16 @@
 /**
- * `<live-leaderboard src="wss://scores.example.org/ws/leaderboard/">`: the top 10 as a live table.
+ * `<live-leaderboard src="wss://scores.example.org/ws/leaderboard/" board="weekly">`: the top 10 as a live table.
  *
  * It uses a table that the server rendered into it, or makes one. Its styles are in live-leaderboard.css, which the
- * page links. Attributes: `src`, the URL of the socket; `api`, the URL to poll while sockets are blocked; `me`, the
+ * page links. Attributes: `src`, the URL of the socket; `board`, the name of a board beside the default one; `api`, the URL to poll while sockets are blocked; `me`, the
  * user id whose row is marked. It dispatches the events of its client, `update` and `state`.
  *
  * @typedef {import("./client.js").Entry} Entry
  * @typedef {import("./client.js").State} State
+ * @typedef {import("./client.js").Update} Update
  * @typedef {{rank: number, score: number}} Standing
  * @typedef {{body: HTMLTableSectionElement, foot: HTMLTableSectionElement, mine: Line, news: HTMLElement}} Parts
+ * @typedef {{leaderboard: Entry[], startsAt: string | null, endsAt: string | null}} Past
  */
 
 import { LeaderboardClient, ranked } from "./client.js";
@@ -19,6 +21,8 @@ const COUNT_MS = 600;
 const MARK_MS = 4_000; // how long a row shows how far it moved
 const TELL_EVERY_MS = 10_000; // at least, between two sentences for screen readers
 const LONG = 1e10; // scores from here on need a wider column
+const ENDED_MS = 60_000; // a period that is over for this long has no next one
+const [SECOND_MS, MINUTE_MS, HOUR_MS, DAY_MS] = [1_000, 60_000, 3_600_000, 86_400_000];
 const EASE = "cubic-bezier(0.2, 0, 0, 1)";
 
 const SKELETON = `
@@ -37,7 +41,7 @@ const numbers = new Intl.NumberFormat("en");
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 
 export class LiveLeaderboard extends HTMLElement {
-  static observedAttributes = ["src", "api", "me"];
+  static observedAttributes = ["src", "board", "api", "me"];
 
   /** @type {Map<string, Line>} by user id */
   #lines = new Map();
@@ -51,13 +55,24 @@ export class LiveLeaderboard extends HTMLElement {
   #saying;
   #toldAt = -Infinity;
   #told = "";
+  /** @type {Update | undefined} the newest of a board beside the default one */
+  #current;
+  #ahead = 0; // of the server's clock before this one, in ms
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #counting;
+  /** @type {Past | undefined} */
+  #past;
+  #count = () => this.#countDown();
 
   connectedCallback() {
     this.#pin();
-    this.#connect();
+    document.addEventListener("visibilitychange", this.#count);
+    if (!this.#past) this.#connect();
   }
 
   disconnectedCallback() {
+    document.removeEventListener("visibilitychange", this.#count);
+    clearTimeout(this.#counting);
     this.#client?.close();
     this.#client = undefined;
   }
@@ -72,7 +87,8 @@ export class LiveLeaderboard extends HTMLElement {
     if (name === "me") {
       this.#standing = undefined;
       this.#pin();
-    } else this.#connect();
+    } else if (name === "board") this.#switch();
+    else if (!this.#past) this.#connect();
   }
 
   /** The client whose board is shown. */
@@ -90,13 +106,53 @@ export class LiveLeaderboard extends HTMLElement {
     if (this.#built) this.#pin();
   }
 
+  /** The ended period that is shown instead of the current one; `undefined` goes back to now. */
+  get past() {
+    return this.#past;
+  }
+
+  set past(past) {
+    if (past === this.#past) return;
+    if (past === undefined) {
+      this.#switch();
+      return;
+    }
+    this.#client?.close();
+    this.#client = undefined;
+    this.#empty();
+    this.#past = past;
+    this.#show(past.leaderboard);
+    this.#state("past", "Ended", "This period is over");
+    this.#countDown();
+  }
+
+  /** Shows the current period of the board that the attribute names, from an empty table on. */
+  #switch() {
+    this.#empty();
+    this.#connect();
+    this.#state("connecting", "Connecting"); // the client before has just said that it is closed
+  }
+
+  #empty() {
+    this.#past = this.#current = this.#standing = undefined;
+    this.#lines = new Map();
+    arrange(this.#parts.body, []);
+    this.#pin();
+    this.#countDown();
+    clearTimeout(this.#saying);
+    this.#told = "";
+    this.#toldAt = -Infinity;
+  }
+
   #connect() {
     this.#client?.close();
     this.#client = undefined;
     const src = this.getAttribute("src");
     if (src === null) return;
-    const client = (this.#client = new LeaderboardClient(src, { api: this.getAttribute("api") ?? undefined }));
+    const [board, api] = ["board", "api"].map((name) => this.getAttribute(name) || undefined);
+    const client = (this.#client = new LeaderboardClient(src, { board, api }));
     client.addEventListener("update", ({ detail }) => {
+      if (detail.type === "board_update") this.#enter(detail);
       this.#show(detail.leaderboard);
       this.dispatchEvent(new CustomEvent("update", { detail, bubbles: true }));
     });
@@ -104,6 +160,41 @@ export class LiveLeaderboard extends HTMLElement {
       this.#tell(detail);
       this.dispatchEvent(new CustomEvent("state", { detail, bubbles: true }));
     });
+  }
+
+  // The period
+
+  /**
+   * Notes the period of an update, and the server's clock.
+   *
+   * @param {Update} update
+   */
+  #enter(update) {
+    const before = this.#current;
+    this.#current = update;
+    if (update.at !== undefined) this.#ahead = Date.parse(update.at) - Date.now();
+    if (before && before.period !== update.period) {
+      this.#lines = new Map(); // rows of another period did not move here
+      this.#toldAt = -Infinity; // rare, and more than a new leader: nothing to wait for
+      this.#say("A new period has begun.");
+    }
+    this.#countDown();
+  }
+
+  /** Shows how long the period lasts still, until it shows something else. A hidden page need not know. */
+  #countDown() {
+    clearTimeout(this.#counting);
+    const { text, waitMs } = this.#past
+      ? { text: datesOf(this.#past), waitMs: undefined }
+      : remaining(this.#current, Date.now() + this.#ahead);
+    let line = this.querySelector(".period");
+    if (text !== "" && !line) {
+      line = Object.assign(document.createElement("p"), { className: "period" });
+      part(this, "table", HTMLTableElement).after(line);
+    }
+    if (text === "") line?.remove();
+    else if (line && line.textContent !== text) line.textContent = text;
+    if (waitMs !== undefined && !document.hidden) this.#counting = setTimeout(this.#count, waitMs);
   }
 
   // The table
@@ -138,18 +229,22 @@ export class LiveLeaderboard extends HTMLElement {
     const now = new Map();
     for (const { userId, score, rank } of ranked(entries)) {
       const line = this.#lines.get(userId) ?? new Line(newRow(userId));
-      line.show({ rank, score, share: entries[0].score && score / entries[0].score, quiet: first });
+      line.show({ rank, score, share: shareOf(score, entries[0].score), quiet: first });
       now.set(userId, line);
     }
     this.#lines = now;
     const lines = [...now.values()];
-    this.toggleAttribute("data-long", entries[0]?.score >= LONG);
-    arrange(this.#parts.body, lines.length > 0 ? lines.map((line) => line.row) : [emptyRow()]);
+    this.toggleAttribute(
+      "data-long",
+      entries.some(({ score }) => Math.abs(score) >= LONG),
+    );
+    const nobody = this.#past ? "Nobody scored." : this.#current ? "Nobody yet." : "No scores yet.";
+    arrange(this.#parts.body, lines.length > 0 ? lines.map((line) => line.row) : [emptyRow(nobody)]);
     if (!still.matches && !first) {
       for (const line of lines) line.glide(before.get(line));
     }
     this.#pin();
-    this.#announce(entries);
+    if (!this.#past) this.#announce(entries);
   }
 
   #pin() {
@@ -157,20 +252,19 @@ export class LiveLeaderboard extends HTMLElement {
     for (const [userId, { row }] of this.#lines) row.classList.toggle("me", userId === me);
     const { foot, mine } = this.#parts;
     const { row } = mine;
-    foot.hidden = me === null;
+    foot.hidden = me === null || this.#past !== undefined;
     row.classList.toggle("unneeded", me !== null && this.#lines.has(me)); // keeps its space: nothing below it jumps
     if (me === null) return;
     label(row, me);
     const top = this.#client?.newest?.leaderboard[0]?.score;
     const score = this.#standing?.score ?? 0;
-    mine.show({ rank: this.#standing?.rank, score, share: top ? Math.min(1, score / top) : 0, quiet: true });
+    mine.show({ rank: this.#standing?.rank, score, share: shareOf(score, top ?? 0), quiet: true });
   }
 
   // The state
 
   /** @param {State} state */
   #tell({ state, since }) {
-    const output = part(this, ".state", HTMLElement);
     const time = since && timeOf(since);
     const text = {
       connecting: "Connecting",
@@ -181,11 +275,21 @@ export class LiveLeaderboard extends HTMLElement {
       paused: time ? `Paused · as of ${time}` : "Paused",
       closed: "Not live",
     }[state];
-    part(output, "span", HTMLElement).textContent = text;
-    output.title = TITLES[state] ?? "";
-    output.dataset.state = this.dataset.state = state;
+    this.#state(state, text, TITLES[state]);
     if (state === "stale" || state === "reconnecting") this.#say(`${text}. The board may be out of date.`);
     if (state === "live" && this.#told.includes("out of date")) this.#say("The board is live again.");
+  }
+
+  /**
+   * @param {string} state
+   * @param {string} text
+   * @param {string} title
+   */
+  #state(state, text, title = "") {
+    const output = part(this, ".state", HTMLElement);
+    part(output, "span", HTMLElement).textContent = text;
+    output.title = title;
+    output.dataset.state = this.dataset.state = state;
   }
 
   /**
@@ -375,12 +479,13 @@ function label(row, userId) {
   if (bdi.title !== userId) bdi.textContent = bdi.title = userId;
 }
 
-function emptyRow() {
+/** @param {string} text */
+function emptyRow(text) {
   const row = document.createElement("tr");
   row.className = "empty";
   const cell = row.insertCell();
   cell.colSpan = 4;
-  cell.textContent = "No scores yet.";
+  cell.textContent = text;
   return row;
 }
 
@@ -397,6 +502,55 @@ function mark(by) {
   arrow.setAttribute("aria-label", by > 0 ? "up" : "down");
   span.append(arrow, ` ${Math.abs(by)}`);
   return span;
+}
+
+/**
+ * The length of the line under a row: the first row's is whole, whether a higher or a lower score is better. There is
+ * no part of nothing, nor of less.
+ *
+ * @param {number} score
+ * @param {number} first the score of the first row
+ */
+function shareOf(score, first) {
+  return score > 0 && first > 0 ? Math.min(score, first) / Math.max(score, first) : 0;
+}
+
+/**
+ * How long a period lasts still, in words, and in how many milliseconds other words will be right.
+ *
+ * @param {Update | undefined} update
+ * @param {number} now by the server's clock
+ * @returns {{text: string, waitMs?: number}}
+ */
+function remaining(update, now) {
+  const startsIn = Date.parse(update?.startsAt ?? "") - now;
+  if (startsIn > 0) return inWords("Starts", startsIn);
+  const endsIn = Date.parse(update?.endsAt ?? "") - now;
+  if (Number.isNaN(endsIn)) return { text: "" };
+  if (endsIn > 0) return inWords("Resets", endsIn);
+  return endsIn > -ENDED_MS ? { text: "Resets now", waitMs: ENDED_MS } : { text: "Ended" };
+}
+
+/**
+ * @param {string} what
+ * @param {number} ms
+ */
+function inWords(what, ms) {
+  const units = /** @type {const} */ ([
+    [DAY_MS, "d"],
+    [HOUR_MS, "h"],
+    [MINUTE_MS, "min"],
+  ]);
+  // Two of a unit at least: "in 1 h" could be nearly two.
+  const [unit, name] = units.find(([unit]) => ms >= 2 * unit) ?? [SECOND_MS, "s"];
+  return { text: `${what} in ${Math.max(1, Math.floor(ms / unit))} ${name}`, waitMs: Math.max(50, ms % unit) + 1 };
+}
+
+/** @param {Past} past */
+function datesOf({ startsAt, endsAt }) {
+  const dates = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+  const ends = endsAt === null ? "" : dates.format(new Date(endsAt));
+  return startsAt === null ? ends && `Until ${ends}` : `${dates.format(new Date(startsAt))} – ${ends}`;
 }
 
 /** @param {Date} date */

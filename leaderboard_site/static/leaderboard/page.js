@@ -1,4 +1,4 @@
-/** The page at `/`: the live board, the account of the player, and in local runs a play area. */
+/** The page at `/`: the live board, tabs if there are others, the account of the player, and in local runs a play area. */
 
 import { LiveLeaderboard } from "./live-leaderboard.js";
 import { part } from "./parts.js";
@@ -20,9 +20,25 @@ board.addEventListener("update", (event) => {
   if (footer) footer.textContent = `After event ${detail.seq.toLocaleString("en")}.`;
 });
 if (dialog) {
+  offerBoards();
   const askToSignUp = account(dialog);
   standing();
   if (play) playArea(play, askToSignUp);
+}
+
+// The boards
+
+/** Asks once which boards there are. What shows them is loaded only if there are any beside the default one. */
+async function offerBoards() {
+  try {
+    const answer = await fetch(new URL("api/v1/boards", service), { credentials: "omit" });
+    const { boards } = await answer.json();
+    if (boards.length < 2) return;
+    const { offer } = await import("./boards.js");
+    offer(boards, board, service);
+  } catch {
+    // The state above the table says that the service is away; the default board needs no tab.
+  }
 }
 
 // The account
@@ -106,13 +122,15 @@ function standing() {
   const ask = async () => {
     const me = session.userId;
     const there = board.client?.newest?.leaderboard.some(({ userId }) => userId === me);
-    if (me === undefined || session.isNew || there || asking || document.hidden) return;
+    const name = board.getAttribute("board");
+    if (me === undefined || (name === null && session.isNew) || there) return;
+    if (asking || board.past || document.hidden) return;
     asking = true;
     await new Promise((resolve) => setTimeout(resolve, askedAt + STANDING_EVERY_MS - performance.now()));
     askedAt = performance.now();
     try {
-      const found = await session.standing();
-      if (session.userId === me) board.standing = found;
+      const found = await session.standing(name);
+      if (session.userId === me && board.getAttribute("board") === name) board.standing = found;
     } catch {
       // The state above the table says that the service is away; the row is as old as the table.
     } finally {

@@ -98,10 +98,14 @@ export class Session extends EventTarget {
     }
   }
 
-  /** @returns {Promise<{userId: string, score: number, rank: number, total: number, seq: number} | undefined>} */
-  async standing() {
+  /**
+   * @param {string | null} board the name of a public board; null for the default one
+   * @returns {Promise<{userId: string, score: number, rank: number, total: number, seq: number} | undefined>}
+   */
+  async standing(board) {
+    const place = `/api/v1/boards/${board}/users/${encodeURIComponent(this.userId ?? "")}`;
     try {
-      return await this.#callAsPlayer("GET", "/api/v1/me");
+      return await this.#callAsPlayer("GET", board === null ? "/api/v1/me" : place);
     } catch (error) {
       if (error instanceof Problem && error.code === "no_score") return undefined;
       throw error;

@@ -1,0 +1,172 @@
+"""Boards beside the default one: their tabs on the page, their periods, and the element that shows them."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from itertools import count, pairwise
+
+import httpx
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, WebSocket, expect
+
+from scores.boards import definitions
+from scores.boards.documents import parse
+from scores.log.ledger import Change, Kind
+from scores.log.writer import writer
+from scores.models import Leaderboard
+from tests.polling import until
+from tools.servers import Server
+
+from .conftest import OpenPage, players, wait_for_players, wait_for_state
+
+pytestmark = pytest.mark.slow
+
+HOUR = timedelta(hours=1)
+CALENDARS = count(1_000, 1_000)
+
+
+def make(name: str, **fields: object) -> None:
+    definitions.create(parse({"name": name, "fold": "sum"} | fields))
+    # Each test begins a log, and counts changes of its boards from 1: to the server, two counts alike are no change.
+    Leaderboard.objects.update(calendar=next(CALENDARS))
+
+
+def seasons(*moments: timedelta) -> dict[str, object]:
+    """A season from each of these moments to the next; they are relative to now."""
+    texts = [(datetime.now(UTC).replace(microsecond=0) + moment).isoformat() for moment in moments]
+    return {"period": "season", "seasons": [{"startsAt": begin, "endsAt": end} for begin, end in pairwise(texts)]}
+
+
+def add(user_id: str, points: int) -> None:
+    writer.batcher.submit_and_wait(Change(Kind.INCREMENT, user_id, points))
+
+
+def report(board: str, user_id: str, score: int) -> None:
+    writer.batcher.submit_and_wait(Change(Kind.SCORE, user_id, score, stream=board))
+
+
+def wait_until_known(server: Server, board: str) -> None:
+    """Return when the server answers for the board from a copy, and lists it."""
+
+    def is_known() -> bool:
+        answer = httpx.get(f"{server.url}/api/v1/boards/{board}")
+        names = [each["name"] for each in httpx.get(f"{server.url}/api/v1/boards").json()["boards"]]
+        return answer.status_code == 200 and board in names
+
+    until(is_known)
+
+
+def violations(page: Page) -> list[str]:
+    found = Axe().run(page).response["violations"]
+    return [f"{rule['id']} ({rule['impact']}): {node['html']}" for rule in found for node in rule["nodes"]]
+
+
+def open_ones(page: Page, sockets: list[WebSocket]) -> list[str]:
+    page.wait_for_timeout(20)  # playwright hears of a close only meanwhile
+    return [socket.url for socket in sockets if not socket.is_closed()]
+
+
+def test_tabs_show_each_board_live(server: Server, open_page: OpenPage) -> None:
+    make("weekly", title="This week", period="weekly")
+    make("laps", fold="best", order="lower", stream=True)
+    for user_id, score in (("ann", 5), ("bob", -7), ("cyd", 5)):
+        report("laps", user_id, score)
+    add("ann", 10)
+    wait_until_known(server, "weekly")
+    wait_until_known(server, "laps")
+    page = open_page(f"{server.url}/")
+    wait_for_state(page, "live")
+    sockets: list[WebSocket] = []
+    page.on("websocket", lambda socket: sockets.append(socket))
+    expect(page.get_by_role("tab")).to_have_text(["Leaderboard", "laps", "This week"])
+
+    page.get_by_role("tab", name="This week").click()
+    wait_for_state(page, "live")
+    wait_for_players(page, "ann")
+    expect(page.locator(".period")).to_have_text(re.compile(r"^Resets in \d+ (d|h|min|s)$"))
+    assert page.url.endswith("/?board=weekly")
+    add("bob", 15)
+    wait_for_players(page, "bob", "ann")
+    expect(page.locator("tr[data-user=ann] .change")).to_have_text("▼ 1")
+
+    page.keyboard.press("ArrowLeft")
+    wait_for_players(page, "bob", "ann", "cyd")
+    assert players(page) == [("1", "bob", "-7"), ("2", "ann", "5"), ("2", "cyd", "5")]
+    expect(page.locator(".period")).to_have_count(0)
+    for key in ("Home", "End", "Home", "End", "ArrowRight"):
+        page.keyboard.press(key)
+    expect(page.get_by_role("tab", name="Leaderboard")).to_be_focused()
+    wait_for_state(page, "live")
+    wait_for_players(page, "bob", "ann")
+
+    assert page.url.endswith("/")
+    until(lambda: open_ones(page, sockets) == [server.ws_url])
+    for width in (320, 1280, 3840):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_deep_link_leads_to_a_board_and_to_its_past(server: Server, open_page: OpenPage, scheme: str) -> None:
+    make("season", **seasons(-3 * HOUR, -2 * HOUR, -HOUR, 3 * HOUR))
+    add("ann", 10)
+    wait_until_known(server, "season")
+    written = open_page(f"{server.url}/?board=season", java_script_enabled=False)
+    assert written.locator("tbody tr").all_inner_texts() == ["1\tann\t\t10"]
+    page = open_page(f"{server.url}/?board=season", color_scheme=scheme, locale="en-GB", timezone_id="Europe/Berlin")
+    wait_for_state(page, "live")
+    expect(page.get_by_role("tab", name="season", selected=True)).to_be_visible()
+    expect(page.locator(".period")).to_have_text("Resets in 2 h")
+    assert violations(page) == []
+
+    older = page.get_by_role("button", name="Previous period")
+    older.focus()
+    page.keyboard.press("Enter")
+    wait_for_state(page, "past")
+    expect(page.get_by_text("Nobody scored.")).to_be_visible()
+    page.keyboard.press("Enter")
+    expect(older).to_have_attribute("aria-disabled", "true")
+    first = page.locator(".period").inner_text()
+    assert " – " in first
+    assert violations(page) == []
+    page.get_by_role("button", name="Next period").click()
+    expect(page.locator(".period")).not_to_have_text(first)
+    page.get_by_role("button", name="Back to now").click()
+
+    wait_for_state(page, "live")
+    wait_for_players(page, "ann")
+    add("bob", 20)
+    wait_for_players(page, "bob", "ann")
+    expect(page.locator(".period")).to_have_text("Resets in 2 h")
+
+
+def test_a_period_ends_although_nobody_scores(server: Server, open_page: OpenPage) -> None:
+    add("ann", 1)
+    make("short", **seasons(-HOUR, timedelta(seconds=4), 3 * HOUR))
+    add("bob", 10)
+    wait_until_known(server, "short")
+    page = open_page(f"{server.url}/?board=short")
+    wait_for_state(page, "live")
+    page.locator("tr[data-user=bob]").wait_for()
+    expect(page.locator(".period")).to_have_text(re.compile("^Resets in [1-4] s$"))
+
+    expect(page.get_by_text("Nobody yet.")).to_be_visible()
+    expect(page.locator(".period")).to_have_text("Resets in 2 h")
+    expect(page.locator("live-leaderboard [role=status]")).to_have_text("A new period has begun.")
+    page.get_by_role("button", name="Previous period").click()
+    wait_for_state(page, "past")
+    assert ("1", "bob", "10") in players(page)
+
+
+def test_no_other_board_no_tab(server: Server, open_page: OpenPage) -> None:
+    until(lambda: len(httpx.get(f"{server.url}/api/v1/boards").json()["boards"]) == 1)
+    page = open_page(f"{server.url}/?board=nope")
+
+    wait_for_state(page, "live")
+
+    page.wait_for_load_state("networkidle")
+    assert page.locator("[role=tablist], .periods, .period").count() == 0
+    loaded = page.evaluate("performance.getEntriesByType('resource').map(({ name }) => name)")
+    assert not any("boards.js" in name for name in loaded)
