@@ -25,7 +25,7 @@ from leaderboard_site.edge.hang_ups import HangUps  # noqa: E402
 from leaderboard_site.edge.page_methods import PageMethods  # noqa: E402
 from leaderboard_site.edge.prefix import Prefix  # noqa: E402
 from leaderboard_site.edge.queueing import Queueing  # noqa: E402
-from leaderboard_site.edge.upgrades import PATHS, upgrade_required  # noqa: E402
+from leaderboard_site.edge.upgrades import is_socket, upgrade_required  # noqa: E402
 from leaderboard_site.observability.tracing import Tracing  # noqa: E402
 from realtime.origins import OriginCheck  # noqa: E402
 from realtime.routing import websocket_urlpatterns  # noqa: E402
@@ -95,7 +95,7 @@ async def http(scope: Scope, receive: Receive, send: Send) -> None:
         application = health_application
     elif path == exposition.PATH:
         application = metrics_application
-    elif path in PATHS:
+    elif is_socket(path):
         application = upgrade_application
     await application(scope, receive, send)
 

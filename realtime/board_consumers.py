@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -14,10 +15,10 @@ from channels.exceptions import StopConsumer
 from scores import board_selectors
 from scores.access.authentication import Principal, TokenExpired, TokenInvalid, key_fetched, verify_token
 from scores.access.client_address import rate_limit_key
-from scores.exceptions import BoardUnknown, KeyAwaited, PeriodUnknown, Unavailable
+from scores.exceptions import KeyAwaited, Refused, Unavailable
 
 from . import metrics
-from .board_hub import board_hub
+from .board_hub import NOT_AUTHENTICATED, board_hub
 from .consumers import TRY_AGAIN_LATER, LeaderboardConsumer
 from .socket_limits import socket_limits
 from .socket_writer import FRAMES, SocketWriter
@@ -25,7 +26,8 @@ from .socket_writer import FRAMES, SocketWriter
 PROTOCOL = "leaderboard.v1"
 BEARER = "bearer."
 MAX_BOARDS = 20  # of one socket
-BAD_REQUEST, NOT_AUTHENTICATED, NO_SUCH_BOARD = 4400, 4401, 4404  # as the statuses of HTTP
+BAD_REQUEST = 4400  # as the status of HTTP
+CHECK_EVERY_S = 60.0  # whether the user of an open socket has been blocked, or the token revoked
 
 
 class Refusal(Exception):  # noqa: N818  names what happened
@@ -37,62 +39,76 @@ class Refusal(Exception):  # noqa: N818  names what happened
 
 
 class BoardConsumer(LeaderboardConsumer):
-    """Finds out which boards the socket may watch. The hub has the frames and writes them."""
+    """Finds out what the client asks for, and who it is. The hub of boards has the frames and writes them."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.has_token = False
         self._socket_writers: dict[str, SocketWriter] = {}
-        self._expiry: asyncio.TimerHandle | None = None
-        self._closing: set[asyncio.Task[None]] = set()
+        self._checking: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
 
     async def websocket_connect(self, message: WebSocketConnectEvent) -> None:
         offered: list[str] = list(self.scope.get("subprotocols") or ())
         subprotocol = PROTOCOL if PROTOCOL in offered else None
         await self.base_send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": []})
+        try:
+            boards = boards_of(self.scope)
+            principal = await principal_of(offered)
+            self._enter()
+        except Refusal as refusal:
+            await self._close(refusal.code, refusal.reason)
+            raise StopConsumer from refusal
+        if principal is not None:
+            self.has_token = True
+            self._checking = asyncio.create_task(self._check(principal), name="token of a socket")
+        self._join(boards)
+
+    def _enter(self) -> None:
+        """Nothing is awaited between this and the wait for the client's end, which undoes it."""
         client = self.scope["client"]
         self.rate_limit_key = rate_limit_key(client[0] if client else "")
         if reason := socket_limits.enter(self.rate_limit_key):
             metrics.sockets_refused.inc()
-            await self._refuse(Refusal(TRY_AGAIN_LATER, reason))
-        try:
-            boards = boards_of(self.scope)
-            principal = await principal_of(offered)
-            for board in boards:
-                await must_be_seen(board, principal)
-        except BaseException as error:
-            socket_limits.leave(self.rate_limit_key)
-            if isinstance(error, Refusal):
-                await self._refuse(error)
-            raise
-        self._join(boards)
-        if principal is not None:
-            loop = asyncio.get_running_loop()
-            wait_s = principal.expires_at - time.time()
-            self._expiry = loop.call_later(wait_s, self._end, NOT_AUTHENTICATED, "token_expired")
-
-    async def _refuse(self, refusal: Refusal) -> None:
-        await self.base_send({"type": "websocket.close", "code": refusal.code, "reason": refusal.reason})
-        raise StopConsumer
+            raise Refusal(TRY_AGAIN_LATER, reason)
 
     def _join(self, boards: list[str]) -> None:
         """One slot for each board: a frame of one must not replace that of another."""
         scopes = split(self.scope, len(boards))
         for board, scope in zip(boards, scopes, strict=True):
-            self._socket_writers[board] = socket_writer = SocketWriter(scope, self.base_send)
-            board_hub.join(board, socket_writer, lambda: self._end(NO_SUCH_BOARD, BoardUnknown.code))
+            if self._closing is None:  # the hub may have ended it for one of the boards before
+                self._socket_writers[board] = SocketWriter(scope, self.base_send)
+                board_hub.join(board, self._socket_writers[board], self)
 
-    def _end(self, code: int, reason: str) -> None:
-        """Closes the socket; its client then says goodbye, as it does to any other close."""
-        close = self.base_send({"type": "websocket.close", "code": code, "reason": reason})
-        task = asyncio.ensure_future(close)
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
+    async def _check(self, principal: Principal) -> None:
+        """Ends the socket when its token expires, or is found to be good no longer."""
+        while (left_s := principal.expires_at - time.time()) > 0:
+            await asyncio.sleep(min(left_s, CHECK_EVERY_S))
+            try:
+                await board_selectors.admit(principal.user_id, principal.token)
+            except Refused as refused:
+                return self.end(NOT_AUTHENTICATED, refused.code)
+        self.end(NOT_AUTHENTICATED, TokenExpired.default_code)
 
-    async def websocket_disconnect(self, message: WebSocketDisconnectEvent) -> None:
-        if self._expiry is not None:
-            self._expiry.cancel()
+    def end(self, code: int, reason: str) -> None:
+        """Closes the socket, without waiting for it, and leaves all boards: no frame follows the close frame."""
+        if self._closing is None:
+            self._leave()
+            self._closing = asyncio.create_task(self._close(code, reason))
+
+    async def _close(self, code: int, reason: str) -> None:
+        with suppress(Exception):  # the client is gone; the server reports that to the consumer
+            await self.base_send({"type": "websocket.close", "code": code, "reason": reason})
+
+    def _leave(self) -> None:
+        if self._checking is not None:
+            self._checking.cancel()
         for board, socket_writer in self._socket_writers.items():
             board_hub.leave(board, socket_writer)
+        self._socket_writers = {}
+
+    async def websocket_disconnect(self, message: WebSocketDisconnectEvent) -> None:
+        self._leave()
         socket_limits.leave(self.rate_limit_key)
         raise StopConsumer
 
@@ -101,7 +117,7 @@ def boards_of(scope: Any) -> list[str]:
     """The boards that the address names, each once. Raises `Refusal`."""
     if board := scope["url_route"]["kwargs"].get("board"):
         return [board]
-    asked = parse_qs(scope["query_string"].decode("latin-1")).get("board", [])
+    asked = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True).get("board", [])
     boards = list(dict.fromkeys(asked))
     if not 1 <= len(boards) <= MAX_BOARDS:
         raise Refusal(BAD_REQUEST, f"expected 1 to {MAX_BOARDS} boards: ?board=a&board=b")
@@ -109,32 +125,34 @@ def boards_of(scope: Any) -> list[str]:
 
 
 async def principal_of(offered: list[str]) -> Principal | None:
-    """Whose token came as the subprotocol `bearer.<jwt>`; `None` without one. No other way: an address is logged."""
-    token = next((name.removeprefix(BEARER) for name in offered if name.startswith(BEARER)), None)
-    if token is None:
+    """Whose token came as the subprotocol `bearer.<jwt>`; `None` without one. Raises `Refusal`.
+
+    There is no other way: addresses are logged, and a browser sets no header.
+    """
+    tokens = [name.removeprefix(BEARER) for name in offered if name.startswith(BEARER)]
+    if not tokens:
         return None
+    if len(tokens) > 1 or PROTOCOL not in offered:  # a browser fails a socket of which no protocol was selected
+        raise Refusal(BAD_REQUEST, f"expected the subprotocols {PROTOCOL} and {BEARER}TOKEN")
     try:
-        try:
-            return verify_token(token)
-        except KeyAwaited:
-            await key_fetched()
-            return verify_token(token)
+        principal = await verified(tokens[0])
+        await board_selectors.admit(principal.user_id, principal.token)
     except (TokenExpired, TokenInvalid) as error:
         raise Refusal(NOT_AUTHENTICATED, error.default_code) from error
+    except Refused as refused:
+        raise Refusal(NOT_AUTHENTICATED, refused.code) from refused
     except Unavailable as error:
-        raise Refusal(TRY_AGAIN_LATER, error.code) from error
+        raise Refusal(TRY_AGAIN_LATER, Unavailable.code) from error
+    return principal
 
 
-async def must_be_seen(board: str, principal: Principal | None) -> None:
-    """Raises `Refusal` if there is no such board, or if it needs a token and there is none."""
+async def verified(token: str) -> Principal:
+    """Raises as `verify_token` does, `KeyAwaited` only if the key does not come."""
     try:
-        is_public = await board_selectors.is_public(board)
-    except (BoardUnknown, PeriodUnknown) as error:
-        raise Refusal(NO_SUCH_BOARD, error.code) from error
-    except Unavailable as error:
-        raise Refusal(TRY_AGAIN_LATER, error.code) from error
-    if not is_public and principal is None:
-        raise Refusal(NOT_AUTHENTICATED, "not_authenticated")
+        return verify_token(token)
+    except KeyAwaited:
+        await key_fetched()
+        return verify_token(token)
 
 
 def split(scope: Any, count: int) -> list[Any]:

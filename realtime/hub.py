@@ -21,6 +21,7 @@ from . import metrics
 from .frame_bytes import Frame, prepared
 from .frames import is_stale, leaderboard_update
 from .page_order import PageOrder
+from .socket_limits import socket_limits
 from .socket_writer import SocketWriter
 
 logger = logging.getLogger(__name__)
@@ -67,11 +68,6 @@ class Hub:
     @property
     def running(self) -> bool:
         return self._loop is not None
-
-    @property
-    def sockets(self) -> int:
-        """How many sockets this process has open. Safe in any thread."""
-        return len(self._socket_writers)
 
     @property
     def fault(self) -> str | None:
@@ -270,9 +266,7 @@ class Hub:
                     await self._fan_out()
                     pushed_at = started
                 if self._page is not None:
-                    metrics.observe_shown(
-                        self._page.seq, open_sockets=len(self._socket_writers), sent=pushed_at == started
-                    )
+                    metrics.observe_shown(self._page.seq, open_sockets=socket_limits.taken, sent=pushed_at == started)
             except Exception:
                 logger.exception("The hub failed to send a frame and continues")
             interval_s = max(settings.FRAME_INTERVAL_MS / 1000, STRETCH * (loop.time() - started))

@@ -12,7 +12,7 @@ class SocketLimits:
 
     def __init__(self) -> None:
         self._by_key: Counter[str] = Counter()
-        self.taken = 0
+        self.taken = 0  # may be read in any thread
 
     def enter(self, rate_limit_key: str) -> str | None:
         """Counts a socket and returns `None`, or returns a short reason why there may be no more."""

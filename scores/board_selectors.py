@@ -23,6 +23,7 @@ from scores.boards.reads import (
     ReachedWith,
 )
 from scores.exceptions import BoardBuilding, CopyUnusable, NoStoreAnswers, ScoreError
+from scores.log import refusals
 from scores.log.head import Log, log
 from scores.models import Board
 from scores.projection.tail import Tail, tail
@@ -136,11 +137,9 @@ async def definition(board: str) -> Board:
     return answer
 
 
-async def is_public(board: str) -> bool:
-    """Whether anybody may see the board. Raises `BoardUnknown` or `Unavailable`."""
-    if board == RESERVED:
-        return True
-    return (await definition(board)).is_public
+async def admit(user_id: str, token: str) -> None:
+    """Raise `Refused` if the user, or the service with this token, may not look at what needs a token."""
+    await refusals.admit(user_id, token)
 
 
 async def top(board: str, limit: int) -> BoardTop:

@@ -14,7 +14,7 @@ import threading
 import time
 from typing import NamedTuple
 
-from realtime.hub import hub
+from realtime.socket_limits import socket_limits
 from scores.exceptions import RedisAway
 from scores.projection.tail import tail
 from scores.stores import presence
@@ -76,7 +76,7 @@ class ProcessReporter:
             host=socket.gethostname(),
             pid=os.getpid(),
             started_at=self._started_at,
-            sockets=hub.sockets,
+            sockets=socket_limits.taken,
             redis_away=breaker.is_open,
             database_age_s=tail.silence_s,
             compared=scrub.compared,
