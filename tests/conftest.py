@@ -30,7 +30,7 @@ from rest_framework_simplejwt.token_blacklist.models import OutstandingToken
 from rest_framework_simplejwt.tokens import AccessToken
 from websockets.sync.client import connect
 
-from scores import selectors
+from scores import board_selectors, selectors
 from scores.access import authentication, limiter
 from scores.log import rank_index, refusals
 from scores.log.head import log
@@ -72,6 +72,7 @@ def _stores(django_db_blocker: Any) -> Iterator[None]:
         # Their connections would keep the database from being dropped.
         writer.batcher.close()
         selectors.reader.batcher.close()
+        board_selectors.reader.batcher.close()
         refusals.batcher.close()
         limiter.batcher.close()
         rank_index.rank_indexer.stop()
