@@ -34,6 +34,7 @@ PERIODS_IN_REDIS = 2  # ended ones, besides the present one
 FORGOTTEN_AT_ONCE = 5_000  # rows of periods that are no longer kept
 UNBOUNDED = 2**63 - 1
 
+NOW_SQL = "SELECT epoch::text, seq, calendar FROM leaderboards WHERE name = %s"
 CALENDAR_SQL = "SELECT calendar FROM leaderboards WHERE name = %s"
 # The periods that events after `after` can be in, and for each board the number of its newest that has begun.
 STRETCHES_SQL = """
@@ -77,7 +78,15 @@ class Calendar(NamedTuple):
     stretches: dict[int, list[Stretch]]
     newest: dict[int, int]  # by board: its newest period that has begun
     lacking: frozenset[int]  # boards without rows for the present: they must get some before they are folded
-    recent: frozenset[int]  # boards that were made a moment ago
+    made_at: dict[int, float]  # by board: when it was made, in POSIX seconds
+
+
+class Now(NamedTuple):
+    """Where the log is, at a glance."""
+
+    epoch: str
+    seq: int
+    calendar: int
 
 
 class View(NamedTuple):
@@ -123,9 +132,9 @@ class Looker:
             and board.period not in (Board.PeriodKind.FOREVER, Board.PeriodKind.SEASON)
             and not any(stretch.last_seq is None for stretch in stretches[board.id])
         }
-        young = {board.id for board in rows.values() if time.time() - board.created_at.timestamp() < KEPT_FOR_S}
+        made_at = {board.id: board.created_at.timestamp() for board in rows.values()}
         rules = {board.id: rules_of(board) for board in rows.values()}
-        return Calendar(number, after, rules, stretches, newest, frozenset(lacking), frozenset(young))
+        return Calendar(number, after, rules, stretches, newest, frozenset(lacking), made_at)
 
 
 class BoardFollower:
@@ -136,19 +145,17 @@ class BoardFollower:
         self._copies = copies
         self._for_copies, self._for_standings, self._for_tending = Looker(log), Looker(log), Looker(log)
         self._swept_at: int | None = None  # the calendar at which no deleted board had standings left
-        self._moved_to: tuple[str, int, int] | None = None  # origin, seq and calendar at which all copies are
+        self._moved_to: Now | None = None  # where all copies are
+        self._without_boards: tuple[str, int] | None = None  # the epoch and the calendar at which there were none
 
     # Copies
 
     def fold(self) -> bool:
         """Move the copies by at most a slice for each position that they are at. Raises `CopyUnusable`."""
+        now = self._look()
+        if now is None or now == self._moved_to:
+            return False
         with self._log.snapshot() as head, self._log.connection.cursor() as cursor:
-            if head.seq == 0 and not Board.objects.using(self._log.alias).exists():
-                return False
-            cursor.execute(CALENDAR_SQL, [self._log.name])
-            (number,) = cursor.fetchone()
-            if self._moved_to == (head.origin, head.seq, number):
-                return False
             state = self._copies.state(head.origin)
             after = min((copied.seq for copied in state.boards.values()), default=head.seq)
             view = self._for_copies.view(cursor, head, after=after)
@@ -161,10 +168,23 @@ class BoardFollower:
             applied = self._copies.apply(head.origin, slice_, derived)
             self._copies.drop_damaged(head.origin, applied.damaged)
             more = more or slice_.last < head.seq
+        self._note_boards(now, view)
         if not more:
-            self._moved_to = head.origin, head.seq, view.calendar.number
+            self._moved_to = now
         metrics.boards_seq.labels("redis").set(min((s for s in groups), default=head.seq) if more else head.seq)
         return more
+
+    def _look(self) -> Now | None:
+        """Where the log is: a glance, many times a second. `None` if there is no log yet, or no board that follows it."""
+        with self._log.connection.cursor() as cursor:
+            cursor.execute(NOW_SQL, [self._log.name])
+            row = cursor.fetchone()
+        now = None if row is None else Now(*row)
+        return None if now is None or (now.epoch, now.calendar) == self._without_boards else now
+
+    def _note_boards(self, now: Now, view: View) -> None:
+        """Without boards, nobody need look closer until there are some."""
+        self._without_boards = None if view.calendar.boards else (now.epoch, now.calendar)
 
     def _slice(
         self, cursor: CursorWrapper, view: View, before: int, boards: Sequence[Rules], state: BoardState
@@ -178,6 +198,9 @@ class BoardFollower:
 
     def project(self) -> bool:
         """Move the standings by at most a slice for each position that they are at, and build what is new."""
+        now = self._look()
+        if now is None:
+            return False
         with self._log.snapshot() as head, self._log.connection.cursor() as cursor:
             view = self._for_standings.view(cursor, head)
             calendar, positions = view.calendar, view.positions
@@ -193,6 +216,7 @@ class BoardFollower:
                     last = min(head.seq, before + EVENTS_PER_PROJECTION)
                     events = standings.events_between(cursor, before, last)
                     slices.append(fold(boards, calendar.stretches, events, before=before, last=last))
+        self._note_boards(now, view)
         more = bool(unbuilt)
         for slice_ in slices:
             more = (standings.project(self._log, slice_) and slice_.last < head.seq) or more
@@ -252,7 +276,8 @@ class BoardFollower:
         boards = view.calendar.boards.keys()
         self._copies.forget_read(read_at.keys() - boards)
         now = time.time()
-        return {board for board in boards if now - read_at.get(board, 0) < KEPT_FOR_S} | (view.calendar.recent & boards)
+        made_at = view.calendar.made_at
+        return {board for board in boards if now - max(read_at.get(board, 0), made_at[board]) < KEPT_FOR_S}
 
     def _bring(self, origin: str, rules: Rules, first: int) -> None:
         started = time.monotonic()

@@ -11,6 +11,7 @@ from django.db.backends.utils import CursorWrapper
 from psycopg.errors import SerializationFailure
 
 from scores.log.head import KNOWN_KINDS, Log
+from scores.log.periods import LIMITS_SQL
 from scores.models import MAX_TOTAL, Board, BoardStanding
 
 from .fold import REWARDER_PREFIX, LogEvent, Part, Rules, Slice
@@ -88,6 +89,7 @@ def project(log: Log, slice_: Slice) -> bool:
     ids = [board.id for board in slice_.boards]
     try:
         with transaction.atomic(using=log.alias), log.connection.cursor() as cursor:
+            cursor.execute(LIMITS_SQL)  # a process that stops here keeps its locks for a second, not for ever
             cursor.execute(ADVANCE_SQL, [slice_.last, log.name, ids, slice_.before])
             if cursor.rowcount != len(ids):
                 raise Raced
@@ -130,6 +132,7 @@ def build(log: Log, board: Rules) -> int:
     try:
         with transaction.atomic(using=log.alias), log.connection.cursor() as cursor:
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            cursor.execute(LIMITS_SQL)
             cursor.execute("SET LOCAL work_mem = '128MB'")  # for the hash of a million users; once, not for each client
             cursor.execute("SELECT seq FROM leaderboards WHERE name = %s", [log.name])
             (seq,) = cursor.fetchone()

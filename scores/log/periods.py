@@ -33,7 +33,7 @@ NEXT_BOUNDARY_SQL = """
         (SELECT min(starts_at) FROM periods WHERE first_seq IS NULL)
     ) WHERE name = %s
 """
-# For transactions that change boards. They are rare, and must not hold up the writers behind one that stopped.
+# For transactions that change boards and standings: they must not hold up others behind a process that stopped.
 LIMITS_SQL = """
     SELECT set_config('lock_timeout', '1500', true), set_config('idle_in_transaction_session_timeout', '1000', true)
 """

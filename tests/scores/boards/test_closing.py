@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from django.db import connection, connections
+from django.db.models import F
 from redis import Redis
 
 from scores.board import LEADERBOARD
@@ -24,7 +25,7 @@ from scores.log.head import log
 from scores.log.ledger import Change, Kind
 from scores.log.periods import roll_over_if_due
 from scores.log.writer import writer
-from scores.models import Board, BoardResult, BoardStanding, Period, ScoreEvent, UserScore, WebhookDelivery
+from scores.models import Board, BoardResult, BoardStanding, Leaderboard, Period, ScoreEvent, UserScore, WebhookDelivery
 from scores.projection.tail import tail
 from scores.selectors import Source
 from tests.polling import until
@@ -308,21 +309,20 @@ def test_periods_from_before_the_board_reward_nobody_and_tell_nobody(follower: B
 
 
 def test_the_results_go_with_a_period_that_is_no_longer_kept(follower: BoardFollower, closer: Closer) -> None:
-    board = make("week", keep=0)
+    board = definitions.create(parse({"name": "hour", "fold": "sum", "period": "hourly", "keep": 0}))
     add("ann", 4)
-    end(board)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "INSERT INTO periods (board_id, number, starts_at, first_seq) VALUES (%s, 2, clock_timestamp(), 2)",
-            [board.id],
-        )
-        cursor.execute("UPDATE leaderboards SET calendar = calendar + 1")
+    Leaderboard.objects.update(at=F("next_boundary"))
+    add("ann", 4)
+    ended = Period.objects.filter(board=board, number=1)
     for _ in range(3):
         follower.project()
         follower.tend()
-    assert Period.objects.filter(board=board).count() == 2  # it waits for its close
+    assert ended.exists()  # it waits for its close
+
+    Leaderboard.objects.update(at=F("at") + timedelta(minutes=11))
     settle(follower, closer)
-    assert [period.number for period in Period.objects.filter(board=board)] == [2]
+
+    assert not ended.exists()
     assert not BoardResult.objects.exists()
 
 
