@@ -16,6 +16,9 @@ from django.db import connection
 from redis import Redis
 from websockets.sync.client import ClientConnection, connect
 
+from scores.boards.closing import Closer
+from scores.log.head import log
+from scores.log.writer import writer
 from tests.conftest import TokenFor
 from tests.polling import until
 from tests.scores.conftest import stopped
@@ -87,7 +90,8 @@ def frame_of(socket: ClientConnection, wanted: Callable[[Any], bool]) -> Any:
 def test_a_night_of_three_boards(game: Game, server: Server, redis: Redis) -> None:
     game.add("ann", 100)  # yesterday, as far as these boards are concerned
     it_is(EVENING)
-    game.studio("POST", "/boards", {"name": "today", "fold": "sum", "period": "daily", "zone": "Europe/Berlin"})
+    today = {"name": "today", "fold": "sum", "period": "daily", "zone": "Europe/Berlin"}
+    game.studio("POST", "/boards", today | {"rewards": {"1": 100}, "settleSeconds": 600})
     game.studio("POST", "/boards", {"name": "ever", "fold": "sum", "ties": "id"})
     game.studio("POST", "/boards", {"name": "laps", "fold": "best", "order": "lower", "stream": True})
 
@@ -125,12 +129,23 @@ def test_a_night_of_three_boards(game: Game, server: Server, redis: Redis) -> No
     assert game.rows("today", period="previous") == [("bob", 30), ("ann", 20)]
     assert game.rows("today", period="2027-10-30") == [("bob", 30), ("ann", 20)]
 
+    # Yesterday has closed meanwhile: its winner has the reward, once, also if somebody closes it again.
+    until(lambda: game.api.get("/boards/today/results").status_code == 200)
+    results = [{"place": 1, "userId": "bob", "score": 30, "reward": 100}, {"place": 2, "userId": "ann", "score": 20}]
+    assert game.api.get("/boards/today/results").json()["results"] == results
+    until(lambda: game.rows("ever") == [("bob", 131), ("ann", 121)])
+    for _ in range(2):
+        closer = Closer(log, writer)
+        assert not closer.close()
+    assert game.rows("today") == [("bob", 1), ("ann", 1)]  # which does not count its own reward
+    assert game.rows("leaderboard") == [("bob", 131), ("ann", 121)]
+
     # The leader of the laps cheated.
     game.studio("POST", f"/events/{best}/void", {"reason": "a shortcut"})
     until(lambda: game.rows("laps") == [("cid", 90_000)])
     void = game.add("bob", 50)
     game.studio("POST", f"/events/{void}/void")
-    until(lambda: game.rows("ever") == [("ann", 121), ("bob", 31)])
+    until(lambda: game.rows("ever") == [("bob", 131), ("ann", 121)])
 
     # The long day ends.
     it_is(NEXT_MIDNIGHT - timedelta(seconds=1))

@@ -135,6 +135,7 @@ def create(definition: Definition, actor: str = "", *, log: Log = default_log) -
             raise BoardsTooMany
         if not definition.has_stream and board.stream is not None:
             _refuse_stream(board, log)
+        board.created_at = at  # by the clock that ends periods: those that had ended by then are of the past
         board.save(using=log.alias, force_insert=True)
         made = past.periods(board, _spans_of(board, definition.seasons, past, at), seq=seq)
         Period.objects.using(log.alias).bulk_create(made, batch_size=2_000)
