@@ -40,7 +40,7 @@ async def push(self):
         number += 1
         self._frame = prepared(str(number).zfill(100))
         await self._fan_out()
-        await asyncio.sleep(0 if self.sockets else 0.01)
+        await asyncio.sleep(0 if self._socket_writers else 0.01)
 
 def close_all(hub):
     for socket_writer in hub._socket_writers:
