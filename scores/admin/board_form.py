@@ -16,6 +16,7 @@ from scores.models import Board
 # Fields that can change; the others are only shown once the board exists.
 OF_ALL = ("title", "isPublic")
 OF_STREAMS = ("least", "most", "submitters")
+OF_PERIODS = ("keep", "settleSeconds", "rewards", "webhookUrl", "webhookSecret")
 LABELS = {
     "name": "Name",
     "title": "Title",
@@ -36,6 +37,10 @@ LABELS = {
     "submitters": "Submitters",
     "keep": "Keep",
     "isPublic": "Public",
+    "settleSeconds": "Settling seconds",
+    "rewards": "Rewards",
+    "webhookUrl": "Webhook URL",
+    "webhookSecret": "Webhook secret",
     "archived": "Archived",
 }
 HELP = {
@@ -58,6 +63,10 @@ HELP = {
     "submitters": "To a stream of its own: players and game servers, or game servers only.",
     "keep": "How many ended periods are kept. Empty: all.",
     "isPublic": "Anybody may see it. If not, a token is needed.",
+    "settleSeconds": "From the end of a period until its results are final. Empty: 600.",
+    "rewards": "Points by place when a period closes: a line for each place or range of places, such as 1 500 and 3-10 50.",
+    "webhookUrl": "Is told when a period closes. https:// in the public internet.",
+    "webhookSecret": "Signs what the webhook is told. Nobody can read it again; empty: as it is.",
 }
 
 
@@ -82,6 +91,10 @@ class BoardForm(forms.Form):
             values["submitters"] = None  # which the form always sends
         if values.get("seasons") is not None:
             values["seasons"] = [_season(line) for line in values["seasons"].splitlines() if line.strip()]
+        if values.get("rewards") is not None:
+            values["rewards"] = _rewards(values["rewards"])
+        if values.get("webhookSecret") is None:
+            values.pop("webhookSecret", None)  # as it is
         return values
 
     def take(self, mistakes: Sequence[Mistake]) -> None:
@@ -99,7 +112,7 @@ def changeable(definition: Definition) -> set[str]:
     if definition.has_stream and not definition.is_archived:
         names.update(OF_STREAMS)
     if definition.period != Board.PeriodKind.FOREVER:
-        names.add("keep")
+        names.update(OF_PERIODS)
     if definition.period == Board.PeriodKind.SEASON and not definition.is_archived:
         names.add("seasons")
     return names
@@ -111,6 +124,8 @@ def initial_of(definition: Definition) -> dict[str, Any]:
     seen = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
     if seasons := values.get("seasons"):
         values["seasons"] = "\n".join(f"{season['startsAt']} {season['endsAt']}" for season in seasons)
+    if rewards := values.get("rewards"):
+        values["rewards"] = "\n".join(f"{places} {points}" for places, points in rewards.items())
     return values | {"seen": seen}
 
 
@@ -127,6 +142,14 @@ def fixed_of(definition: Definition, form_fields: Collection[str]) -> list[tuple
 def _season(line: str) -> Any:
     parts = line.split()
     return {"startsAt": parts[0], "endsAt": parts[1]} if len(parts) == 2 else line
+
+
+def _rewards(text: str) -> Any:
+    """By places; the text itself if it has another form."""
+    pairs = [line.split() for line in text.splitlines() if line.strip()]
+    if all(len(pair) == 2 and pair[1].isdecimal() and len(pair[1]) < 20 for pair in pairs):
+        return {places: int(points) for places, points in pairs}
+    return text
 
 
 def _fields() -> dict[str, forms.Field]:
@@ -151,6 +174,10 @@ def _fields() -> dict[str, forms.Field]:
         "submitters": _choice(Board.Submitters.values),
         "keep": forms.IntegerField(),
         "isPublic": forms.BooleanField(),
+        "settleSeconds": forms.IntegerField(),
+        "rewards": forms.CharField(widget=forms.Textarea(attrs={"rows": 4, "cols": 30})),
+        "webhookUrl": forms.CharField(),
+        "webhookSecret": forms.CharField(widget=forms.PasswordInput(attrs={"autocomplete": "new-password"})),
     }
 
 

@@ -177,6 +177,7 @@ SHAPES: dict[str, Schema] = {
             "items": shape(
                 **{name: OF_PERIOD[name] for name in ("period", "startsAt", "endsAt")},
                 isCurrent={"type": "boolean"},
+                closedAt=MOMENT_OR_NONE,
             ),
         },
     ),

@@ -34,6 +34,7 @@ QUESTIONS: list[tuple[str | int, ...]] = [
     ("HGET", SPARE, "x"),
     ("HLEN", SPARE),
     ("HGETALL", SPARE),
+    ("HKEYS", SPARE),
     ("HDEL", SPARE, "x"),
     ("SET", SPARE, 1),
     ("GET", SPARE),

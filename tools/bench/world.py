@@ -62,9 +62,7 @@ class World:
         """The totals of users who scored long ago; their events are not missed by anything measured here."""
         self.redis.client.flushall()
         with self.postgresql.open() as database:
-            database.execute(
-                "TRUNCATE leaderboards, user_scores, score_events, blocks, boards, periods, board_positions, standings"
-            )
+            database.execute("TRUNCATE leaderboards, user_scores, score_events, blocks, boards, standings CASCADE")
             database.execute(
                 "INSERT INTO user_scores (user_id, score) "
                 "SELECT 'user' || n, 1 + (n * 7919::bigint) %% 1000000 FROM generate_series(0, %s) n",

@@ -90,11 +90,26 @@ def test_a_board_is_made(admin: Client) -> None:
     board = Board.objects.get()
     assert (answer.status_code, answer.url) == (302, page_of(board))
     assert told(answer) == ["weekly was created."]
-    expected = {**WEEKLY, "stream": False, "keep": 8, "isPublic": True, "archived": False}
+    expected = {**WEEKLY, "stream": False, "keep": 8, "isPublic": True, "archived": False, "settleSeconds": 600}
     del expected["submitters"]  # which a board without a stream of its own does not have
     assert document(definitions.definition_of(board)) == expected
     entry = LogEntry.objects.get()
     assert (entry.object_id, entry.object_repr, entry.user.username) == (str(board.pk), "weekly", "mia")
+
+
+def test_a_board_gets_rewards_and_a_webhook(admin: Client) -> None:
+    closes = {"rewards": "1 500\n3-10 50", "webhookUrl": "https://game.example/x", "webhookSecret": "x" * 16}
+    admin.post(f"{BOARDS}add/", {**WEEKLY, "keep": "8", **closes, "settleSeconds": "60"})
+
+    board = Board.objects.get()
+    definition = document(definitions.definition_of(board))
+
+    assert (definition["rewards"], definition["settleSeconds"]) == ({"1": 500, "3-10": 50}, 60)
+    page = admin.get(f"{BOARDS}{board.pk}/change/").content.decode()
+    assert "3-10 50" in page
+    assert "x" * 16 not in page
+    wrong = admin.post(f"{BOARDS}add/", {**WEEKLY, "name": "other", **closes, "rewards": "first: 5"})
+    assert errors(wrong).keys() == {"rewards"}
 
 
 def test_all_mistakes_are_shown_at_their_fields(admin: Client) -> None:
@@ -125,7 +140,10 @@ def test_a_name_is_given_once_and_boards_have_a_limit(admin: Client, settings: A
 def test_a_board_is_changed_and_what_is_fixed_is_shown(admin: Client) -> None:
     board = make("laps", fold="best", order="lower", stream=True, least=10, keep=2, period="daily")
     page = admin.get(page_of(board))
-    assert set(page.context["form"].fields) == {"seen", "title", "isPublic", "least", "most", "submitters", "keep"}
+    assert set(page.context["form"].fields) == {
+        *("seen", "title", "isPublic", "least", "most", "submitters", "keep"),
+        *("settleSeconds", "rewards", "webhookUrl", "webhookSecret"),
+    }
     assert ("Order", "lower") in page.context["fixed"]
 
     answer = admin.post(page_of(board), seen(admin, board) | {"title": "Fastest lap", "least": "", "fold": "sum"})
