@@ -383,7 +383,9 @@ class Reader:
         if not isinstance(value, Sequence) or isinstance(value, str):
             self.wrong(field, "wrong_type", "Expected a list of startsAt and endsAt.")
             return None
-        if not 1 <= len(value) <= MAX_SEASONS:
+        # One that was archived before its first season has none left.
+        least = 0 if self.given.get("archived") is True else 1
+        if not least <= len(value) <= MAX_SEASONS:
             self.wrong(field, "out_of_range", f"Expected 1 to {MAX_SEASONS} seasons.")
             return None
         found = [self.season(f"{field}.{number}", season) for number, season in enumerate(value, 1)]

@@ -401,6 +401,16 @@ def test_an_archived_board_ends_with_the_newest_event(past: datetime, period: st
     assert definitions.change("laps", {"title": "Old laps"}).is_different
 
 
+def test_a_board_that_was_archived_before_its_first_season_can_be_changed(board: None) -> None:
+    seasons = [{"startsAt": "2999-01-01T00:00:00Z", "endsAt": "2999-02-01T00:00:00Z"}]
+    create("cup", period="season", seasons=seasons)
+    definitions.archive("cup")
+
+    definitions.change("cup", {"title": "Never played"})
+
+    assert Board.objects.get().title == "Never played"
+
+
 def test_the_rules_of_an_archived_board_are_fixed(laps: Board) -> None:
     definitions.archive("laps")
 
