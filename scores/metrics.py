@@ -67,6 +67,9 @@ boards_seq = Gauge(
     ["store"],
     multiprocess_mode="livemax",
 )
+board_folds = Counter(
+    "leaderboard_board_folds", "Slices of the log folded into a board, each board for itself, by store.", ["store"]
+)
 board_rebuilds = Counter(
     "leaderboard_board_rebuilds", "Boards brought to Redis from their standings, by reason.", ["reason"]
 )

@@ -166,6 +166,7 @@ class BoardFollower:
         more = False
         for slice_, derived in work:
             applied = self._copies.apply(head.origin, slice_, derived)
+            metrics.board_folds.labels("redis").inc(len(slice_.boards))
             self._copies.drop_damaged(head.origin, applied.damaged)
             more = more or slice_.last < head.seq
         self._note_boards(now, view)
@@ -219,7 +220,9 @@ class BoardFollower:
         self._note_boards(now, view)
         more = bool(unbuilt)
         for slice_ in slices:
-            more = (standings.project(self._log, slice_) and slice_.last < head.seq) or more
+            is_projected = standings.project(self._log, slice_)
+            metrics.board_folds.labels("standings").inc(len(slice_.boards) if is_projected else 0)
+            more = (is_projected and slice_.last < head.seq) or more
         for rules in unbuilt[:1]:
             self._build(rules)
         metrics.boards_seq.labels("standings").set(min([head.seq, *(slice_.last for slice_ in slices)]))
