@@ -6,8 +6,6 @@ import asyncio
 import logging
 from typing import Any, Protocol
 
-from django.conf import settings
-
 from scores import board_selectors
 from scores.board_selectors import BoardTop
 from scores.exceptions import BoardUnknown, PeriodUnknown, Unavailable
@@ -16,7 +14,8 @@ from . import metrics
 from .board_frames import board_update
 from .frame_bytes import prepared
 from .frames import STALE_S
-from .hub import EARLY, HEARTBEAT_S, SLICE, STRETCH, TOP
+from .hub import HEARTBEAT_S, SLICE, TOP
+from .pace import Pace
 from .page_order import PageOrder
 from .socket_writer import SocketWriter
 
@@ -119,19 +118,11 @@ class BoardHub:
     async def _push(self) -> None:
         """Until nobody watches any board."""
         loop = asyncio.get_running_loop()
-        due = loop.time()
+        pace = Pace()
         while self._watched:
             started = loop.time()
             await self._round(started)
-            interval_s = max(settings.FRAME_INTERVAL_MS / 1000, STRETCH * (loop.time() - started))
-            due = max(due + interval_s, started + (1 - EARLY) * interval_s)  # as in the hub
-            await asyncio.sleep(due - loop.time())
-            try:
-                async with asyncio.timeout(LOOK_EVERY_S):
-                    await self._changed.wait()
-            except TimeoutError:
-                pass
-            self._changed.clear()
+            await pace.next_round(started, self._changed, look_every_s=LOOK_EVERY_S)
 
     async def _round(self, now: float) -> None:
         """Reads all boards that are watched, in one batch, and sends what changed."""

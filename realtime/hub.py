@@ -20,6 +20,7 @@ from scores.exceptions import Unavailable
 from . import metrics
 from .frame_bytes import Frame, prepared
 from .frames import is_stale, leaderboard_update
+from .pace import Pace
 from .page_order import PageOrder
 from .socket_limits import socket_limits
 from .socket_writer import SocketWriter
@@ -35,8 +36,6 @@ HEARD_WITHIN_TURNS = 30  # and not within seconds: a process that was stopped fo
 FLUSH_TIMEOUT_S = 3.0  # more than one publish to a Redis that is silent, for which a flush waits
 RESTART_AFTER_S = 1.0
 SLICE = 256  # sockets between two turns of the event loop: about 2 ms
-STRETCH = 1.25  # the shortest interval between two rounds of sending, in durations of the round before
-EARLY = 0.2  # of the interval: by up to this much, a round comes earlier to make up for a late one
 
 PROOF = "leaderboard.proof"  # the type of a message that only its sender is to hear
 
@@ -258,7 +257,7 @@ class Hub:
 
     async def _push(self) -> None:
         loop = asyncio.get_running_loop()
-        pushed_at = due = loop.time()
+        pushed_at, pace = loop.time(), Pace()
         while True:
             started = loop.time()
             try:
@@ -269,17 +268,7 @@ class Hub:
                     metrics.observe_shown(self._page.seq, open_sockets=socket_limits.taken, sent=pushed_at == started)
             except Exception:
                 logger.exception("The hub failed to send a frame and continues")
-            interval_s = max(settings.FRAME_INTERVAL_MS / 1000, STRETCH * (loop.time() - started))
-            # The next round counts from when this one was due, not from when it started: with a change every 50 ms, all
-            # rounds would otherwise be late once one was.
-            due = max(due + interval_s, started + (1 - EARLY) * interval_s)
-            await asyncio.sleep(due - loop.time())
-            try:
-                async with asyncio.timeout(LOOK_EVERY_S):
-                    await self._changed.wait()
-            except TimeoutError:
-                pass
-            self._changed.clear()
+            await pace.next_round(started, self._changed, look_every_s=LOOK_EVERY_S)
 
     async def _refresh(self) -> bool:
         """Reads the top. Returns whether it differs from what the sockets have."""
