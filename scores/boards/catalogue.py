@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Sequence
 from datetime import date, datetime
 from typing import NamedTuple
 
@@ -125,11 +124,6 @@ class Catalogue:
                     newest[board_id].append(Span(*columns))
         self._known = {board.name: Known(board, tuple(newest[board.id])) for board in boards.values()}
         self._calendar = calendar
-
-    def all(self) -> Sequence[Known]:
-        """By name."""
-        self.look()
-        return list(self._known.values())
 
     def board(self, name: str, *, is_away: bool = False) -> Known:
         """Raises `BoardUnknown`. One that was created a moment ago is looked for before that is said.

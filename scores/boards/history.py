@@ -75,8 +75,8 @@ def derive(
 ) -> bool:
     """Run the query for the standings of a board as of event `last`, of some users or of all; `into` begins it.
 
-    `then` ends it, and may use `%(board)s`. Rows are board, period, user id, key, tie, reached seq, hidden. Returns `False` without a query if no period of the board
-    had begun by then.
+    `then` ends it, and may use `%(board)s`. Rows are board, period, user id, key, tie, reached seq, hidden. Returns
+    `False` without a query if no period of the board had begun by then.
     """
     cursor.execute(PERIODS_SQL, [board.id, last])
     numbers, firsts, lasts = cursor.fetchone()
