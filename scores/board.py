@@ -54,6 +54,11 @@ class BoardNames:
         """The hash that says when each of them was last read, in POSIX seconds, to the minute."""
         return f"{{{self.name}}}:boards:read"
 
+    @cached_property
+    def building_key(self) -> str:
+        """The description of the board whose standings are being built, for people."""
+        return f"{{{self.name}}}:boards:building"
+
     def period_keys(self, board: int, period: int, token: str = "") -> tuple[str, str]:
         """The ZSET of a period of another board, and the hash beside it; with a token those that a rebuild fills."""
         key = f"{{{self.name}}}:board:{board}:{period}" + (f":rebuild:{token}" if token else "")

@@ -247,6 +247,7 @@ def board_tasks(lease: Lease) -> list[Task]:
     return [
         Task("copies of boards", follower.fold, 0.05),
         Task("standings of boards", follower.project, 0.5),
+        Task("building of boards", follower.build, 0.5),
         Task("care of boards", follower.tend, 0.25),
         Task("closing of boards", Closer(log, writer).close, 1.0),
         Task("webhooks", Sender(log).send, 1.0),

@@ -34,6 +34,7 @@ ROWS_PER_SCRIPT = 400  # moves and sets of all boards in one call: 3 to 5 ms of 
 MEMBERS_AT_ONCE = 1_000  # per ZADD of a rebuild
 SIDE_KEY_TTL_S = 3_600  # removes the side keys of a rebuild that was killed
 MARK_EVERY_S = 60.0
+BUILDING_TTL_S = 5
 
 
 class Copied(NamedTuple):
@@ -59,6 +60,14 @@ class Derived(NamedTuple):
     user_id: str
     key: int | None
     seq: int
+
+
+class Building(NamedTuple):
+    """How many of how many events have been read for a board whose standings are being built."""
+
+    board: int
+    seen: int
+    last: int
 
 
 class Applied(NamedTuple):
@@ -252,6 +261,18 @@ class BoardCopies:
         fields = [str(board) for board in boards]
         if fields:
             guarded(lambda: client().hdel(self._names.boards_read_key, *fields))
+
+    # What people see of a board that is being built
+
+    def note_building(self, building: Building) -> None:
+        """Say how far it is. Who builds says so four times a second; what a killed process said is soon forgotten."""
+        guarded(lambda: client().set(self._names.building_key, " ".join(map(str, building)), ex=BUILDING_TTL_S))
+
+    def building(self) -> Building | None:
+        """The board that is being built, if any."""
+        told = guarded(lambda: cast("bytes | None", client().get(self._names.building_key))) or b""
+        parts = [int(part) for part in told.split() if part.isdigit()]
+        return Building(*parts) if len(parts) == 3 else None
 
     # Coming and going
 

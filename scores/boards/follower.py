@@ -1,7 +1,7 @@
 """Moves boards after the log: their copies twenty times a second, their standings once, and what comes and goes with them.
 
-The three tasks run in threads of their own, each with its connection: a projection of thousands of events must not hold up
-the copies, which are read meanwhile. What they do is guarded by positions that move by compare-and-set, so two processes
+The tasks run in threads of their own, each with its connection: a projection of thousands of events must not hold up the
+copies, which are read meanwhile, and a board that is built from years of events must not hold up the others. What they do is guarded by positions that move by compare-and-set, so two processes
 at once do no harm, only work.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from django.db.backends.utils import CursorWrapper
@@ -19,7 +20,7 @@ from scores.log.head import Head, Log
 from scores.models import Board
 
 from . import definitions, standings
-from .copies import BoardCopies, BoardState, Derived
+from .copies import BoardCopies, BoardState, Building, Derived
 from .fold import Rules, Slice, Stretch, fold, rules_of
 from .history import derive
 
@@ -32,6 +33,7 @@ FAR_BEHIND = 50_000
 KEPT_FOR_S = 3_600  # a copy that nobody reads
 PERIODS_IN_REDIS = 2  # ended ones, besides the present one
 FORGOTTEN_AT_ONCE = 5_000  # rows of periods that are no longer kept
+TELL_EVERY_S = 5.0
 UNBOUNDED = 2**63 - 1
 
 NOW_SQL = "SELECT epoch::text, seq, calendar FROM leaderboards WHERE name = %s"
@@ -97,6 +99,15 @@ class View(NamedTuple):
     positions: dict[int, int]
 
 
+class Built(NamedTuple):
+    """How many of how many events have been read for a board that is being built; when the log was told, monotonic."""
+
+    board: int
+    seen: int
+    last: int
+    told_at: float
+
+
 class Looker:
     """Reads the log and the boards for one thread; boards only if they have changed."""
 
@@ -146,6 +157,7 @@ class BoardFollower:
         self._for_copies, self._for_standings, self._for_tending = Looker(log), Looker(log), Looker(log)
         self._swept_at: int | None = None  # the calendar at which no deleted board had standings left
         self._moved_to: Now | None = None  # where all copies are
+        self._built: Built | None = None  # how far the board is that is being built
         self._without_boards: tuple[str, int] | None = None  # the epoch and the calendar at which there were none
 
     # Copies
@@ -198,43 +210,56 @@ class BoardFollower:
     # Standings
 
     def project(self) -> bool:
-        """Move the standings by at most a slice for each position that they are at, and build what is new."""
+        """Move the standings by at most a slice for each position that they are at."""
         now = self._look()
         if now is None:
             return False
         with self._log.snapshot() as head, self._log.connection.cursor() as cursor:
             view = self._for_standings.view(cursor, head)
-            calendar, positions = view.calendar, view.positions
-            unbuilt = [
-                rules
-                for board, rules in calendar.boards.items()
-                if board not in calendar.lacking and positions.get(board, UNBOUNDED) > head.seq
-            ]
-            groups = _groups(positions, calendar, head.seq)
+            groups = _groups(view.positions, view.calendar, head.seq)
             slices = []
             for before, boards in groups.items():
                 if before < head.seq:
                     last = min(head.seq, before + EVENTS_PER_PROJECTION)
                     events = standings.events_between(cursor, before, last)
-                    slices.append(fold(boards, calendar.stretches, events, before=before, last=last))
+                    slices.append(fold(boards, view.calendar.stretches, events, before=before, last=last))
         self._note_boards(now, view)
-        more = bool(unbuilt)
+        more = False
         for slice_ in slices:
             is_projected = standings.project(self._log, slice_)
             metrics.board_folds.labels("standings").inc(len(slice_.boards) if is_projected else 0)
             more = (is_projected and slice_.last < head.seq) or more
-        for rules in unbuilt[:1]:
-            self._build(rules)
         metrics.boards_seq.labels("standings").set(min([head.seq, *(slice_.last for slice_ in slices)]))
         return more
 
-    def _build(self, rules: Rules) -> None:
+    # History
+
+    def build(self) -> bool:
+        """Fill the standings of a board that is new, or is to be made anew, from the log."""
+        with self._log.connection.cursor() as cursor:
+            ids = standings.unbuilt(cursor, self._log.name)
+        board = Board.objects.using(self._log.alias).filter(id__in=ids[:1]).first()
+        if board is None:
+            return bool(ids)  # deleted between the two looks
         started = time.monotonic()
         try:
-            seq = standings.build(self._log, rules)
+            seq = standings.build(self._log, rules_of(board), tell=partial(self._tell, board.id))
         except standings.Raced:
-            return
-        logger.info("Board %d is built up to event %d in %.1f s", rules.id, seq, time.monotonic() - started)
+            return True
+        finally:
+            self._built = None
+        logger.info("Board %d is built up to event %d in %.1f s", board.id, seq, time.monotonic() - started)
+        return len(ids) > 1
+
+    def _tell(self, board: int, seen: int, last: int) -> None:
+        """To the log now and then, since one who looks at it waits; to the admin by the tending, which has the time."""
+        before = self._built
+        now = time.monotonic()
+        told_at = now if before is None else before.told_at
+        if now - told_at >= TELL_EVERY_S:
+            logger.info("Board %d is being built: %d of %d events have been read", board, seen, last)
+            told_at = now
+        self._built = Built(board, seen, last, told_at)
 
     # What comes and goes
 
@@ -242,6 +267,8 @@ class BoardFollower:
         """Make coming periods, bring boards to Redis that are read, and let go of what is not. Raises `CopyUnusable`."""
         definitions.extend(self._log)
         more = self._forget_surplus()
+        if (built := self._built) is not None:
+            self._copies.note_building(Building(built.board, built.seen, built.last))
         # First: a copy that moves on between the two looks must not seem to be ahead of the log.
         state = self._copies.state(origin := self._log.head().origin)
         with self._log.snapshot() as head, self._log.connection.cursor() as cursor:

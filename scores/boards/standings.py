@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple, cast
 
@@ -15,7 +15,7 @@ from scores.log.periods import LIMITS_SQL
 from scores.models import MAX_TOTAL, Board, BoardStanding
 
 from .fold import REWARDER_PREFIX, LogEvent, Part, Rules, Slice
-from .history import derive
+from .history import derive, derive_in_slices
 
 INSERT_SQL = "INSERT INTO standings (board_id, period, user_id, key, tie, reached_seq, hidden) "
 EVENTS_SQL = """
@@ -44,12 +44,15 @@ FORGET_SQL = """
       AND s.board_id = p.board_id AND s.period = p.number AND s.user_id = u.user_id
 """
 ADVANCE_SQL = "UPDATE board_positions SET seq = %s WHERE log = %s AND board_id = ANY(%s) AND seq = %s"
-# A board that has run out of rows for its periods is not built: events that are in none yet would be passed by.
-BUILDABLE_SQL = """
-    SELECT FROM boards b WHERE b.id = %s AND (
+# Boards without a position in this log. One that has run out of rows for its periods is not built: events that are in none
+# yet would be passed by.
+UNBUILT_SQL = """
+    SELECT b.id FROM leaderboards l CROSS JOIN boards b
+    LEFT JOIN board_positions p ON p.board_id = b.id AND p.log = l.name
+    WHERE l.name = %s AND (p.seq IS NULL OR p.seq > l.seq) AND (
         b.archived_at IS NOT NULL OR b.period IN ('forever', 'season')
-        OR EXISTS (SELECT FROM periods p WHERE p.board_id = b.id AND p.first_seq IS NOT NULL AND p.last_seq IS NULL)
-    )
+        OR EXISTS (SELECT FROM periods o WHERE o.board_id = b.id AND o.first_seq IS NOT NULL AND o.last_seq IS NULL)
+    ) ORDER BY b.id
 """
 BUILT_SQL = """
     INSERT INTO board_positions (board_id, log, seq) VALUES (%s, %s, %s)
@@ -124,10 +127,17 @@ def _derive_again(cursor: CursorWrapper, board: Rules, users: Sequence[str], las
     derive(cursor, board, last=last, users=users, into=INSERT_SQL)
 
 
-def build(log: Log, board: Rules) -> int:
+def unbuilt(cursor: CursorWrapper, log: str) -> list[int]:
+    """The boards to build, the oldest first."""
+    cursor.execute(UNBUILT_SQL, [log])
+    return [board for (board,) in cursor.fetchall()]
+
+
+def build(log: Log, board: Rules, *, tell: Callable[[int, int], object] = lambda seen, last: None) -> int:
     """Fill the standings of a board from the whole log, while writes go on; returns the event they are at then.
 
-    Raises `Raced` if another process does so at the same time, or the board is deleted meanwhile.
+    `tell` hears, now and then, how many of how many events have been read; it must not wait. Raises `Raced` if another
+    process does so at the same time, or the board is deleted meanwhile.
     """
     try:
         with transaction.atomic(using=log.alias), log.connection.cursor() as cursor:
@@ -136,11 +146,11 @@ def build(log: Log, board: Rules) -> int:
             cursor.execute("SET LOCAL work_mem = '128MB'")  # for the hash of a million users; once, not for each client
             cursor.execute("SELECT seq FROM leaderboards WHERE name = %s", [log.name])
             (seq,) = cursor.fetchone()
-            cursor.execute(BUILDABLE_SQL, [board.id])
-            if cursor.fetchone() is None:
+            if board.id not in unbuilt(cursor, log.name):
                 raise Raced
+            tell(0, seq)
             cursor.execute("DELETE FROM standings WHERE board_id = %s", [board.id])
-            derive(cursor, board, last=seq, users=None, into=INSERT_SQL)
+            derive_in_slices(cursor, board, last=seq, into=INSERT_SQL, tell=lambda seen: tell(seen, seq))
             cursor.execute(BUILT_SQL, [board.id, log.name, seq])
     except IntegrityError as error:  # the key of a row; or that of the board, which is looked at last
         raise Raced from error

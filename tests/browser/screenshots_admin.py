@@ -97,7 +97,7 @@ def play_on_boards() -> None:
     laps = [(who, draw.randint(61_000, 75_000)) for who in [*PLAYERS, "lando", "lewis"]]
     writer.record([Change(Kind.SCORE, who, lap, stream="laps") for who, lap in laps])
     follower = BoardFollower(log, BoardCopies(LEADERBOARD))
-    while any([follower.project(), follower.tend(), follower.fold()]):
+    while any([follower.build(), follower.project(), follower.tend(), follower.fold()]):
         pass
 
 

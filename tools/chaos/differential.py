@@ -23,7 +23,7 @@ from redis import Redis
 
 from scores.board import LEADERBOARD
 from scores.boards import copies as copies_module
-from scores.boards import definitions, follower, scripts, standings
+from scores.boards import definitions, follower, history, scripts, standings
 from scores.boards.copies import BoardCopies
 from scores.boards.documents import parse
 from scores.boards.follower import BoardFollower
@@ -421,11 +421,11 @@ class Run:
     def follow(self) -> None:
         one = self.random.choice(self.followers)
         for _ in range(self.random.choice([1, 1, 4])):
-            stepped(self.random.choice([one.fold, one.fold, one.project, one.tend]))
+            stepped(self.random.choice([one.fold, one.fold, one.project, one.build, one.tend]))
 
     def both_follow(self) -> None:
         """Two processes at once. Nothing is done meanwhile that could not also be done a little later."""
-        steps = [self.random.choice([one.fold, one.project, one.tend]) for one in self.followers]
+        steps = [self.random.choice([one.fold, one.project, one.build, one.tend]) for one in self.followers]
         self.is_meddling = True
         try:
             for _ in range(3):
@@ -551,10 +551,10 @@ class Run:
         self.is_meddling = True
         one = self.random.choice(self.followers)
         for _ in range(400):
-            if not any([stepped(one.project), stepped(one.tend), stepped(one.fold)]):
+            if not any([stepped(one.build), stepped(one.project), stepped(one.tend), stepped(one.fold)]):
                 self.oracle.read()
                 self.look_at_copies()  # drops what is damaged
-                if not any([stepped(one.project), stepped(one.tend), stepped(one.fold)]):
+                if not any([stepped(one.build), stepped(one.project), stepped(one.tend), stepped(one.fold)]):
                     break
         else:
             raise AssertionError("the follower is never done")
@@ -581,16 +581,16 @@ def stepped(step: Callable[[], bool]) -> bool:
 def small() -> Iterator[None]:
     """Slices, scripts and portions so small that they are cut everywhere."""
     before = {name: getattr(follower, name) for name in SMALL}
-    rows = copies_module.ROWS_PER_SCRIPT
+    rows, slice_ = copies_module.ROWS_PER_SCRIPT, history.SLICE
     try:
         for name, value in SMALL.items():
             setattr(follower, name, value)
-        copies_module.ROWS_PER_SCRIPT = 9
+        copies_module.ROWS_PER_SCRIPT, history.SLICE = 9, 13
         yield
     finally:
         for name, value in before.items():
             setattr(follower, name, value)
-        copies_module.ROWS_PER_SCRIPT = rows
+        copies_module.ROWS_PER_SCRIPT, history.SLICE = rows, slice_
 
 
 @contextmanager
@@ -600,9 +600,9 @@ def interleaved(meddle: Callable[[], None]) -> Iterator[None]:
 
     def after_others(write: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(write)
-        def written(*args: Any) -> Any:
+        def written(*args: Any, **options: Any) -> Any:
             meddle()
-            return write(*args)
+            return write(*args, **options)
 
         return written
 

@@ -59,7 +59,7 @@ def test_a_question_that_the_database_cannot_answer_ends_no_other(
     copies = BoardCopies(LEADERBOARD)
     follower, reader = BoardFollower(log, copies), BoardReader(catalogue, copies, tail, log)
     make("weekly")
-    while any([follower.project(), follower.tend(), follower.fold()]):
+    while any([follower.build(), follower.project(), follower.tend(), follower.fold()]):
         pass
     catalogue.look(now=True)
     with rival.cursor() as cursor:

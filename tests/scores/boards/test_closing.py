@@ -80,7 +80,10 @@ def settle(follower: BoardFollower, closer: Closer) -> None:
     """Until nothing is left to do."""
 
     def is_settled() -> bool:
-        if any([closer.close(), follower.project(), follower.tend(), follower.fold()]) or closer.close():
+        if (
+            any([closer.close(), follower.build(), follower.project(), follower.tend(), follower.fold()])
+            or closer.close()
+        ):
             return False
         return not BoardResult.objects.filter(reward__gt=0, reward_seq=None, refusal="").exists()
 
@@ -169,6 +172,7 @@ def test_the_results_have_the_voids_that_the_standings_lack_when_the_time_comes(
     add("bob", 3)
     end(board)
     follower.tend()
+    follower.build()
     follower.project()
     record(Kind.VOID, voids=seq)  # the standings are past the end of the period, and have not heard of this
     assert not closer.close()
@@ -208,6 +212,7 @@ def test_two_followers_at_once_close_once(follower: BoardFollower) -> None:
     end(board)
     for _ in range(3):
         follower.tend()
+        follower.build()
         follower.project()
     barrier = threading.Barrier(2)
     errors: list[BaseException] = []
@@ -242,6 +247,7 @@ def test_a_blocked_winner_gets_no_reward_and_the_result_says_so(follower: BoardF
     end(board)
     for _ in range(3):
         follower.tend()
+        follower.build()
         follower.project()
     with_no_writer = Closer(log, writer)
     with_no_writer._reward = lambda: False  # type: ignore[method-assign]
@@ -315,6 +321,7 @@ def test_the_results_go_with_a_period_that_is_no_longer_kept(follower: BoardFoll
     add("ann", 4)
     ended = Period.objects.filter(board=board, number=1)
     for _ in range(3):
+        follower.build()
         follower.project()
         follower.tend()
     assert ended.exists()  # it waits for its close

@@ -27,7 +27,7 @@ def make(name: str, **fields: Any) -> Board:
 def settle(follower: BoardFollower) -> None:
     """Until nothing is left to do."""
     for _ in range(100):
-        if not any([follower.project(), follower.tend(), follower.fold()]):
+        if not any([follower.build(), follower.project(), follower.tend(), follower.fold()]):
             return
     raise AssertionError("never done")
 

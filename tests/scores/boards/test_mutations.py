@@ -40,9 +40,9 @@ def sql(module: object, name: str, part: str, instead: str, patch: Patch) -> Non
 
 
 def folded(name: str, part: str, instead: str, patch: Patch) -> None:
-    """In the closed form of a fold."""
-    assert part in history.FOLDS[name]
-    patch.setitem(history.FOLDS, name, history.FOLDS[name].replace(part, instead))
+    """In the closed form of a fold: what it reads, or what that comes to."""
+    (form,) = (form for form in (history.ROWS, history.FOLDS) if part in form[name])
+    patch.setitem(form, name, form[name].replace(part, instead))
 
 
 def moved(name: str, part: str, instead: str, patch: Patch) -> None:
@@ -100,6 +100,14 @@ MISTAKES: dict[str, Callable[[Patch], None]] = {
     "what is void counts": partial(folded, "best", NOT_VOIDED, ""),
     "later voids count": partial(folded, "sum", NOT_VOIDED, NOT_VOIDED.replace("AND v.seq <= %(last)s", "")),
     "a void is no time": partial(folded, "sum", "v.seq, NULL", "e.seq, NULL"),
+    "a slice of sums replaces the one before": partial(folded, "sum", "sum(key)", "max(key)"),
+    "what a slice takes back is gone": partial(
+        folded,
+        "sum",
+        "max(seq) AS seq FROM ({rows}) AS rows",
+        "max(seq) AS seq FROM ({rows}) AS rows WHERE key IS NOT NULL",
+    ),
+    "the last event of a slice is lost": partial(folded, "best", "e.seq <= %(upto)s", "e.seq < %(upto)s"),
     "the highest is the latest": lambda patch: patch.setitem(history.FOLDS, "latest", history.BEST_SQL),
     "blocked and shown": partial(sql, history, "STANDINGS_SQL", "blocked.user_id IS NOT NULL", "false"),
     "seasons without gaps": partial(

@@ -113,6 +113,7 @@ def test_an_older_copy_takes_no_period_of_a_newer_one(
 ) -> None:
     make("hours", period="hourly")
     add("ann")
+    follower.build()
     follower.project()
     follower.tend()  # begins a state, without boards
 
@@ -177,6 +178,7 @@ def test_a_period_that_is_no_longer_kept_is_there_whole_or_not_at_all(
     for user in ("ann", "bob", "cid"):
         add(user)
     next_hour()
+    follower.build()
     follower.project()
     Period.objects.exclude(last_seq=None).update(closed_at=Now())  # one that has not closed stays
     seen = set()

@@ -122,6 +122,7 @@ def test_one_shard_has_the_boards_too(servers: Callable[..., ClusterNode]) -> No
         writer.record([Change(Kind.SCORE, user, 5, stream="laps") for user in ("ann", "ben", "cem")])
         follower = BoardFollower(log, board_copies)
         for _ in range(5):
+            follower.build()
             follower.project()
             follower.tend()
             follower.fold()
