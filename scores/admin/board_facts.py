@@ -12,7 +12,7 @@ from django.http import HttpRequest
 
 from scores.board_selectors import score_of
 from scores.boards import reads
-from scores.boards.copies import board_copies
+from scores.boards.copies import Building, board_copies
 from scores.boards.reads import BoardAnswer, BoardEntry, BoardPageQuestion
 from scores.exceptions import CopyUnusable
 from scores.log.head import log
@@ -62,10 +62,17 @@ class Facts(NamedTuple):
     standings: int | None
     copy: int | None
     is_redis_up: bool
+    building: Building | None  # only of a board without standings
 
     @property
     def in_postgresql(self) -> str:
-        return "being built" if self.standings is None else self._told(self.standings)
+        if self.standings is not None:
+            return self._told(self.standings)
+        if self.building is None:
+            return "being built"
+        if self.building.seen == self.building.last:
+            return f"being built, all {self.building.last:,} events have been read"
+        return f"being built, {self.building.seen:,} of {self.building.last:,} events have been read"
 
     @property
     def in_redis(self) -> str:
@@ -124,13 +131,24 @@ def facts_of(boards: Sequence[int]) -> dict[int, Facts]:
         cursor.execute(CURRENT_SQL, [list(boards)])
         current = {board: Current(*columns) for board, *columns in cursor.fetchall()}
         standings = reads.positions(cursor, log.name, boards)
+    copies: dict[int, int] = {}
+    building, is_up = None, True
     try:
-        state = board_copies.state(head.origin)
-        copies, is_up = {board: copied.seq for board, copied in state.boards.items()}, True
+        if not set(boards) <= standings.keys():
+            building = board_copies.building()
+        copies = {board: copied.seq for board, copied in board_copies.state(head.origin).boards.items()}
     except CopyUnusable:
-        copies, is_up = {}, False
+        is_up = False
     return {
-        board: Facts(current.get(board), head.seq, standings.get(board), copies.get(board), is_up) for board in boards
+        board: Facts(
+            current.get(board),
+            head.seq,
+            standings.get(board),
+            copies.get(board),
+            is_up,
+            building if building is not None and building.board == board and board not in standings else None,
+        )
+        for board in boards
     }
 
 

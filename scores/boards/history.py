@@ -99,10 +99,10 @@ def derive(
 def derive_in_slices(
     cursor: CursorWrapper, board: Rules, *, last: int, into: str, tell: Callable[[int], object]
 ) -> bool:
-    """`derive` of all users, in statements that take half a second each, but for the last, which takes them together.
+    """`derive` of all users, in statements of half a second each, and a last one that takes them together.
 
-    It is for a transaction that sees one state of the log, and takes a fourth longer than `derive`. `tell` hears after
-    each slice how many events have been read, and must not wait: the transaction has locks.
+    For a transaction that sees one state of the log. `tell` hears after each slice how many events have been read, and must
+    not wait: the transaction has locks, and is ended when it idles.
     """
     form = _form(cursor, board, last, None)
     if form is None:
@@ -112,6 +112,7 @@ def derive_in_slices(
         upto = min(after + SLICE, last)
         cursor.execute(f"INSERT INTO slices {form.folded(form.rows)}", form.parameters | {"after": after, "upto": upto})
         tell(upto)
+    cursor.execute("ANALYZE slices")  # without, the planner sorts what it can hash
     cursor.execute(into + form.standings("TABLE slices"), form.parameters)
     return True
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from django.contrib.auth.models import Group, User
+from django.db import connection, transaction
 from playwright.sync_api import Page, expect
 
 from scores import services
 from scores.boards import definitions
 from scores.boards.documents import parse
+from scores.boards.rebuilding import rebuild
+from scores.log.ledger import Change, Kind
+from scores.log.writer import writer
+from scores.models import Board
 from tools.servers import Server
 
 from .conftest import OpenPage
@@ -22,6 +28,14 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def admin(server: Server, open_page: OpenPage) -> Page:
     return signed_in(open_page(f"{server.url}/admin/"))
+
+
+def rebuild_apart(board: int) -> None:
+    """By a connection of its own."""
+    try:
+        rebuild(board)
+    finally:
+        connection.close()
 
 
 def signed_in(page: Page) -> Page:
@@ -72,6 +86,22 @@ def test_the_pages_of_boards_are_accessible(server: Server, open_page: OpenPage)
         admin.goto(f"{server.url}/admin/scores/board/{path}", wait_until="load")
         found = Axe().run(admin, context="#content", options={"preload": False})  # of style sheets
         assert found.violations_count == 0, found.generate_report()
+
+
+def test_the_page_of_a_board_follows_how_it_is_built(server: Server, admin: Page) -> None:
+    writer.batcher.submit_and_wait(Change(Kind.INCREMENT, "ann", 5))
+    board = definitions.create(parse({"name": "ever", "fold": "sum"}))
+    with transaction.atomic():
+        Board.objects.select_for_update().get(pk=board.pk)  # whoever builds it waits at the end for this transaction
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(rebuild_apart, board.pk).result()
+        admin.goto(f"{server.url}/admin/scores/board/{board.pk}/change/")
+        expect(admin.get_by_role("progressbar", name="Events that have been read")).to_be_visible(timeout=30_000)
+        admin.get_by_label("Title").fill("All time")
+
+    expect(admin.locator("#overview tr.entry")).to_contain_text("ann", timeout=30_000)
+    expect(admin.get_by_text("1 player, as of event 1.")).to_be_visible()
+    expect(admin.get_by_label("Title")).to_have_value("All time")
 
 
 def test_the_scripts_of_the_admin_work_under_its_policy(server: Server, admin: Page) -> None:

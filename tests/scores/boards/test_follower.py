@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from django.db import connection
 from redis import Redis
 
 from scores import board_selectors
 from scores.board import LEADERBOARD
 from scores.board_selectors import BoardPage, PageOf, PlaceOf
-from scores.boards import definitions
+from scores.boards import definitions, history, standings
+from scores.boards import follower as follower_module
+from scores.boards.copies import BoardCopies, Building
 from scores.boards.documents import parse
+from scores.boards.fold import rules_of
 from scores.boards.follower import BoardFollower
 from scores.log.head import log
 from scores.log.ledger import Change, Kind
@@ -30,6 +36,19 @@ def settle(follower: BoardFollower) -> None:
         if not any([follower.build(), follower.project(), follower.tend(), follower.fold()]):
             return
     raise AssertionError("never done")
+
+
+def elsewhere(run: Callable[[], object]) -> None:
+    """In a thread of its own, with a connection of its own."""
+
+    def ran() -> None:
+        try:
+            run()
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(ran).result()
 
 
 def add(user_id: str, points: int = 1, **fields: Any) -> None:
@@ -127,6 +146,55 @@ def test_a_place_is_the_same_in_both(follower: BoardFollower, reader: Any, redis
         (1, 1),
         None,
     ]
+
+
+def test_who_builds_a_board_says_how_far_it_is(
+    follower: BoardFollower,
+    reader: Any,
+    redis: Redis,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(history, "SLICE", 2)
+    monkeypatch.setattr(follower_module, "TELL_EVERY_S", 0)
+    board = make("ever")
+    for user in ("ann", "bob", "ann", "cid", "bob"):
+        add(user, 5)
+    seen: list[Building | None] = []
+
+    def tell(*progress: int) -> None:
+        follower._tell(board.pk, *progress)
+        elsewhere(follower.tend)
+        seen.append(copies.building())
+
+    copies = BoardCopies(LEADERBOARD)
+    follower.tend()  # a state is there, and its periods
+    with caplog.at_level("INFO", "scores.boards.follower"):
+        standings.build(log, rules_of(board), tell=tell)
+
+    assert seen == [Building(board.pk, read, 5) for read in (0, 2, 4, 5)]
+    assert caplog.messages.count(f"Board {board.pk} is being built: 4 of 5 events have been read") == 1
+    settle(follower)
+    assert both(reader, redis, "ever") == [(1, 1, "ann", 10), (1, 2, "bob", 10), (3, 3, "cid", 5)]
+
+
+def test_a_long_build_holds_up_no_other_board(follower: BoardFollower, reader: Any, redis: Redis) -> None:
+    make("ever")
+    add("bob")
+    settle(follower)
+    young = make("young")
+    reached = []
+
+    def others() -> None:
+        add("ann")
+        follower.project()
+        reached.append(BoardPosition.objects.exclude(board=young.pk).get().seq)
+
+    standings.build(log, rules_of(young), tell=lambda *_: elsewhere(others))
+
+    assert reached == [2, 3]
+    settle(follower)
+    assert both(reader, redis, "young") == [(1, 1, "ann", 2), (2, 2, "bob", 1)]
 
 
 @pytest.mark.parametrize("lost", ["set", "hash", "state", "all", "size", "seq", "foreign", "half"])

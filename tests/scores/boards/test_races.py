@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
 from django.db.models.functions import Now
 from redis import Redis
 
@@ -24,7 +22,7 @@ from scores.log.periods import roll_over_if_due
 from scores.models import Board, BoardStanding, Leaderboard, Period
 from scores.selectors import Source
 
-from .test_follower import add, both, make, page, settle
+from .test_follower import add, both, elsewhere, make, page, settle
 
 
 class Held(BoardCopies):
@@ -41,19 +39,6 @@ class Held(BoardCopies):
             self._script = ""
             self._others()
         return super()._run(body, *args, **options)
-
-
-def elsewhere(run: Callable[[], object]) -> None:
-    """In a thread of its own, with a connection of its own."""
-
-    def ran() -> None:
-        try:
-            run()
-        finally:
-            connection.close()
-
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(ran).result()
 
 
 def next_hour() -> None:
