@@ -33,12 +33,13 @@ class Task(NamedTuple):
     """A part of a follower's work, in a thread of its own, step by step.
 
     `run` does a step, and returns whether there may be more to do at once. Otherwise the next step is `every_s` later, or
-    after a call of `Runner.wake`. A step that takes long asks `Lease.held` between its parts.
+    after a call of `Runner.wake`. A step that takes long asks `Lease.held` between its parts. `end` runs after the last.
     """
 
     name: str
     run: Callable[[], bool]
     every_s: float
+    end: Callable[[], object] = bool
 
 
 class Follower(NamedTuple):
@@ -180,6 +181,7 @@ class Work:
                 elif not more:
                     awake.wait(task.every_s)
         finally:
+            task.end()
             self._over.set()  # the lease ran out: with the renewal that comes too late, all of the work begins anew
             connections.close_all()
 
@@ -248,7 +250,7 @@ def board_tasks(lease: Lease) -> list[Task]:
         Task("copies of boards", follower.fold, 0.05),
         Task("standings of boards", follower.project, 0.5),
         Task("building of boards", follower.build, 0.5),
-        Task("care of boards", follower.tend, 0.25),
+        Task("care of boards", follower.tend, 0.25, follower.end),
         Task("closing of boards", Closer(log, writer).close, 1.0),
         Task("webhooks", Sender(log).send, 1.0),
     ]

@@ -61,11 +61,17 @@ log_seq = Gauge("leaderboard_log_seq", "Number of the newest event of the log.",
 copy_seq = Gauge(
     "leaderboard_copy_seq", "Number of the newest event that the copy in Redis contains.", multiprocess_mode="livemax"
 )
-boards_seq = Gauge(
-    "leaderboard_boards_seq",
-    "Number of the event that all boards have reached, by store.",
-    ["store"],
-    multiprocess_mode="livemax",
+board_seq = Gauge(
+    "leaderboard_board_seq",
+    "Number of the newest event that a board contains, by store. Not there: the store does not have the board.",
+    ["board", "store"],
+    multiprocess_mode="livemostrecent",
+)
+board_lag = Gauge(
+    "leaderboard_board_lag",
+    "Events that a board is behind the log, by store.",
+    ["board", "store"],
+    multiprocess_mode="livemostrecent",
 )
 board_folds = Counter(
     "leaderboard_board_folds", "Slices of the log folded into a board, each board for itself, by store.", ["store"]

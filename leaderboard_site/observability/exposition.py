@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
+from collections.abc import Iterable
+from math import isnan
 from pathlib import Path
 from secrets import compare_digest
 
 from django.conf import settings
 from django.http import HttpResponse
-from prometheus_client import REGISTRY, CollectorRegistry, Gauge, generate_latest
+from prometheus_client import REGISTRY, CollectorRegistry, Gauge, Metric, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
 
 from leaderboard_site.asgi_types import Receive, Scope, Send
 from leaderboard_site.version import VERSION
@@ -52,15 +55,29 @@ def _has_token(scope: Scope) -> bool:
 
 
 def render() -> bytes:
+    """What all processes of this server say, without series that have no value any more."""
     folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    registry = CollectorRegistry()
     if folder is None:  # another server than ours, with one process
-        return generate_latest(REGISTRY)
+        registry.register(Present(REGISTRY))
+        return generate_latest(registry)
     for file in Path(folder).glob("gauge_live*_*.db"):
         if not is_alive(process := int(file.stem.rpartition("_")[2])):
             mark_process_dead(process, folder)  # type: ignore[no-untyped-call]  # the package is partly typed
-    registry = CollectorRegistry()
-    MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]  # the package is partly typed
+    registry.register(Present(MultiProcessCollector(None, folder)))  # type: ignore[no-untyped-call]
     return generate_latest(registry)
+
+
+class Present(Collector):
+    """The metrics of another collector without samples that are NaN: in several processes, no series can be removed."""
+
+    def __init__(self, collector: Collector) -> None:
+        self._collector = collector
+
+    def collect(self) -> Iterable[Metric]:
+        for metric in self._collector.collect():
+            metric.samples = [sample for sample in metric.samples if not isnan(sample.value)]
+            yield metric
 
 
 def is_alive(process: int) -> bool:

@@ -22,6 +22,7 @@ from scores.models import Board
 from . import definitions, standings
 from .copies import BoardCopies, BoardState, Building, Derived
 from .fold import Rules, Slice, Stretch, fold, rules_of
+from .gauges import Gauges
 from .history import derive
 
 logger = logging.getLogger(__name__)
@@ -80,6 +81,7 @@ class Calendar(NamedTuple):
     stretches: dict[int, list[Stretch]]
     newest: dict[int, int]  # by board: its newest period that has begun
     lacking: frozenset[int]  # boards without rows for the present: they must get some before they are folded
+    names: dict[int, str]
     made_at: dict[int, float]  # by board: when it was made, in POSIX seconds
 
 
@@ -145,7 +147,8 @@ class Looker:
         }
         made_at = {board.id: board.created_at.timestamp() for board in rows.values()}
         rules = {board.id: rules_of(board) for board in rows.values()}
-        return Calendar(number, after, rules, stretches, newest, frozenset(lacking), made_at)
+        names = {board.id: board.name for board in rows.values()}
+        return Calendar(number, after, rules, stretches, newest, frozenset(lacking), names, made_at)
 
 
 class BoardFollower:
@@ -157,6 +160,7 @@ class BoardFollower:
         self._for_copies, self._for_standings, self._for_tending = Looker(log), Looker(log), Looker(log)
         self._swept_at: int | None = None  # the calendar at which no deleted board had standings left
         self._moved_to: Now | None = None  # where all copies are
+        self._gauges = Gauges()
         self._built: Built | None = None  # how far the board is that is being built
         self._without_boards: tuple[str, int] | None = None  # the epoch and the calendar at which there were none
 
@@ -184,7 +188,6 @@ class BoardFollower:
         self._note_boards(now, view)
         if not more:
             self._moved_to = now
-        metrics.boards_seq.labels("redis").set(min((s for s in groups), default=head.seq) if more else head.seq)
         return more
 
     def _look(self) -> Now | None:
@@ -229,7 +232,6 @@ class BoardFollower:
             is_projected = standings.project(self._log, slice_)
             metrics.board_folds.labels("standings").inc(len(slice_.boards) if is_projected else 0)
             more = (is_projected and slice_.last < head.seq) or more
-        metrics.boards_seq.labels("standings").set(min([head.seq, *(slice_.last for slice_ in slices)]))
         return more
 
     # History
@@ -275,6 +277,8 @@ class BoardFollower:
             view = self._for_tending.view(cursor, head)
         if head.origin != origin:
             return True
+        copied_seqs = {board: copied.seq for board, copied in state.boards.items()}
+        self._gauges.tell(view.calendar.names, head.seq, {"standings": view.positions, "redis": copied_seqs})
         # A portion of what deleted boards left: boards that are read come back meanwhile.
         is_sweeping = self._swept_at != view.calendar.number and definitions.sweep(self._log)
         if not is_sweeping:
@@ -299,6 +303,10 @@ class BoardFollower:
         if any(copied.seq < head.seq for copied in state.boards.values()):
             self._moved_to = None  # brought a moment ago, by a thread or a process of which the folding does not know
         return more or is_sweeping
+
+    def end(self) -> None:
+        """Another process follows the log from now on."""
+        self._gauges.blank()
 
     def _wanted(self, view: View) -> set[int]:
         """The boards that somebody has read of late, or that are new."""

@@ -12,10 +12,18 @@ from pathlib import Path
 
 import httpx
 import pytest
+from django.db import transaction
 from prometheus_client.parser import text_string_to_metric_families
 from websockets.sync.client import connect
 
+from scores.boards import definitions
+from scores.boards.documents import parse
+from scores.log.ledger import Change, Kind
+from scores.log.writer import writer
+from scores.models import BoardStanding
 from tests.conftest import TokenFor
+from tests.polling import until
+from tests.scores.boards.test_follower import elsewhere
 from tools.servers import Server
 
 TOKEN = "a token of some length"
@@ -102,6 +110,27 @@ def test_sockets_and_frames_of_all_workers_are_counted(watched: Server, token_fo
         assert time.monotonic() < deadline
     assert after["leaderboard_frames_sent_total"] > before["leaderboard_frames_sent_total"]
     sockets.close()
+
+
+@pytest.mark.uvicorn("has no follow process")
+def test_each_board_has_its_position_in_each_store(watched: Server) -> None:
+    gone = definitions.create(parse({"name": "gone", "fold": "sum"}))
+    definitions.create(parse({"name": "ever", "fold": "sum"}))
+    writer.record([Change(Kind.INCREMENT, "ann", 5)])
+    names = [f"{board}/{store}" for board in ("ever", "gone") for store in ("redis", "standings")]
+
+    until(lambda: [told(watched)[f"leaderboard_board_seq/{name}"] for name in names] == [1] * 4)
+    assert [told(watched)[f"leaderboard_board_lag/{name}"] for name in names] == [0] * 4
+
+    # Whoever moves the standings waits for this transaction.
+    with transaction.atomic():
+        list(BoardStanding.objects.filter(board=gone.pk).select_for_update())
+        elsewhere(lambda: writer.record([Change(Kind.INCREMENT, "ann", 5)]))
+        until(lambda: told(watched)["leaderboard_board_lag/gone/standings"] == 1)
+
+    definitions.delete("gone")
+    until(lambda: not any("gone" in name for name in told(watched)))
+    assert told(watched)["leaderboard_board_seq/ever/standings"] == 2
 
 
 @pytest.mark.uvicorn("is one process")
