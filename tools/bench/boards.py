@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import random
+import statistics
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import uvloop
 
 from .clients import connect
-from .figures import Row, percentile
+from .figures import Figure, Row, percentile
 from .load import as_fast_as_it_goes, at_a_rate, in_turn
 from .usage import cpu_s
 from .world import Served, World
@@ -72,16 +73,45 @@ class Lag:
         return now - next((at for at, head in self._heads if head > seq), now)
 
 
-def cost(world: World, seconds: float) -> Iterator[Row]:
-    """Increments without boards, with eight on the default points, and without again."""
-    for case, boards in (("no boards", ""), ("8 boards, who was first stays ahead", EIGHT), ("no boards again", "")):
-        with world.serving(users=PLAYERS, boards=boards) as served:
-            requests = in_turn([served.increment(f"user{number}") for number in range(PLAYERS)])
-            row = Row("boards", case)
-            _steady(served, requests, row, seconds, with_lag=bool(boards))
-            answers = run(as_fast_as_it_goes(served.port, requests, seconds=seconds))
-            row.add("as fast as it goes", answers.rate, "/s")
-        yield row
+def cost(world: World, seconds: float, rounds: int) -> Iterator[Row]:
+    """Increments without boards and with eight on the default points, in turn: medians of the rounds, and of their ratios.
+
+    What a shared machine does to one of two neighbours it does to the other as often.
+    """
+    cases = {"no boards": "", "8 boards, who was first stays ahead": EIGHT}
+    found: dict[str, list[Row]] = {case: [] for case in cases}
+    for number in range(rounds):
+        for case in cases if number % 2 == 0 else reversed(cases):
+            found[case].append(_round(world, case, cases[case], seconds))
+    medians = [_medians(case, rows, rows[0].figures) for case, rows in found.items()]
+    without, with_boards = found.values()
+    ratios = [_ratios(*pair) for pair in zip(without, with_boards, strict=True)]
+    yield from medians
+    yield _medians("ratio, round by round", ratios, ratios[0].figures)
+
+
+def _round(world: World, case: str, boards: str, seconds: float) -> Row:
+    with world.serving(users=PLAYERS, boards=boards) as served:
+        requests = in_turn([served.increment(f"user{number}") for number in range(PLAYERS)])
+        row = Row("boards", case)
+        _steady(served, requests, row, seconds, with_lag=bool(boards))
+        answers = run(as_fast_as_it_goes(served.port, requests, seconds=seconds))
+        row.add("as fast as it goes", answers.rate, "/s")
+    return row
+
+
+def _medians(case: str, rows: Sequence[Row], figures: Sequence[Figure]) -> Row:
+    median = Row("boards", case)
+    for figure in figures:
+        median.add(figure.name, statistics.median(row.value(figure.name) for row in rows), figure.unit)
+    return median
+
+
+def _ratios(without: Row, with_boards: Row) -> Row:
+    row = Row("boards", "ratio")
+    for figure in without.figures:
+        row.add(figure.name, with_boards.value(figure.name) / figure.value)
+    return row
 
 
 def _steady(served: Served, requests: Any, row: Row, seconds: float, *, with_lag: bool) -> None:
@@ -95,17 +125,22 @@ def _steady(served: Served, requests: Any, row: Row, seconds: float, *, with_lag
     row.add("web CPU", 1e6 * (served.usage().cpu_s - before.cpu_s) / count, "µs each")
     row.add("writer's backend", 1e6 * max(cpu_s(pid) - cpu[pid] for pid in pids) / count, "µs each")
     if with_lag:
-        redis = served.world.redis.client
-        redis.config_set("slowlog-log-slower-than", 2_000)
-        redis.slowlog_reset()
-        with Lag(served.world) as lag:
-            run(at_a_rate(served.port, requests, rate=HIGH_RATE, seconds=seconds))
-        copies = sorted(lag.copies_s)
-        row.add("copies behind p50", 1000 * percentile(copies, 50), "ms")
-        row.add("copies behind p99", 1000 * percentile(copies, 99), "ms")
-        row.add("standings behind at most", max(lag.standings_s), "s")
-        slow: Any = redis.slowlog_get(128)
-        row.add("longest script", max([0, *(entry["duration"] for entry in slow)]) / 1000, "ms")
+        _behind(served, requests, row, seconds)
+
+
+def _behind(served: Served, requests: Any, row: Row, seconds: float) -> None:
+    """At the higher rate: how far the boards are behind, and for how long a script keeps Redis."""
+    redis = served.world.redis.client
+    redis.config_set("slowlog-log-slower-than", 2_000)
+    redis.slowlog_reset()
+    with Lag(served.world) as lag:
+        run(at_a_rate(served.port, requests, rate=HIGH_RATE, seconds=seconds))
+    copies = sorted(lag.copies_s)
+    row.add("copies behind p50", 1000 * percentile(copies, 50), "ms")
+    row.add("copies behind p99", 1000 * percentile(copies, 99), "ms")
+    row.add("standings behind at most", max(lag.standings_s), "s")
+    slow: Any = redis.slowlog_get(128)
+    row.add("longest script", max([0, *(entry["duration"] for entry in slow)]) / 1000, "ms")
 
 
 FILL_SQL = """

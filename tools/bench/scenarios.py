@@ -28,6 +28,7 @@ class Effort:
     """How much of everything. The small one shows that it works, and no more."""
 
     seconds: float = 5.0
+    rounds: int = 5
     sockets: tuple[tuple[int, float], ...] = ((1_000, 20.0), (3_000, 20.0), (8_000, 10.0))  # with changes a second
     storm: int = 5_000
     readers: int = 2_000
@@ -39,6 +40,7 @@ class Effort:
 
 SMALL = Effort(
     seconds=0.5,
+    rounds=1,
     sockets=((50, 10.0),),
     storm=100,
     readers=50,
@@ -313,8 +315,8 @@ async def rebuild(served: Served, writers: list[bytes], row: Row) -> None:
 
 
 def many_boards(world: World, effort: Effort) -> Iterator[Row]:
-    """Increments with and without eight boards that count them, 1,000 a second and as fast as answers come."""
-    yield from boards.cost(world, effort.seconds)
+    """Increments with and without eight boards that count them, in turn, 1,000 a second and as fast as answers come."""
+    yield from boards.cost(world, effort.seconds, effort.rounds)
 
 
 def history(world: World, effort: Effort) -> Iterator[Row]:
