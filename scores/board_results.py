@@ -62,4 +62,6 @@ def _read(asked: Asked) -> Results:
     return Results(known.board, span, closed_at, list(rows))
 
 
-reader: Batcher[Asked, Results] = Batcher("reader of results", read, max_batch=16, max_queued=5_000, timeout_s=1.8)
+reader: Batcher[Asked, Results] = Batcher(
+    "reader of results", read, max_batch=16, max_queued=5_000, timeout_s=1.8, late=NoStoreAnswers
+)

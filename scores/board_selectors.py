@@ -6,6 +6,7 @@ Each answer names its store, the period it is about, and the event it is as of: 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from django.db import Error as DatabaseError
@@ -22,7 +23,7 @@ from scores.boards.reads import (
     BoardQuestion,
     ReachedWith,
 )
-from scores.exceptions import BoardBuilding, CopyUnusable, NoStoreAnswers, ScoreError
+from scores.exceptions import BoardBuilding, BoardUnknown, CopyUnusable, NoStoreAnswers, ScoreError, Unavailable
 from scores.log import refusals
 from scores.log.head import Log, log
 from scores.models import Board
@@ -33,6 +34,7 @@ from scores.stores.batcher import Batcher
 from . import metrics, selectors
 
 MAX_PER_ROUND_TRIP = 256
+LOOK_MOST_S = 0.3  # that a reader waits for the boards to be read again
 SILENT_S = 1.0  # after which boards are taken as they were known: the tail asks the database four times a second
 FOREVER = Span(1, None, None, 1, None)  # the one period of the default board
 
@@ -67,6 +69,10 @@ class DefinitionOf(NamedTuple):
     """A request for the board itself."""
 
     board: str
+
+
+class Look(NamedTuple):
+    """A request to read the boards again, if it is time."""
 
 
 Asked = PageOf | PlaceOf | PeriodsOf | DefinitionOf
@@ -104,11 +110,12 @@ class BoardPeriods(NamedTuple):
 
 
 Answer = BoardPage | BoardPeriods | Board
+Answers = dict[Asked | Look, Answer | bool | Exception]
 
 
 async def page(board: str, period: str, limit: int, offset: int) -> BoardPage:
     """Raises `BoardUnknown`, `PeriodUnknown`, `PeriodInvalid`, or `Unavailable`."""
-    answer = await reader.batcher.submit(PageOf(board, period, limit, offset))
+    answer = await reader.ask(PageOf(board, period, limit, offset))
     assert isinstance(answer, BoardPage)
     return answer
 
@@ -118,21 +125,21 @@ async def place(board: str, period: str, user_id: str, *, with_event: bool = Fal
 
     With the event with which the user reached the score, the answer is always the database's, since no copy has it.
     """
-    answer = await reader.batcher.submit(PlaceOf(board, period, user_id, with_event))
+    answer = await reader.ask(PlaceOf(board, period, user_id, with_event))
     assert isinstance(answer, BoardPage)
     return answer
 
 
 async def periods(board: str, limit: int, offset: int) -> BoardPeriods:
     """Raises `BoardUnknown` or `Unavailable`."""
-    answer = await reader.batcher.submit(PeriodsOf(board, limit, offset))
+    answer = await reader.ask(PeriodsOf(board, limit, offset))
     assert isinstance(answer, BoardPeriods)
     return answer
 
 
 async def definition(board: str) -> Board:
     """The board as this process knows it. Raises `BoardUnknown` or `Unavailable`."""
-    answer = await reader.batcher.submit(DefinitionOf(board))
+    answer = await reader.ask(DefinitionOf(board))
     assert isinstance(answer, Board)
     return answer
 
@@ -154,23 +161,72 @@ async def top(board: str, limit: int) -> BoardTop:
 
 
 class BoardReader:
-    """Answers requests for all boards of a log."""
+    """Answers requests for all boards of a log.
+
+    One thread answers from the copies what they have, and another asks the database: a database that is silent, and does
+    not even refuse, holds that thread for as long as it likes, and the copies go on meanwhile.
+    """
 
     def __init__(self, catalogue: Catalogue, copies: BoardCopies, tail: Tail, log: Log) -> None:
         self._catalogue = catalogue
         self._copies = copies
         self._tail = tail
         self._log = log
-        self.batcher: Batcher[Asked, Answer] = Batcher(
+        self._copied: Batcher[Asked, Answer | None] = Batcher(
             "board reader",
+            self.answer_at_once,
+            max_batch=MAX_PER_ROUND_TRIP,
+            max_queued=20_000,
+            timeout_s=1.8,
+            share=metrics.reads_shared.inc,
+            late=NoStoreAnswers,
+        )
+        self._stored: Batcher[Asked | Look, Answer | bool] = Batcher(
+            "board reader of the database",
             self.answer,
             max_batch=MAX_PER_ROUND_TRIP,
             max_queued=20_000,
             timeout_s=1.8,
             share=metrics.reads_shared.inc,
+            late=NoStoreAnswers,
         )
 
-    def answer(self, asked: Sequence[Asked]) -> list[Answer | Exception]:
+    async def ask(self, asked: Asked) -> Answer:
+        """Raises what `answer` has, or `Unavailable`."""
+        answer = await self._copied.submit(asked) or await self._stored.submit(asked)
+        assert not isinstance(answer, bool)
+        return answer
+
+    def close(self) -> None:
+        """Answer what waits, and end the threads."""
+        self._copied.close()
+        self._stored.close()
+
+    def answer_at_once(self, asked: Sequence[Asked]) -> list[Answer | Exception | None]:
+        """The answers that no look into the database is needed for, `None` for the others."""
+        if self._catalogue.is_due and self._tail.silence_s <= SILENT_S:
+            with suppress(Unavailable):  # then what was known before serves
+                self._stored.submit_and_wait(Look(), LOOK_MOST_S)
+        answers: dict[Asked, Answer | Exception] = {}
+        questions: dict[Asked, tuple[Known, Span, BoardQuestion]] = {}
+        for each in dict.fromkeys(asked):
+            known = self._catalogue.find(each.board)
+            if known is None or isinstance(each, PeriodsOf) or (isinstance(each, PlaceOf) and each.with_event):
+                continue
+            try:
+                if isinstance(each, DefinitionOf):
+                    answers[each] = known.board
+                elif (span := known.recent(each.period)) is not None:
+                    questions[each] = known, span, _question(each, known, span)
+            except ScoreError as error:
+                answers[each] = error
+        copied, found = self._read_copies(list(questions.values())) if questions else ("", {})
+        for each, (known, span, question) in questions.items():
+            if question in found:
+                answers[each] = self._page(known, span, found[question], copied, Source.REDIS)
+        return [answers.get(each) for each in asked]
+
+    def answer(self, asked: Sequence[Asked | Look]) -> list[Answer | bool | Exception]:
         """The answer to each, or why there is none. Raises `NoStoreAnswers`."""
         try:
             return self._answers(list(dict.fromkeys(asked)), asked)
@@ -178,11 +234,14 @@ class BoardReader:
             self._log.connection.close()
             raise NoStoreAnswers from error
 
-    def _answers(self, distinct: list[Asked], asked: Sequence[Asked]) -> list[Answer | Exception]:
-        answers: dict[Asked, Answer | Exception] = {}
+    def _answers(self, distinct: list[Asked | Look], asked: Sequence[Asked | Look]) -> list[Answer | bool | Exception]:
+        answers: Answers = {}
         questions: dict[Asked, tuple[Known, Span, BoardQuestion]] = {}
         for each in distinct:
             try:
+                if isinstance(each, Look):
+                    answers[each] = self._catalogue.look()
+                    continue
                 is_away = self._tail.silence_s > SILENT_S
                 known = self._catalogue.board(each.board, is_away=is_away)
                 if isinstance(each, DefinitionOf):
@@ -202,39 +261,39 @@ class BoardReader:
             answers |= self._read(questions)
         return [answers[each] for each in asked]
 
-    def _read(self, questions: dict[Asked, tuple[Known, Span, BoardQuestion]]) -> dict[Asked, Answer | Exception]:
+    def _read(self, questions: dict[Asked, tuple[Known, Span, BoardQuestion]]) -> Answers:
         """From the copies, and what they do not have from the standings."""
         copied, from_redis = self._read_copies(list(questions.values()))
         rest = [question for _, _, question in questions.values() if question not in from_redis]
         origin, from_database = "", dict[BoardQuestion, BoardAnswer]()
-        lacking: ScoreError = BoardBuilding()
+        is_read = False
         if rest:
             try:
                 origin, from_database = self._read_database(rest)
+                is_read = True
             except DatabaseError:
                 self._log.connection.close()
-                lacking = NoStoreAnswers()
-        answers: dict[Asked, Answer | Exception] = {}
+        answers: Answers = {}
         for asked, (known, span, question) in questions.items():
             source = Source.REDIS if question in from_redis else Source.DATABASE
             answer = from_redis.get(question) or from_database.get(question)
             if answer is None:
-                answers[asked] = lacking
-                continue
-            age_s = self._tail.age_at(answer.seq)
-            answers[asked] = BoardPage(
-                known.board,
-                span,
-                answer.entries,
-                answer.members,
-                copied if source is Source.REDIS else origin,
-                answer.seq,
-                source,
-                age_s,
-                answer.reached_with,
-            )
-            metrics.reads.labels(source.value).inc()
+                answers[asked] = self._lacking(known) if is_read else NoStoreAnswers()
+            else:
+                answers[asked] = self._page(known, span, answer, copied if source is Source.REDIS else origin, source)
         return answers
+
+    def _lacking(self, known: Known) -> ScoreError:
+        """Why a board has no standings: it is new, or it was deleted a moment ago."""
+        self._catalogue.look(now=True)
+        found = self._catalogue.find(known.board.name)
+        return BoardBuilding() if found and found.board.id == known.board.id else BoardUnknown()
+
+    def _page(self, known: Known, span: Span, answer: BoardAnswer, epoch: str, source: Source) -> BoardPage:
+        metrics.reads.labels(source.value).inc()
+        age_s = self._tail.age_at(answer.seq)
+        rest = answer.entries, answer.members, epoch, answer.seq, source, age_s, answer.reached_with
+        return BoardPage(known.board, span, *rest)
 
     def _read_copies(
         self, questions: Sequence[tuple[Known, Span, BoardQuestion]]

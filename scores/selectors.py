@@ -130,6 +130,7 @@ class Reader:
             max_queued=20_000,
             timeout_s=1.8,
             share=metrics.reads_shared.inc,
+            late=NoStoreAnswers,
         )
 
     def answer_questions(self, questions: Sequence[Question]) -> list[Page | Standing | Place]:

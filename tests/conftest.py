@@ -72,7 +72,7 @@ def _stores(django_db_blocker: Any) -> Iterator[None]:
         # Their connections would keep the database from being dropped.
         writer.batcher.close()
         selectors.reader.batcher.close()
-        board_selectors.reader.batcher.close()
+        board_selectors.reader.close()
         refusals.batcher.close()
         limiter.batcher.close()
         rank_index.rank_indexer.stop()

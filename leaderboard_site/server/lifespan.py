@@ -62,7 +62,7 @@ async def stop() -> None:
     await asyncio.to_thread(boards.lists.close)
     await asyncio.to_thread(refusals.batcher.close)
     await asyncio.to_thread(selectors.reader.batcher.close)
-    await asyncio.to_thread(board_selectors.reader.batcher.close)
+    await asyncio.to_thread(board_selectors.reader.close)
     await asyncio.to_thread(board_results.reader.close)
     await asyncio.to_thread(limiter.batcher.close)
     await asyncio.to_thread(rank_indexer.stop)

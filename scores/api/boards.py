@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
+from django.db import Error as DatabaseError
 from django.http import HttpResponse
 from rest_framework.request import Request
 
 from scores.access.authentication import AuthenticatedRequest, InsufficientScope
 from scores.boards import definitions, listing
+from scores.boards.catalogue import catalogue
 from scores.boards.documents import RESERVED, document, parse, text_of
 from scores.boards.listing import Listed
 from scores.exceptions import DATABASE_AWAY, NoStoreAnswers, OutcomeUnknown
@@ -108,7 +111,10 @@ async def changed(request: AuthenticatedRequest, change: Callable[[], dict[str, 
         (refusal,) = refusals.refusals_of([(user_id, token)])
         if refusal is not None:
             raise refusal
-        return change()
+        answer = change()
+        with suppress(DatabaseError):
+            catalogue.look(now=True)  # whoever has changed a board reads it so; other processes look within 0.25 s
+        return answer
 
     try:
         answer = await changes.submit(work)

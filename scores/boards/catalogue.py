@@ -68,6 +68,18 @@ class Known(NamedTuple):
             raise PeriodUnknown
         return begun[-1] if begun else self.newest[0]
 
+    def among_newest(self, number: int) -> Span | None:
+        """The period with this number, if it has begun and is one of the newest."""
+        return next((span for span in self.newest if span.number == number and span.first_seq is not None), None)
+
+    def recent(self, asked: str) -> Span | None:
+        """The period that `asked` names, if it is one of the newest and is named by current, previous or its number."""
+        if asked == "current":
+            return self.current
+        if asked == "previous":
+            return self.among_newest(self.current.number - 1)
+        return self.among_newest(int(asked)) if NUMBER.fullmatch(asked) else None
+
 
 def day_of(asked: str) -> date:
     """Raises `PeriodInvalid` for what is no date."""
@@ -90,12 +102,17 @@ class Catalogue:
         self._is_read = False  # by the last look
         self._lock = threading.Lock()
 
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time for another look."""
+        return time.monotonic() - self._looked_at >= LOOK_EVERY_S
+
     def look(self, *, now: bool = False) -> bool:
         """Read the boards again if they have changed; with `now`, also if they were looked at just before.
 
         Returns whether the boards are known as of now, or nearly. Raises Django's `DatabaseError` if they were never read.
         """
-        if not now and time.monotonic() - self._looked_at < LOOK_EVERY_S:
+        if not (now or self.is_due):
             return self._is_read
         with self._lock:
             self._looked_at = time.monotonic()
@@ -125,6 +142,10 @@ class Catalogue:
         self._known = {board.name: Known(board, tuple(newest[board.id])) for board in boards.values()}
         self._calendar = calendar
 
+    def find(self, name: str) -> Known | None:
+        """The board as it was known at the last look."""
+        return self._known.get(name)
+
     def board(self, name: str, *, is_away: bool = False) -> Known:
         """Raises `BoardUnknown`. One that was created a moment ago is looked for before that is said.
 
@@ -137,7 +158,7 @@ class Catalogue:
             is_read = self.look()
             if name not in self._known and is_read:
                 is_read = self.look(now=True)
-        known = self._known.get(name)
+        known = self.find(name)
         if known is None:
             raise BoardUnknown if is_read else NoStoreAnswers
         return known
@@ -147,12 +168,12 @@ class Catalogue:
 
         Raises `PeriodInvalid` for what names none, and `PeriodUnknown` for one that the board does not have, or not yet.
         """
-        if asked == "current":
-            return known.current
+        if (recent := known.recent(asked)) is not None:
+            return recent
         if asked == "previous":
-            return self._by_number(known, known.current.number - 1)
+            return self._one(BY_NUMBER_SQL, [known.board.id, known.current.number - 1])
         if NUMBER.fullmatch(asked):
-            return self._by_number(known, int(asked))
+            return self._one(BY_NUMBER_SQL, [known.board.id, int(asked)])
         at = start_of(known.board, day_of(asked))
         return self._one(BY_MOMENT_SQL, {"board": known.board.id, "at": at})
 
@@ -161,12 +182,6 @@ class Catalogue:
         with self._log.connection.cursor() as cursor:
             cursor.execute(LIST_SQL, [known.board.id, limit, offset])
             return [Span(*row) for row in cursor.fetchall()]
-
-    def _by_number(self, known: Known, number: int) -> Span:
-        for span in known.newest:
-            if span.number == number and span.first_seq is not None:
-                return span
-        return self._one(BY_NUMBER_SQL, [known.board.id, number])
 
     def _one(self, sql: str, parameters: object) -> Span:
         with self._log.connection.cursor() as cursor:

@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from django.db import connections
 
-from scores.exceptions import OutcomeUnknown, Overloaded
+from scores.exceptions import OutcomeUnknown, Overloaded, Unavailable
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class Batcher(Generic[Item, Answer]):
     too few answers, is `OutcomeUnknown` for all of them, and the thread goes on.
 
     `share` is for work that only reads: callers with equal items wait for one answer, from work that starts after all
-    of them have asked. It is called for each caller that joins another.
+    of them have asked. It is called for each caller that joins another. `late` is raised after `timeout_s`.
     """
 
     def __init__(
@@ -73,6 +73,7 @@ class Batcher(Generic[Item, Answer]):
         max_queued: int,
         timeout_s: float,
         share: Callable[[], object] | None = None,
+        late: type[Unavailable] = OutcomeUnknown,
     ) -> None:
         self._name = name
         self._work = work
@@ -80,6 +81,7 @@ class Batcher(Generic[Item, Answer]):
         self._max_queued = max_queued  # items beyond this are refused: an unbounded queue only uses memory
         self._timeout_s = timeout_s
         self._share = share
+        self._late = late
         self._shared: dict[Item, _Ticket] = {}
         self._waiting: SimpleQueue[_Ticket | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -87,7 +89,7 @@ class Batcher(Generic[Item, Answer]):
         self._starting = threading.Lock()
 
     async def submit(self, item: Item) -> Answer:
-        """The answer to `item`. Raises `Overloaded`, or `OutcomeUnknown` after `timeout_s` without an answer."""
+        """The answer to `item`. Raises `Overloaded`, or `late` after `timeout_s` without an answer."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Answer] = loop.create_future()
         ticket = self._shared.get(item)
@@ -99,7 +101,7 @@ class Batcher(Generic[Item, Answer]):
             if self._share is not None:
                 self._shared[item] = ticket
         # A plain timer is cheaper than `asyncio.timeout`, and every request passes here.
-        timer = loop.call_later(self._timeout_s, _time_out, future)
+        timer = loop.call_later(self._timeout_s, _time_out, future, self._late)
         try:
             return await future
         finally:
@@ -107,15 +109,15 @@ class Batcher(Generic[Item, Answer]):
             if self._shared.get(item) is ticket:
                 del self._shared[item]
 
-    def submit_and_wait(self, item: Item) -> Answer:
-        """`submit` for code without an event loop: commands and the admin."""
+    def submit_and_wait(self, item: Item, timeout_s: float | None = None) -> Answer:
+        """`submit` for code without an event loop: commands, the admin, other threads."""
         future: ThreadFuture[Answer] = ThreadFuture()
         self._put(_Ticket(item, future, None))
         try:
-            return future.result(self._timeout_s)
+            return future.result(self._timeout_s if timeout_s is None else timeout_s)
         except TimeoutError as error:
             future.cancel()
-            raise OutcomeUnknown from error
+            raise self._late from error
 
     def submit_all_and_wait(self, items: Sequence[Item]) -> list[Answer | Exception]:
         """`submit_and_wait` for many items at once: the answer to each, or the error in its place."""
@@ -125,7 +127,7 @@ class Batcher(Generic[Item, Answer]):
             futures.append(ThreadFuture())
             self._put(_Ticket(item, futures[-1], None))
         wait(futures, due_at - time.monotonic())
-        return [_outcome(future) for future in futures]
+        return [self._outcome(future) for future in futures]
 
     def close(self, timeout_s: float = 10.0) -> None:
         """Process the waiting items, then end the thread; waits for that at most `timeout_s`."""
@@ -206,6 +208,13 @@ class Batcher(Generic[Item, Answer]):
                 except RuntimeError:  # the loop is closed
                     logger.warning("%s: dropped %d answers because the event loop is closed", self._name, len(pairs))
 
+    def _outcome(self, future: ThreadFuture[Any]) -> Any:
+        if not future.done():
+            future.cancel()
+            return self._late()
+        error = future.exception()
+        return future.result() if error is None else error
+
     @staticmethod
     def _resolve(pairs: list[tuple[_Ticket, Answer | Exception]]) -> None:
         for ticket, answer in pairs:
@@ -218,14 +227,6 @@ class Batcher(Generic[Item, Answer]):
                     future.set_result(answer)
 
 
-def _outcome(future: ThreadFuture[Any]) -> Any:
+def _time_out(future: asyncio.Future[Any], late: type[Unavailable]) -> None:
     if not future.done():
-        future.cancel()
-        return OutcomeUnknown()
-    error = future.exception()
-    return future.result() if error is None else error
-
-
-def _time_out(future: asyncio.Future[Any]) -> None:
-    if not future.done():
-        future.set_exception(OutcomeUnknown())
+        future.set_exception(late())

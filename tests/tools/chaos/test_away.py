@@ -1,11 +1,18 @@
-"""While Redis is away in any way, nobody at a socket, a read or an increment has to know; when it is back, all are on it."""
+"""While Redis is away in any way, nobody at a socket, a read or an increment has to know; when it is back, all are on it.
+
+While the database is away, what is in Redis is read and shown, and says how old it is.
+"""
 
 from __future__ import annotations
 
 import http.client
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import pytest
@@ -15,6 +22,7 @@ from tests.polling import until
 from tools.chaos.load import token
 from tools.chaos.proxy import Mood
 from tools.chaos.world import Service, service
+from tools.servers import ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -62,7 +70,8 @@ def source(hurt: Service) -> str:
 def shows(socket: ClientConnection, user_id: str, score: int) -> bool:
     """Whether a frame with this score comes before the patience ends."""
     while True:
-        if {"userId": user_id, "score": score} in json.loads(socket.recv(timeout=30))["leaderboard"]:
+        entries = json.loads(socket.recv(timeout=30))["leaderboard"]
+        if (user_id, score) in [(entry["userId"], entry["score"]) for entry in entries]:
             return True
 
 
@@ -117,3 +126,63 @@ def test_while_both_stores_are_silent_the_board_is_asked_for_once(hurt: Service)
 
     assert statuses == [503, 503, 503]
     assert answered.index("board") < answered.index("user again")
+
+
+AWAY_FROM_DATABASE: Ways = {
+    "it stands still": (lambda hurt: hurt.postgresql.freeze(), lambda hurt: hurt.postgresql.thaw()),
+    "it is gone": (lambda hurt: hurt.postgresql.kill(), lambda hurt: hurt.postgresql.boot()),
+}
+
+
+def of_board(hurt: Service, rest: str = "") -> httpx.Response:
+    return httpx.get(f"{hurt.server.url}/api/v1/boards/ever{rest}", verify=False, timeout=30)
+
+
+@pytest.mark.parametrize("way", AWAY_FROM_DATABASE)
+def test_a_board_is_read_and_shown_without_the_database(way: str, hurt: Service, tmp_path: Path) -> None:
+    leaves, returns = AWAY_FROM_DATABASE[way]
+    file = tmp_path / "boards.toml"
+    file.write_text('[boards.ever]\nfold = "sum"\nperiod = "daily"\n')
+    apply = [sys.executable, "manage.py", "boards", "apply", str(file)]
+    subprocess.run(apply, cwd=ROOT, env=os.environ | hurt.server.env, check=True)
+    total = post(hurt, "ann", 10)
+    until(lambda: [e["userId"] for e in of_board(hurt).json().get("leaderboard", [])] == ["ann"])
+    until(lambda: of_board(hurt).headers["X-Leaderboard-Source"] == "redis")
+    with connect(hurt.server.ws_url.replace("/ws/leaderboard/", "/ws/boards/ever/")) as open_since_before:
+        leaves(hurt)
+        try:
+            with ThreadPoolExecutor() as pool:
+                # What only the database knows must keep nobody from what Redis has.
+                past = [pool.submit(of_board, hurt, rest) for rest in ("?period=2026-01-01", "/periods", "/results")]
+                ages: list[float] = []
+                while not ages or ages[-1] < 4:
+                    answer = of_board(hurt)
+                    assert (answer.status_code, answer.headers["X-Leaderboard-Source"]) == (200, "redis"), answer.text
+                    ages.append(float(answer.headers["X-Leaderboard-Age"]))
+                    assert of_board(hurt, "/users/ann").status_code == 200
+                assert [each.result().json()["code"] for each in past] == ["unavailable"] * 3
+            with connect(hurt.server.ws_url.replace("/ws/leaderboard/", "/ws/boards/ever/")) as opened_meanwhile:
+                assert json.loads(opened_meanwhile.recv(timeout=30))["age"] > 0
+            until(lambda: "age" in json.loads(open_since_before.recv(timeout=30)))
+        finally:
+            returns(hurt)
+        until(lambda: float(of_board(hurt).headers.get("X-Leaderboard-Age", 9)) < 2)
+        until(lambda: hurt.server.answers())
+
+        assert post(hurt, "ann", 1) == total + 1
+        assert shows(open_since_before, "ann", total + 1)
+
+
+def test_a_board_says_so_while_both_stores_are_away(hurt: Service) -> None:
+    until(lambda: of_board(hurt).headers["X-Leaderboard-Source"] == "redis")
+    hurt.redis.kill()
+    hurt.postgresql.freeze()
+    try:
+        answer = of_board(hurt)
+    finally:
+        hurt.postgresql.thaw()
+        hurt.redis.boot()
+
+    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+    assert answer.headers["Retry-After"]
+    until(lambda: of_board(hurt).headers.get("X-Leaderboard-Source") == "redis")
