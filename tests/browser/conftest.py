@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from .site import Site
 
+expect.set_options(timeout=40_000)  # of all `expect`s: their own five seconds are a measure of the machine
 OpenPage = Callable[..., Page]
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")

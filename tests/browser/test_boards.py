@@ -144,13 +144,13 @@ def test_a_deep_link_leads_to_a_board_and_to_its_past(server: Server, open_page:
 
 def test_a_period_ends_although_nobody_scores(server: Server, open_page: OpenPage) -> None:
     add("ann", 1)
-    make("short", **seasons(-HOUR, timedelta(seconds=4), 3 * HOUR))
+    make("short", **seasons(-HOUR, timedelta(seconds=15), 3 * HOUR))
     add("bob", 10)
     wait_until_known(server, "short")
     page = open_page(f"{server.url}/?board=short")
     wait_for_state(page, "live")
     page.locator("tr[data-user=bob]").wait_for()
-    expect(page.locator(".period")).to_have_text(re.compile("^Resets in [1-4] s$"))
+    expect(page.locator(".period")).to_have_text(re.compile(r"^Resets in \d+ s$"))
 
     expect(page.get_by_text("Nobody yet.")).to_be_visible()
     expect(page.locator(".period")).to_have_text("Resets in 2 h")

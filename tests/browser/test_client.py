@@ -138,7 +138,7 @@ def test_an_age_makes_it_stale_since_then(site: Site, page: Page) -> None:
 
     def talk(socket: ServerConnection) -> None:
         socket.send(frame(5, age=60))
-        aged.wait(10)
+        aged.wait(60)
         socket.send(frame(5))
         socket.recv()
 
@@ -146,7 +146,7 @@ def test_an_age_makes_it_stale_since_then(site: Site, page: Page) -> None:
     page.evaluate(FOLLOW, site.socket_url)
 
     wait_until(page, "states.at(-1) === 'stale'")
-    assert 58_000 < page.evaluate("Date.now() - board.state.since") < 65_000
+    assert 58_000 < page.evaluate("Date.now() - board.state.since") < 120_000
     aged.set()
     wait_until(page, "states.at(-1) === 'live'")
     assert page.evaluate("board.state.since") is None

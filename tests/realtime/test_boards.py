@@ -137,18 +137,22 @@ async def test_the_default_board_is_a_board_too(address: str, server: Server) ->
     async with opened(server, address.removeprefix("/")) as socket:
         frame = await next_frame(socket)
 
-    assert list(frame) == [name for name in BoardUpdate.__annotations__ if name != "age"]
+    # It may have an age: the server has stood still between two tests.
+    assert [name for name in frame if name != "age"] == [name for name in BoardUpdate.__annotations__ if name != "age"]
     assert (frame["type"], frame["board"], frame["period"]) == ("board_update", "leaderboard", 1)
     assert (frame["startsAt"], frame["endsAt"], frame["leaderboard"]) == (None, None, [])
 
 
 async def test_a_board_that_is_named_twice_is_sent_once(server: Server) -> None:
     async with opened(server, "?board=leaderboard&board=leaderboard") as socket:
-        frames = [await next_frame(socket)]
         await add("ann", 5)
-        frames.append(await next_frame(socket))
+        frames = [await shown(socket, (1, "ann", 5), board="leaderboard")]
+        await add("bob", 7)
+        while frames[-1]["seq"] < 2:
+            frames.append(await next_frame(socket))
 
-    assert [rows(frame) for frame in frames] == [[], [(1, "ann", 5)]]
+    told = [(frame["seq"], rows(frame)) for frame in frames if "age" not in frame]
+    assert told == [(1, [(1, "ann", 5)]), (2, [(1, "bob", 7), (2, "ann", 5)])]
 
 
 @pytest.mark.writes_nothing
@@ -166,7 +170,8 @@ async def test_what_a_client_says_changes_nothing(server: Server) -> None:
             await socket.send(said)
 
         async with opened(server, "leaderboard/") as another:
-            assert await next_frame(another) | {"at": None} == first | {"at": None}
+            passing = {"at": None, "age": None}  # it has an age if the server has stood still between two tests
+            assert await next_frame(another) | passing == first | passing
 
 
 # What is sent, and when
@@ -219,10 +224,10 @@ async def test_a_socket_sees_the_time_of_the_server_and_not_of_the_last_change(s
 
 async def test_a_board_by_token(server: Server, token_for: TokenFor) -> None:
     await make("club", isPublic=False)
-    expires_at = int(time.time()) - CLOCK_SKEW_S + 3
     async with opened(server, "club/", *bearer(token_for("ann"))) as socket:
         assert socket.subprotocol == PROTOCOL
         await shown(socket, board="club")
+        expires_at = int(time.time()) - CLOCK_SKEW_S + 8  # time for a machine that stands still to open it
         async with opened(server, "?board=leaderboard&board=club", *bearer(token_for("ann", exp=expires_at))) as short:
             await shown(short, board="club")
             async with opened(server, "club/") as stranger:

@@ -49,7 +49,7 @@ def close_all(hub):
 closing = []
 hub.Hub._push = push
 options = uvicorn_server.config()
-options.ws_ping_interval = options.ws_ping_timeout = 1
+options.ws_ping_interval, options.ws_ping_timeout = 1, 6
 listener = socket.create_server((options.host, options.port))
 listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
 uvicorn_server.Server(options, lambda: None).run(sockets=[listener])
@@ -242,7 +242,8 @@ WAYS_OUT: list[tuple[Callable[[Client], None], int]] = [
 def test_nothing_follows_the_close_frame_when_a_client(
     end: Callable[[Client], None], code: int, clients: list[Client]
 ) -> None:
-    assert closing_codes(all_frames(clients, end)) == {code}
+    assert code in (codes := closing_codes(all_frames(clients, end)))
+    assert codes <= {code, UNANSWERED}
 
 
 UNANSWERED = (

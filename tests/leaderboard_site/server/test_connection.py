@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import pytest
 
@@ -96,7 +96,8 @@ def test_clients_are_cut_that_do_not_read(impatient: Server) -> None:
         lines = {name: stack.enter_context(Line(impatient, room=ROOM)) for name in DO_NOT_READ}
         for name, line in lines.items():
             for part in DO_NOT_READ[name]:
-                line.say(part)
+                with suppress(ConnectionError):  # it was cut already, on a machine that stood still
+                    line.say(part)
                 time.sleep(0.05)  # so that it arrives by itself
 
         for line in lines.values():
@@ -104,14 +105,25 @@ def test_clients_are_cut_that_do_not_read(impatient: Server) -> None:
 
 
 def test_a_client_that_reads_slowly_gets_everything(impatient: Server) -> None:
-    with Line(impatient, room=ROOM) as line:
-        line.say(get("/bytes/60000", "Connection: close"))
-        received = b""
-        while part := line.some(20_000):
-            received += part
-            time.sleep(0.25)
+    for _ in range(10):
+        received, longest = read_slowly(impatient)
+        if longest < 0.7:
+            break  # else it did read nothing for long, on a machine that stood still
 
     assert len(received.partition(b"\r\n\r\n")[2]) == 60_000
+
+
+def read_slowly(server: Server) -> tuple[bytes, float]:
+    """What came, and the longest time between two reads."""
+    received, longest = b"", 0.0
+    with Line(server, room=ROOM) as line, suppress(ConnectionError):
+        line.say(get("/bytes/60000", "Connection: close"))
+        read_at = time.monotonic()
+        while part := line.some(20_000):
+            now = time.monotonic()
+            received, longest, read_at = received + part, max(longest, now - read_at), now
+            time.sleep(0.25)
+    return received, longest
 
 
 def test_a_handshake_that_nobody_answers_is_refused(impatient: Server) -> None:
@@ -122,9 +134,14 @@ def test_a_handshake_that_nobody_answers_is_refused(impatient: Server) -> None:
 
 
 def test_a_frame_before_the_answer_is_heard_after_it(impatient: Server) -> None:
-    with Line(impatient) as line:
-        line.say(SOCKET.replace(b"leaderboard", b"late"))
-        time.sleep(0.1)
-        line.say(PING * 3 + GOODBYE)
+    for _ in range(10):
+        with Line(impatient) as line:
+            line.say(SOCKET.replace(b"leaderboard", b"late"))
+            time.sleep(0.1)
+            with suppress(ConnectionError):
+                line.say(PING * 3 + GOODBYE)
+            heard = line.everything()
+        if b" 503 " not in heard[:20]:
+            break  # else the handshake took longer than a second: the machine stood still
 
-        assert line.everything().startswith(b"HTTP/1.1 101 ")
+    assert heard.startswith(b"HTTP/1.1 101 ")

@@ -71,7 +71,7 @@ def test_who_sends_without_an_end_waits_while_earlier_requests_are_answered(
         line.say(increment_of_ann).some()
     with Line(server) as line, rival.cursor() as cursor:
         cursor.execute("BEGIN; SELECT FROM leaderboards FOR UPDATE")  # each waits for some 1.8 s
-        line.say(increment_of_ann * 3 + b"GET / HTTP/1.1\r\nX: ")
+        line.say(increment_of_ann * 8 + b"GET / HTTP/1.1\r\nX: ")
 
         taken = line.takes(within_s=3.0)
         cursor.execute("ROLLBACK")

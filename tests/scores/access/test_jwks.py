@@ -371,6 +371,8 @@ async def test_a_provider_that_drips_is_left_in_time_and_asked_again(
     assert "could not be fetched" in caplog.text
 
     site.drips = b""
+    monkeypatch.setattr(jwks, "FETCH_TIMEOUT_S", 30.0)
+    monkeypatch.setattr(jwks, "WAIT_TIMEOUT_S", 30.0)
     keys._next_at = 0.0  # as ten seconds later
 
     assert await known(keys, "rsa")

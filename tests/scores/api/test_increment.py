@@ -102,9 +102,12 @@ def test_an_invalid_token_is_a_401_that_says_so(name: str, api: httpx.Client) ->
 
 def test_a_token_that_was_good_a_moment_ago_expires(api: httpx.Client) -> None:
     """Verified tokens are remembered, but not for longer than they live."""
-    expiring = signed(claims(exp=math.ceil(time.time() + 0.3) - authentication.CLOCK_SKEW_S))
-    headers = {"Authorization": f"Bearer {expiring}"}
-    assert api.post("/scores/increment", json={"points": 1}, headers=headers).status_code == 200
+    for lives_s in (0.3, 3, 10):  # longer, if it was over before it was used: the machine stood still
+        expiring = signed(claims(exp=math.ceil(time.time() + lives_s) - authentication.CLOCK_SKEW_S))
+        headers = {"Authorization": f"Bearer {expiring}"}
+        if (first := api.post("/scores/increment", json={"points": 1}, headers=headers)).status_code == 200:
+            break
+    assert first.status_code == 200
 
     deadline = time.monotonic() + 30
     while (answer := api.post("/scores/increment", json={"points": 1}, headers=headers)).status_code == 200:
@@ -570,5 +573,6 @@ def test_a_user_id_is_the_same_everywhere(user_id: str, server: Server, api: htt
         standing = api.get(f"/users/{quote(user_id, safe='')}")
         assert (standing.status_code, standing.json()["userId"], standing.json()["rank"]) == (200, user_id, 1)
         assert [e["userId"] for e in api.get("/leaderboard").json()["leaderboard"]] == [user_id]
-        frame = json.loads(socket.recv(timeout=30))
+        while not (frame := json.loads(socket.recv(timeout=30)))["leaderboard"]:
+            pass  # the empty board again, with an age: the server stood still
         assert frame["leaderboard"] == [{"userId": user_id, "score": 10}]

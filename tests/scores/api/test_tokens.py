@@ -659,7 +659,7 @@ def test_a_body_without_a_refresh_token_is_a_400(path: str, body: object, api: h
 # Clocks
 
 
-@pytest.mark.parametrize("dates", [{"iat": 5}, {"nbf": 5}, {"iat": 5, "nbf": 5}, {"exp": -5}], ids=str)
+@pytest.mark.parametrize("dates", [{"iat": 5}, {"nbf": 5}, {"iat": 5, "nbf": 5}, {"exp": -1}], ids=str)
 def test_clocks_of_two_hosts_may_differ_by_some_seconds(dates: dict[str, int], ann: User, api: httpx.Client) -> None:
     now = int(time.time())
     moved = {name: now + by_s for name, by_s in dates.items()}

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scores.exceptions import (
@@ -366,6 +366,7 @@ changes = st.builds(
 changes = changes.filter(lambda change: change.kind != Kind.INCREMENT or change.points >= 1)
 
 
+@settings(deadline=None)
 @given(st.lists(changes, max_size=30))
 def test_the_events_add_up_to_the_totals_and_the_members(asked: list[Change]) -> None:
     book = Ledger(seq=0, members=0, totals={}, blocked=set(), keyed={})

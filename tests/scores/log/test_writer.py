@@ -311,7 +311,7 @@ def test_a_connection_that_is_killed_within_a_write_is_replaced(
     batcher = make_batcher()
     with ThreadPoolExecutor(1) as pool, locking(rival):
         answer: Future[Recorded] = pool.submit(batcher.submit_and_wait, add("ann", 1))
-        until(killed_who_waits)
+        until(lambda: killed_who_waits() or answer.done())
 
         with pytest.raises(OutcomeUnknown):
             answer.result(30)
