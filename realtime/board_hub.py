@@ -140,15 +140,22 @@ class BoardHub:
         if watched is None:  # everybody has left meanwhile
             return
         if isinstance(top, BoardTop):
-            await self._show(watched, top, now)
+            if watched.top is not None and watched.top.board_id != top.board_id:
+                self._end_all(watched, BoardUnknown.code)  # deleted, and made anew: what they have is of another board
+            else:
+                await self._show(watched, top, now)
         elif isinstance(top, (BoardUnknown, PeriodUnknown)):
-            for watcher in list(watched.sockets.values()):
-                watcher.end(NO_SUCH_BOARD, top.code)
+            self._end_all(watched, top.code)
         elif not isinstance(top, Unavailable):
             raise top
         elif watched.top is not None:  # no store answers: the last state ages
             age_s = watched.top.age_s + now - watched.read_at
             await self._show(watched, watched.top._replace(age_s=age_s), now)
+
+    @staticmethod
+    def _end_all(watched: Watched, code: str) -> None:
+        for watcher in list(watched.sockets.values()):
+            watcher.end(NO_SUCH_BOARD, code)
 
     async def _show(self, watched: Watched, top: BoardTop, now: float) -> None:
         if not top.is_public:  # before anything is sent

@@ -93,9 +93,13 @@ class BoardPage(NamedTuple):
 
 
 class BoardTop(NamedTuple):
-    """The first rows of the current period of any board, the default one included; `entries` are rank, user, score."""
+    """The first rows of the current period of any board, the default one included; `entries` are rank, user, score.
+
+    `board_id` tells boards apart that have the same name one after the other; that of the default board is 0.
+    """
 
     board: str
+    board_id: int
     is_public: bool
     period: Span
     entries: list[tuple[int, str, int]]
@@ -154,10 +158,12 @@ async def top(board: str, limit: int) -> BoardTop:
     if board == RESERVED:
         of_default = await selectors.top(limit)
         rows = [(entry.rank, entry.user_id, entry.score) for entry in of_default.entries]
-        return BoardTop(board, True, FOREVER, rows, of_default.epoch, of_default.seq, of_default.age_s)
+        return BoardTop(board, 0, True, FOREVER, rows, of_default.epoch, of_default.seq, of_default.age_s)
     found = await page(board, "current", limit, 0)
     rows = [(entry.rank, entry.user_id, score_of(found.board, entry)) for entry in found.entries]
-    return BoardTop(board, found.board.is_public, found.period, rows, found.epoch, found.seq, found.age_s)
+    return BoardTop(
+        board, found.board.id, found.board.is_public, found.period, rows, found.epoch, found.seq, found.age_s
+    )
 
 
 class BoardReader:

@@ -29,6 +29,7 @@ ScoreError
 │   ├── BoardExists
 │   ├── BoardsTooMany
 │   ├── BoardArchived
+│   ├── BoardNotOpen
 │   ├── BoardStreamInUse
 │   ├── BoardFixed          says which fields
 │   └── BoardInvalid        says what is wrong with each field
@@ -226,6 +227,11 @@ class BoardsTooMany(Refused):
 class BoardArchived(Refused):
     code = "board_archived"
     message = "This board is archived: nothing new counts on it."
+
+
+class BoardNotOpen(Refused):
+    code = "board_not_open"
+    message = "No season of this board is under way: nothing would count."
 
 
 class BoardStreamInUse(Refused):

@@ -480,7 +480,7 @@ SUBMISSION_ERRORS: Errors = {
     401: NO_TOKEN,
     403: ["user_blocked", "user_inactive", "service_has_no_score", "only_game_servers"],
     404: ["board_unknown"],
-    409: ["board_has_no_stream", "board_archived"],
+    409: ["board_has_no_stream", "board_archived", "board_not_open"],
     422: ["idempotency_key_reused"],
     503: UNANSWERED,
 }

@@ -193,7 +193,8 @@ def _told(outcome: Recorded | Exception) -> tuple[int | None, str]:
 
 def _is_new(board: Board, ends_at: datetime | None) -> bool:
     """Whether the period ended when the board was there. One from before has results, and nobody is rewarded or told."""
-    return ends_at is None or ends_at > board.created_at
+    ended_at = min((at for at in (ends_at, board.archived_at) if at is not None), default=None)
+    return ended_at is None or ended_at > board.created_at
 
 
 def points_by_place(rewards: Mapping[str, int]) -> list[int]:

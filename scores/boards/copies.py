@@ -50,6 +50,7 @@ class BoardState(NamedTuple):
     fault: str
     boards: dict[int, Copied]
     sizes: dict[int, dict[int, int]]  # by board and period
+    strays: tuple[bytes, ...] = ()  # fields that are none of this service, in which a script might see a period
 
 
 class Derived(NamedTuple):
@@ -103,6 +104,12 @@ class BoardCopies:
     def begin(self, origin: str, before: BoardState) -> None:
         """Begin a state without boards, unless there is one of this log by now."""
         self._run(scripts.BEGIN, self._keys_of(before.sizes), [origin], alias=BULK)
+
+    def drop_strays(self, state: BoardState) -> None:
+        """Remove from the state what another hand has put there."""
+        if state.strays:
+            logger.warning("The state of the boards in Redis has fields that are none: %s", state.strays[:3])
+            guarded(lambda: client().hdel(self._names.boards_key, *cast("Any", state.strays)))
 
     def _keys_of(self, sizes: Mapping[int, Iterable[int]]) -> list[str]:
         return [
@@ -355,11 +362,14 @@ class BoardCopies:
 def _state(fields: Mapping[bytes, bytes], origin: str) -> BoardState:
     boards: dict[int, Copied] = {}
     sizes: dict[int, dict[int, int]] = {}
+    strays: list[bytes] = []
     for name, value in fields.items():
         kind, *ids = name.decode(errors="replace").split(":")
-        if not (value.isdigit() and all(part.isdigit() for part in ids)):
+        if kind not in ("seq", "from", "size"):
             continue
-        if kind == "size" and len(ids) == 2:
+        if not (value.isdigit() and all(part.isdigit() for part in ids)):
+            strays.append(name)
+        elif kind == "size" and len(ids) == 2:
             sizes.setdefault(int(ids[0]), {})[int(ids[1])] = int(value)
         elif kind == "seq" and len(ids) == 1 and (first := fields.get(f"from:{ids[0]}".encode(), b"")).isdigit():
             boards[int(ids[0])] = Copied(int(value), int(first))
@@ -368,7 +378,7 @@ def _state(fields: Mapping[bytes, bytes], origin: str) -> BoardState:
         fault = "missing"
     elif fields[b"origin"] != origin.encode():
         fault = "foreign"
-    return BoardState(fault, {} if fault else boards, sizes)
+    return BoardState(fault, {} if fault else boards, sizes, tuple(strays))
 
 
 def _portions(slice_: Slice, derived: Sequence[Derived]) -> list[list[Rules]]:

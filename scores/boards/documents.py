@@ -491,5 +491,5 @@ READERS = {
 
 @cache
 def zones() -> frozenset[str]:
-    """The zones that exist here."""
-    return frozenset(name for name in available_timezones() if len(name) <= 64)
+    """The zones that exist here, without those that each host understands in its own way."""
+    return frozenset(name for name in available_timezones() - {"localtime", "Factory"} if len(name) <= 64)

@@ -288,6 +288,7 @@ class BoardFollower:
             self._copies.begin(head.origin, state)
             self._moved_to = None
             return True
+        self._copies.drop_strays(state)
         wanted = self._wanted(view)
         for board in sorted(state.boards.keys() | state.sizes.keys()):
             if board not in wanted:
@@ -295,10 +296,11 @@ class BoardFollower:
         for board in sorted(wanted & view.positions.keys()):
             copied = state.boards.get(board)
             first = max(1, view.calendar.newest.get(board, 1) - PERIODS_IN_REDIS)
-            if copied is None or copied.seq > head.seq or view.positions[board] - copied.seq > FAR_BEHIND:
-                self._bring(head.origin, view.calendar.boards[board], first)
-                return True
-            if copied.from_period < first and copied.seq >= view.positions[board]:
+            is_usable = copied is not None and copied.seq <= head.seq and copied.from_period <= first
+            if copied is None or not is_usable or view.positions[board] - copied.seq > FAR_BEHIND:
+                if self._bring(head.origin, view.calendar.boards[board], first):
+                    return True
+            elif copied.from_period < first and copied.seq >= view.positions[board]:
                 self._copies.leave(head.origin, board, state, from_period=first)
         if any(copied.seq < head.seq for copied in state.boards.values()):
             self._moved_to = None  # brought a moment ago, by a thread or a process of which the folding does not know
@@ -317,16 +319,18 @@ class BoardFollower:
         made_at = view.calendar.made_at
         return {board for board in boards if now - max(read_at.get(board, 0), made_at[board]) < KEPT_FOR_S}
 
-    def _bring(self, origin: str, rules: Rules, first: int) -> None:
+    def _bring(self, origin: str, rules: Rules, first: int) -> bool:
+        """Whether it is in Redis now by this call."""
         started = time.monotonic()
         try:
             with standings.rows_of(self._log, rules.id, from_period=first) as (seq, rows):
                 self._copies.swap_in(origin, rules, seq=seq, from_period=first, rows=rows)
         except standings.Raced:
-            return
+            return False
         self._moved_to = None
         metrics.board_rebuilds.labels("wanted").inc()
         logger.info("Board %d is in Redis at event %d after %.2f s", rules.id, seq, time.monotonic() - started)
+        return True
 
     def _forget_surplus(self) -> bool:
         """Delete the periods that their boards no longer keep, and then, a portion at a time, what stood in them.

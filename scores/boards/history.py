@@ -38,6 +38,9 @@ TAKEN_BACK_SQL = """
 """
 SOURCES = {
     "stream": "e.kind = 'score' AND e.stream = %(stream)s",
+    # What another board of this name had before may be no points. Sums of positive numbers alone have a bound that does not
+    # depend on the order in which they are added.
+    "points of a stream": "e.kind = 'score' AND e.stream = %(stream)s AND e.points > 0",
     "action": "e.kind = 'increment' AND e.stream IS NULL AND e.action = %(action)s",
     "points": "e.kind = 'increment' AND e.stream IS NULL AND e.actor <> %(rewarder)s",
 }
@@ -139,6 +142,8 @@ def _form(cursor: CursorWrapper, board: Rules, last: int, users: Sequence[str] |
     if numbers is None:
         return None
     source = "stream" if board.source.stream is not None else "action" if board.source.action is not None else "points"
+    if source == "stream" and board.fold == Board.Fold.SUM:
+        source = "points of a stream"
     of_users = "" if users is None else "AND e.user_id = ANY(%(users)s)"
     within = " AND e.seq <= (%(lasts)s::bigint[])[width_bucket(e.seq, %(firsts)s::bigint[])]"
     parameters = {

@@ -39,10 +39,14 @@ MAX_ATTEMPTS = 20  # some five days, at these pauses
 FIRST_PAUSE_S, MAX_PAUSE_S = 10.0, 24 * 3600.0
 LEASE_S = 60.0  # while one process sends, no other does; whoever dies meanwhile leaves it to the next after that
 NAT64 = IPv6Network("64:ff9b::/96")
+# Not before all rewards of the period were given or refused: the message has which.
 CLAIM_SQL = """
     UPDATE webhook_deliveries SET next_at = %s + make_interval(secs => %s), attempts = attempts + 1
     WHERE id = (
-        SELECT id FROM webhook_deliveries WHERE next_at <= %s ORDER BY next_at, id LIMIT 1 FOR UPDATE SKIP LOCKED
+        SELECT id FROM webhook_deliveries d WHERE next_at <= %s AND NOT EXISTS (
+            SELECT FROM results r WHERE r.board_id = d.board_id AND r.period = d.period
+              AND r.reward > 0 AND r.reward_seq IS NULL AND r.refusal = ''
+        ) ORDER BY next_at, id LIMIT 1 FOR UPDATE SKIP LOCKED
     )
     RETURNING id
 """
@@ -190,8 +194,10 @@ def message(delivery: WebhookDelivery) -> bytes:
 
 
 def shown(result: BoardResult) -> dict[str, object]:
-    """A result as answers and messages have it."""
+    """A result as answers and messages have it: with the reward, or why there is none."""
     row: dict[str, object] = {"place": result.place, "userId": result.user_id, "score": result.score}
+    if result.refusal:
+        return row | {"refusal": result.refusal}
     return row | {"reward": result.reward} if result.reward else row
 
 

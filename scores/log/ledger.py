@@ -15,6 +15,7 @@ from scores.exceptions import (
     AlreadyVoided,
     BoardArchived,
     BoardHasNoStream,
+    BoardNotOpen,
     BoardUnknown,
     KeyReused,
     NotBlocked,
@@ -104,6 +105,7 @@ class StreamRule(NamedTuple):
     least: int
     most: int
     services_only: bool
+    is_between_seasons: bool  # and no other board counts the stream meanwhile
 
 
 class Voidable(NamedTuple):
@@ -272,6 +274,8 @@ class Ledger:
             raise BoardHasNoStream(rule.stream)
         if rule.is_archived:
             raise BoardArchived
+        if rule.is_between_seasons:
+            raise BoardNotOpen
         if rule.services_only and not change.actor:
             raise OnlyServices
         if not rule.least <= change.points <= rule.most:

@@ -64,7 +64,7 @@ MARKS_SQL = f"""
            clock.at, b.next_boundary <= clock.at, clock_timestamp() > %s{{rest}}
     FROM leaderboards b, LATERAL (SELECT {AT_SQL} AS at OFFSET 0) AS clock WHERE b.name = %s
 """  # noqa: S608  constants
-# For `TAKEN_SQL`, which is sent before this process knows when its events are written.
+# For `TAKEN_SQL` and `STREAMS_SQL`, which are sent before this process knows when its events are written.
 AT_CONFIG_SQL = ", set_config('leaderboard.at', clock.at::text, true)"
 TRANSACTION_TIMEOUT_SINCE = 170_000  # server_version_num
 TOTALS_SQL = "SELECT user_id, score FROM user_scores WHERE user_id = ANY(%s)"
@@ -93,8 +93,12 @@ TAKEN_SQL = """
 """
 USERS_SQL = "SELECT seq, user_id FROM score_events WHERE seq = ANY(%s)"
 STREAMS_SQL = """
-    SELECT name, stream, archived_at IS NOT NULL, least, most, fold = 'sum', submitters = 'services'
-    FROM boards WHERE name = ANY(%s)
+    SELECT b.name, b.stream, b.archived_at IS NOT NULL, b.least, b.most, b.fold = 'sum', b.submitters = 'services',
+        b.period = 'season' AND NOT EXISTS (
+            SELECT FROM boards o JOIN periods p ON p.board_id = o.id WHERE o.stream = b.stream AND o.archived_at IS NULL
+              AND (p.starts_at IS NULL OR p.starts_at <= now.at) AND (p.ends_at IS NULL OR p.ends_at > now.at)
+        )
+    FROM boards b, (SELECT current_setting('leaderboard.at')::timestamptz AS at) AS now WHERE b.name = ANY(%s)
 """
 VOIDABLE_SQL = """
     SELECT e.seq, e.user_id, e.kind, e.points, e.stream, EXISTS (SELECT FROM score_events v WHERE v.voids = e.seq),
@@ -309,7 +313,7 @@ class Writer:
         lock_sql = TIMED_LOCK_SQL if is_timed else LOCK_SQL
         head.execute(lock_sql.format(origin=self._log.origin_sql), [self._log.name])
         bound = latest()
-        marks_sql = MARKS_SQL.format(rest=AT_CONFIG_SQL if actions else "")
+        marks_sql = MARKS_SQL.format(rest=AT_CONFIG_SQL if actions or streams else "")
         marks.execute(marks_sql, [seen.seq if seen else 0, bound, bound, self._log.name])
         totals.execute(TOTALS_SQL, [users])
         refused.execute(refusals.REFUSED_SQL, refusals.parameters(users, actors, tokens))
@@ -428,12 +432,18 @@ def _with_users_of_voided(cursor: psycopg.Cursor[Any], changes: Sequence[Change]
 
 
 def _stream_rule(
-    stream: str | None, is_archived: bool, least: int | None, most: int | None, is_sum: bool, services_only: bool
+    stream: str | None,
+    is_archived: bool,
+    least: int | None,
+    most: int | None,
+    is_sum: bool,
+    services_only: bool,
+    is_between_seasons: bool,
 ) -> StreamRule:
     """Sums are of points; other boards rank any number that is exact in every store."""
     lowest, highest = (1, settings.MAX_POINTS) if is_sum else (-MAX_TOTAL, MAX_TOTAL)
     least, most = (lowest if least is None else max(least, lowest)), (highest if most is None else min(most, highest))
-    return StreamRule(stream, is_archived, least, most, services_only)
+    return StreamRule(stream, is_archived, least, most, services_only, is_between_seasons)
 
 
 def _is_pooled(connection: BaseDatabaseWrapper) -> bool:

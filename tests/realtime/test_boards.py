@@ -222,6 +222,17 @@ async def test_a_socket_sees_the_time_of_the_server_and_not_of_the_last_change(s
 # Boards by token
 
 
+async def test_a_board_that_was_deleted_and_made_anew_is_another(server: Server) -> None:
+    """Most likely between two looks of the hub, which knows boards by their names."""
+    await make("weekly")
+    async with opened(server, "weekly/") as socket:
+        await shown(socket, board="weekly")
+        await in_thread(definitions.delete)("weekly")
+        await make("weekly")
+
+        assert await end_of(socket) == (4404, "board_unknown")
+
+
 async def test_a_board_by_token(server: Server, token_for: TokenFor) -> None:
     await make("club", isPublic=False)
     async with opened(server, "club/", *bearer(token_for("ann"))) as socket:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
@@ -11,6 +12,8 @@ import httpx
 import pytest
 
 from scores import services
+from scores.boards import definitions
+from scores.boards.documents import parse
 from scores.models import Board, ScoreEvent, UserScore
 from tests.conftest import TokenFor
 from tests.scores.conftest import Post, nothing_was_written
@@ -54,6 +57,27 @@ def submit_for(api: httpx.Client, token_for: TokenFor) -> Callable[..., httpx.Re
 
 def code(answer: httpx.Response) -> tuple[int, str]:
     return answer.status_code, answer.json()["code"]
+
+
+def test_between_two_seasons_no_score_is_taken_that_would_count_nowhere(board: None, submit: Post) -> None:
+    now = datetime.now(UTC)
+    moments = [(now + timedelta(hours=hours)).isoformat() for hours in (-3, -2, 2, 3)]
+    seasons = [{"startsAt": moments[0], "endsAt": moments[1]}, {"startsAt": moments[2], "endsAt": moments[3]}]
+    fields = {"name": "laps", "fold": "best", "order": "lower", "stream": True}
+    definitions.create(parse(fields | {"period": "season", "seasons": seasons}))
+
+    assert code(submit("ann", 83211)) == (409, "board_not_open")
+    assert nothing_was_written()
+
+    definitions.create(parse(fields | {"name": "ever", "stream": "laps"}))
+    assert submit("ann", 83211).status_code == 200
+    definitions.delete("ever")
+    assert code(submit("ann", 83210)) == (409, "board_not_open")
+    open_now = [{"startsAt": moments[0], "endsAt": moments[2]}]
+    definitions.create(parse(fields | {"name": "runs", "period": "season", "seasons": open_now}))
+    assert submit("ann", 83210, board="runs").status_code == 200
+    definitions.archive("laps")
+    assert code(submit("ann", 83209)) == (409, "board_archived")
 
 
 @pytest.mark.parametrize("score", [83211, 0, -1, MOST, -MOST])

@@ -294,6 +294,14 @@ def test_an_archived_board_closes_its_last_period(follower: BoardFollower, close
     assert results(board) == [(1, "ann", 4)]
 
 
+def test_a_board_that_is_made_archived_rewards_nobody(follower: BoardFollower, closer: Closer) -> None:
+    add("ann", 4)
+    board = forever("all-time", archived=True, rewards={"1": 5}, settleSeconds=0)
+    settle(follower, closer)
+    assert results(board) == [(1, "ann", 4)]
+    assert total("ann") == 4
+
+
 def test_periods_from_before_the_board_reward_nobody_and_tell_nobody(follower: BoardFollower, closer: Closer) -> None:
     add("ann", 4)
     now = datetime.now(UTC)

@@ -62,6 +62,8 @@ def test_all_mistakes_are_told_at_once() -> None:
         ({"title": "x" * 121}, [("title", "too_long")]),
         ({"title": "a\0b"}, [("title", "invalid")]),
         ({"\ud800": 1}, [("?", "unknown_field")]),
+        ({"zone": "localtime"}, [("zone", "unknown_zone")]),
+        ({"zone": "Factory"}, [("zone", "unknown_zone")]),
         ({"period": "hours"}, [("anchor", "required"), ("everyHours", "required")]),
         ({"period": "hours", "everyHours": 0, "anchor": "2026-01-01"}, [("anchor", "invalid"), ("everyHours", "out_of_range")]),
         ({"cutTime": "06:00"}, [("cutTime", "not_with_period")]),

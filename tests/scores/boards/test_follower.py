@@ -13,11 +13,11 @@ from redis import Redis
 from scores import board_selectors
 from scores.board import LEADERBOARD
 from scores.board_selectors import BoardPage, PageOf, PlaceOf
-from scores.boards import definitions, history, standings
+from scores.boards import comparison, definitions, history, standings
 from scores.boards import follower as follower_module
 from scores.boards.copies import BoardCopies, Building
 from scores.boards.documents import parse
-from scores.boards.fold import rules_of
+from scores.boards.fold import Rules, rules_of
 from scores.boards.follower import BoardFollower
 from scores.log.head import log
 from scores.log.ledger import Change, Kind
@@ -197,7 +197,7 @@ def test_a_long_build_holds_up_no_other_board(follower: BoardFollower, reader: A
     assert both(reader, redis, "young") == [(1, 1, "ann", 2), (2, 2, "bob", 1)]
 
 
-@pytest.mark.parametrize("lost", ["set", "hash", "state", "all", "size", "seq", "foreign", "half"])
+@pytest.mark.parametrize("lost", ["set", "hash", "state", "all", "size", "seq", "foreign", "half", "from", "stray"])
 def test_what_is_lost_in_redis_comes_back(lost: str, follower: BoardFollower, reader: Any, redis: Redis) -> None:
     board = make("ever")
     other = make("other", ties="id")
@@ -222,6 +222,11 @@ def test_what_is_lost_in_redis_comes_back(lost: str, follower: BoardFollower, re
             redis.hset(LEADERBOARD.boards_key, "origin", "another")
         case "half":
             redis.hset(LEADERBOARD.boards_key, "writing", "7")
+        case "from":
+            redis.hset(LEADERBOARD.boards_key, f"from:{board.id}", "44")
+        case "stray":  # and the set, or nobody would look
+            redis.delete(key)
+            redis.hset(LEADERBOARD.boards_key, f"size:{board.id}:zz", "3")
 
     assert page(reader, "ever", Source.DATABASE) == [(1, 1, "bob", 6), (2, 2, "ann", 5)]
     settle(follower)
@@ -246,3 +251,38 @@ def test_several_boards_rank_one_stream(follower: BoardFollower, reader: Any, re
     assert both(reader, redis, "laps") == [(1, 1, "ben", 60), (2, 2, "ann", 70)]
     settle(follower)
     assert both(reader, redis, "laps-today") == [(1, 1, "ben", 60), (2, 2, "ann", 80)]
+
+
+def test_a_sum_adds_none_of_the_numbers_that_an_earlier_board_of_its_name_ranked(
+    follower: BoardFollower, reader: Any, redis: Redis
+) -> None:
+    make("runs", fold="best", stream=True)
+    for score in (-(2**53 - 1), -(2**53 - 1), 0, 5):
+        lap("ann", score, "runs")
+    lap("bob", -7, "runs")
+    definitions.delete("runs")
+    board = make("runs", stream=True)
+    settle(follower)
+    lap("ann", 1_000, "runs")
+    settle(follower)
+
+    assert all(store.equal for store in comparison.compare(log, BoardCopies(LEADERBOARD), board))
+    assert both(reader, redis, "runs") == [(1, 1, "ann", 1_005)]
+
+
+def test_a_board_that_another_hand_brings_holds_up_no_other(follower: BoardFollower, reader: Any, redis: Redis) -> None:
+    first, second = make("first"), make("second")
+    add("ann")
+    follower.build()
+    follower.build()
+    follower.tend()  # begins a state, without boards
+
+    class Raced(BoardCopies):
+        def swap_in(self, origin: str, board: Rules, **options: Any) -> None:
+            if board.id == first.id:
+                raise standings.Raced
+            super().swap_in(origin, board, **options)
+
+    assert BoardFollower(log, Raced(LEADERBOARD)).tend()
+    assert BoardCopies(LEADERBOARD).state(log.head().origin).boards.keys() == {second.id}
+    assert not BoardFollower(log, Raced(LEADERBOARD)).tend()

@@ -125,7 +125,8 @@ def closed(url: str) -> WebhookDelivery:
     )
     Board.objects.filter(id=board.id).update(webhook_url=url)
     Period.objects.filter(board=board).update(closed_at=datetime.now(UTC), last_seq=0)
-    BoardResult.objects.create(board=board, period=1, place=1, user_id="änn", score=5, reached_seq=1, reward=500)
+    rewarded = {"reward": 500, "reward_seq": 3}
+    BoardResult.objects.create(board=board, period=1, place=1, user_id="änn", score=5, reached_seq=1, **rewarded)
     BoardResult.objects.create(board=board, period=1, place=2, user_id="bob", score=4, reached_seq=2)
     return WebhookDelivery.objects.create(board=board, period=1, next_at=datetime.now(UTC))
 
@@ -149,6 +150,21 @@ def test_a_message_is_signed(private: None, receiver: Receiver, clock: Clock) ->
     delivery.refresh_from_db()
     assert (delivery.attempts, delivery.last_status, delivery.next_at) == (1, 204, None)
     assert delivery.delivered_at == clock.at
+
+
+def test_a_message_waits_for_the_rewards_and_says_which_was_refused(
+    private: None, receiver: Receiver, clock: Clock
+) -> None:
+    delivery = closed(receiver.url)
+    winner = BoardResult.objects.filter(board=delivery.board, place=1)
+    winner.update(reward_seq=None)
+    assert not Sender(log, now=clock).send()
+
+    winner.update(refusal="user_blocked")
+    assert Sender(log, now=clock).send()
+
+    ((_, body),) = receiver.posts
+    assert json.loads(body)["results"][0] == {"place": 1, "userId": "änn", "score": 5, "refusal": "user_blocked"}
 
 
 def test_a_message_is_sent_again_after_pauses_that_grow(private: None, receiver: Receiver, clock: Clock) -> None:

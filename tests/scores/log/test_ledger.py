@@ -16,6 +16,7 @@ from scores.exceptions import (
     AlreadyVoided,
     BoardArchived,
     BoardHasNoStream,
+    BoardNotOpen,
     BoardUnknown,
     KeyReused,
     NotBlocked,
@@ -196,6 +197,7 @@ def laps(**fields: Any) -> Ledger:
         "least": -5,
         "most": 100,
         "services_only": False,
+        "is_between_seasons": False,
     } | fields
     book = ledger()
     book.streams["laps"] = StreamRule(**rule)
@@ -226,6 +228,7 @@ def test_a_score_of_a_stream_touches_no_total() -> None:
         (laps(stream=None), lap("ann", 1), BoardHasNoStream),
         (laps(stream="races"), lap("ann", 1), BoardHasNoStream),
         (laps(is_archived=True), lap("ann", 1), BoardArchived),
+        (laps(is_between_seasons=True), lap("ann", 1), BoardNotOpen),
         (laps(services_only=True), lap("ann", 1), OnlyServices),
         (laps(), lap("ann", -6), ScoreOutOfRange),
         (laps(), lap("ann", 101), ScoreOutOfRange),
