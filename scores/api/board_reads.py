@@ -13,6 +13,7 @@ from rest_framework.request import Request
 
 from scores import board_selectors, metrics, selectors
 from scores.access.authentication import TokenAuthentication, key_fetched
+from scores.board_results import Results
 from scores.board_selectors import FOREVER, BoardPage, BoardPeriods, score_of
 from scores.boards.catalogue import NUMBER, Span, day_of
 from scores.boards.documents import RESERVED, text_of
@@ -27,7 +28,7 @@ from .views import freshness, matches, page_parameters
 
 WORDS = {"1": True, "true": True, "": False, "0": False, "false": False}
 PRIVATE = {"Cache-Control": "private, no-cache"}
-Seen = TypeVar("Seen", BoardPage, BoardPeriods)
+Seen = TypeVar("Seen", BoardPage, BoardPeriods, Results)
 token_authentication = TokenAuthentication()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from django.http import HttpResponse
-from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 
 from scores import board_results
@@ -11,27 +10,23 @@ from scores.boards.documents import RESERVED, text_of
 from scores.boards.webhooks import shown
 from scores.exceptions import PeriodNotClosed
 
-from .async_view import AsyncView, json_response
-from .board_reads import about, admit, must_be_forever
+from .async_view import json_response
+from .board_reads import OpenView, about, must_be_forever, privacy, seen_by
 
 
-class BoardResultsView(AsyncView):
+class BoardResultsView(OpenView):
     """Who had which place when a period closed; whoever may see the board may see them. They never change."""
-
-    authentication_classes = ()
-    permission_classes = (AllowAny,)
 
     async def get(self, request: Request, board: str) -> HttpResponse:
         asked = request.query_params.get("period") or "previous"
         if board == RESERVED:
             must_be_forever(asked)
             raise PeriodNotClosed
-        found = await board_results.results(board, asked)
-        await admit(request, found.board)
+        found = await seen_by(request, board, board_results.results(board, asked))
         if found.closed_at is None:
             raise PeriodNotClosed
         body = about(board, found.period) | {
             "closedAt": text_of(found.closed_at),
             "results": [shown(result) for result in found.results],
         }
-        return json_response(body, {})
+        return json_response(body, privacy(found.board))

@@ -199,6 +199,9 @@ def test_a_private_board_is_seen_with_any_token_that_is_good(api: httpx.Client, 
         "/boards/staff?period=previous",
         "/boards/staff?period=x",
         "/boards/staff/users/ann?period=2026-01-01",
+        "/boards/staff/results?period=current",
+        "/boards/staff/results?period=previous",
+        "/boards/staff/results?period=x",
     ]
 
     for address in addresses:

@@ -28,6 +28,7 @@ from scores.log.writer import writer
 from scores.models import Board, BoardResult, BoardStanding, Leaderboard, Period, ScoreEvent, UserScore, WebhookDelivery
 from scores.projection.tail import tail
 from scores.selectors import Source
+from tests.conftest import TokenFor
 from tests.polling import until
 
 SECRET = "sixteen characters"
@@ -420,5 +421,17 @@ def test_results_over_http(follower: BoardFollower, closer: Closer, api: httpx.C
     assert api.get("/boards/nope/results").status_code == 404
     assert api.get("/boards/week/results?period=x").json()["code"] == "period_invalid"
     assert api.get("/boards/leaderboard/results?period=1").json()["code"] == "period_not_closed"
-    make("secret", isPublic=False)
-    assert api.get("/boards/secret/results?period=1").json()["code"] == "not_authenticated"
+
+
+def test_results_of_a_private_board_stay_out_of_shared_caches(
+    follower: BoardFollower, closer: Closer, api: httpx.Client, token_for: TokenFor
+) -> None:
+    board = make("secret", isPublic=False)
+    end(board)
+    settle(follower, closer)
+
+    refused = api.get("/boards/secret/results?period=1")
+    seen = api.get("/boards/secret/results?period=1", headers={"Authorization": f"Bearer {token_for('ann')}"})
+
+    assert (refused.status_code, refused.json()["code"]) == (401, "not_authenticated")
+    assert (seen.status_code, seen.headers["Cache-Control"]) == (200, "private, no-cache")
