@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import jwt
@@ -31,6 +31,8 @@ DATES = (
     "nbf",
     "iat",
 )  # RFC 7519, section 2: numbers; libraries accept everything that int() does, such as "7" and true
+# What claims of a careless issuer raise that are not of their types, or dates that the system's clock cannot show.
+WRONG_CLAIMS = (TypeError, ValueError, OverflowError, OSError, KeyError)
 CLOCK_SKEW_S: int = settings.SIMPLE_JWT["LEEWAY"]
 MAX_CACHED_TOKENS = 20_000
 NO_SCOPES: frozenset[str] = frozenset()
@@ -163,10 +165,11 @@ def _verify_foreign(token: str, kid: str) -> Principal:
             leeway=CLOCK_SKEW_S,
             options={"require": ["exp", "iss", "aud", "sub"]},
         )
-        expires_at = float(claims["exp"]) + CLOCK_SKEW_S
+        # A date beyond the year 9999, such as one in milliseconds, is none, as in our own tokens.
+        expires_at = datetime.fromtimestamp(claims["exp"], UTC).timestamp() + CLOCK_SKEW_S
     except jwt.ExpiredSignatureError as error:
         raise TokenExpired from error
-    except (jwt.PyJWTError, TypeError, ValueError, OverflowError, RecursionError) as error:
+    except (jwt.PyJWTError, *WRONG_CLAIMS, RecursionError) as error:
         raise TokenInvalid from error
     subject = claims.get("sub")
     if isinstance(subject, str) and subject:
@@ -207,14 +210,7 @@ def _own_claims(token: str) -> tuple[dict[str, Any], float]:
         return claims, float(claims["exp"]) + CLOCK_SKEW_S
     except ExpiredTokenError as error:
         raise TokenExpired from error
-    except TokenError as error:
-        raise TokenInvalid from error
-    except (
-        TypeError,
-        ValueError,
-        OverflowError,
-        KeyError,
-    ) as error:  # claims of wrong types, signed by a careless issuer
+    except (TokenError, *WRONG_CLAIMS) as error:
         raise TokenInvalid from error
 
 

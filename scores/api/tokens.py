@@ -18,7 +18,7 @@ from rest_framework_simplejwt.exceptions import InvalidToken, TokenError
 from rest_framework_simplejwt.serializers import TokenObtainPairSerializer
 from rest_framework_simplejwt.views import TokenObtainPairView
 
-from scores.access.authentication import REALM
+from scores.access.authentication import REALM, WRONG_CLAIMS
 from scores.exceptions import is_conflict
 from scores.user_id import is_player_id
 
@@ -102,7 +102,7 @@ def refusing_wrong_claims() -> Iterator[None]:
     """Raises `InvalidToken` for a token that is used up, has wrong claims, or no account: no server error."""
     try:
         yield
-    except (TokenError, TypeError, ValueError, OverflowError, KeyError, DataError, IntegrityError) as error:
+    except (TokenError, *WRONG_CLAIMS, DataError, IntegrityError) as error:
         raise InvalidToken from error
 
 

@@ -274,6 +274,7 @@ async def test_a_token_that_is_not_good_is_refused(server: Server, token_for: To
         (bearer("x"), (4401, "token_invalid")),
         (bearer(""), (4401, "token_invalid")),
         (bearer(token_for("ann", exp=1)), (4401, "token_expired")),
+        (bearer(token_for("ann", exp=2**62)), (4401, "token_invalid")),
         (bearer(token_for("ann")[:-1] + "!"), (4401, "token_invalid")),
         (protocols[1:], (4400, "expected the subprotocols leaderboard.v1 and bearer.TOKEN")),
         ((*protocols, f"bearer.{ann}x"), (4400, "expected the subprotocols leaderboard.v1 and bearer.TOKEN")),

@@ -619,6 +619,8 @@ ODD: dict[str, Callable[[], str]] = {
     "jti half an emoji": lambda: good_refresh(jti="\ud83d"),
     "exp text": lambda: good_refresh(exp="99999999999"),
     "exp 1e308": lambda: good_refresh(exp=1e308),
+    "exp 10^12": lambda: good_refresh(exp=10**12),
+    "exp 2^62": lambda: good_refresh(exp=2**62),
     "user_id nobody's": lambda: good_refresh(user_id="nobody"),
     "account unknown": lambda: good_refresh(account=0, session_auth_hash=""),
     "account object": lambda: good_refresh(account={"a": 1}, session_auth_hash=""),
