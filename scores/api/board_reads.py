@@ -182,23 +182,28 @@ class BoardUserView(OpenView):
     """The place of one user in a period of a board."""
 
     async def get(self, request: Request, board: str, user_id: str) -> HttpResponse:
-        found = segment_after(request, "users", behind=0)
-        if found is None:
-            raise NotFound("There is nothing at this address.")
-        asked = request.query_params.get("period") or "current"
-        with_event = with_metadata(request)
-        if board == RESERVED:
-            must_be_forever(asked)
-            return await respond_with_default_place(found)
-        page = await seen_by(request, board, board_selectors.place(board, asked, found, with_event=with_event))
-        headers = freshness(page) | privacy(page.board)
-        if not page.entries:
-            raise NotOnBoard(headers)
-        body = about(board, page.period) | row(page, 0) | {"total": page.total, "seq": page.seq}
-        if page.reached_with is not None:
-            metadata = page.reached_with.metadata
-            body |= {"eventId": str(page.reached_with.seq), "metadata": json.loads(metadata) if metadata else None}
-        return json_response(body, headers)
+        return await respond_with_place(request, board)
+
+
+async def respond_with_place(request: Request, board: str) -> HttpResponse:
+    """The place of the user that the path ends with."""
+    user_id = segment_after(request, "users", behind=0)
+    if user_id is None:
+        raise NotFound("There is nothing at this address.")
+    asked = request.query_params.get("period") or "current"
+    with_event = with_metadata(request)
+    if board == RESERVED:
+        must_be_forever(asked)
+        return await respond_with_default_place(user_id)
+    page = await seen_by(request, board, board_selectors.place(board, asked, user_id, with_event=with_event))
+    headers = freshness(page) | privacy(page.board)
+    if not page.entries:
+        raise NotOnBoard(headers)
+    body = about(board, page.period) | row(page, 0) | {"total": page.total, "seq": page.seq}
+    if page.reached_with is not None:
+        metadata = page.reached_with.metadata
+        body |= {"eventId": str(page.reached_with.seq), "metadata": json.loads(metadata) if metadata else None}
+    return json_response(body, headers)
 
 
 async def respond_with_default_place(user_id: str) -> HttpResponse:

@@ -742,39 +742,55 @@ operation(
     | refusals(ANY, LIMITED, PAGE_ERRORS, READ),
     auth=ANYBODY_OR_TOKEN,
 )
-operation(
+
+
+def place_operation(target: str, **description: Any) -> None:
+    operation(
+        target,
+        "get",
+        tags=["boards"],
+        parameters=[
+            BOARD_IN_PATH,
+            OpenApiParameter(
+                "user_id", USER_ID, OpenApiParameter.PATH, description="One segment: a slash is sent as `%2F`."
+            ),
+            PERIOD,
+            OpenApiParameter(
+                "metadata",
+                {"type": "string", "enum": ["0", "1", "false", "true"]},
+                OpenApiParameter.QUERY,
+                description="Whether to tell the event with which the user reached the score, and its metadata.",
+            ),
+            # A 404 of the place has the headers of a read, that of a board or period that is not there does not.
+            *freshness(200),
+            *limits(200, 404, 429),
+            CHALLENGE,
+            RETRY_AFTER,
+        ],
+        responses={200: OpenApiResponse(ref("BoardPlace"), description="On the board")}
+        | refusals(
+            ANY,
+            LIMITED,
+            READ,
+            OF_ONE_PERIOD,
+            {400: ["metadata_not_a_choice"], 404: ["no_score", "not_found"]},
+        ),
+        auth=ANYBODY_OR_TOKEN,
+        **description,
+    )
+
+
+place_operation(
     "scores.api.board_reads.BoardUserView",
-    "get",
     operation_id="boardUser",
-    tags=["boards"],
     summary="The place of a user in a period of a board",
-    parameters=[
-        BOARD_IN_PATH,
-        OpenApiParameter(
-            "user_id", USER_ID, OpenApiParameter.PATH, description="One segment: a slash is sent as `%2F`."
-        ),
-        PERIOD,
-        OpenApiParameter(
-            "metadata",
-            {"type": "string", "enum": ["0", "1", "false", "true"]},
-            OpenApiParameter.QUERY,
-            description="Whether to tell the event with which the user reached the score, and its metadata.",
-        ),
-        # A 404 of the place has the headers of a read, that of a board or period that is not there does not.
-        *freshness(200),
-        *limits(200, 404, 429),
-        CHALLENGE,
-        RETRY_AFTER,
-    ],
-    responses={200: OpenApiResponse(ref("BoardPlace"), description="On the board")}
-    | refusals(
-        ANY,
-        LIMITED,
-        READ,
-        OF_ONE_PERIOD,
-        {400: ["metadata_not_a_choice"], 404: ["no_score", "not_found"]},
-    ),
-    auth=ANYBODY_OR_TOKEN,
+)
+place_operation(
+    "scores.api.submissions.UserSubmissionView",
+    operation_id="boardUserNamedSo",
+    summary="The place of a user whose id ends as this address does",
+    description="As `GET /api/v1/boards/{board}/users/{user_id}`, of the user with the id `{user_id}/scores`, of which the "
+    "last slash is sent as `%2F`, too.",
 )
 operation(
     "scores.api.boards.BoardView",

@@ -7,10 +7,11 @@ from typing import Any
 
 from django.http import HttpResponse
 from rest_framework.exceptions import NotFound, ParseError
+from rest_framework.request import Request
 
 from scores import services
 from scores.access.authentication import AuthenticatedRequest, InsufficientScope
-from scores.access.throttling import IncrementThrottle, PlayerThrottle
+from scores.access.throttling import IncrementThrottle, PlayerThrottle, Throttle
 from scores.exceptions import BoardUnknown, ServiceHasNoScore
 from scores.log.token_uses import token_uses
 from scores.models import BOARD_NAME
@@ -19,6 +20,7 @@ from scores.user_id import is_player_id
 
 from .async_view import AsyncView, json_response
 from .award import metadata_of, score_of
+from .board_reads import BoardUserView, respond_with_place
 from .raw_path import segment_after
 from .views import idempotency_key, record_headers
 
@@ -36,18 +38,22 @@ class SubmissionView(AsyncView):
 
 
 class UserSubmissionView(AsyncView):
-    """For a game server, which submits scores of its players."""
+    """For a game server, which submits scores of its players.
 
-    throttle = PlayerThrottle()
+    An id may itself end as this address does. All methods but POST are about the user with that id, as at `BoardUserView`.
+    """
+
+    throttle: Throttle = PlayerThrottle()
 
     def initial(self, request: AuthenticatedRequest, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
         """Refuses before the throttle counts: whoever may not score for a player must not use up what limits it."""
+        if request.method != "POST":  # looks at a token where the board asks for one
+            self.throttle = BoardUserView.throttle
+            return
         if (user_id := segment_after(request, "users", behind=1)) is None:
             raise NotFound("There is nothing at this address.")
         self.kwargs["user_id"] = user_id
         super().initial(request, *args, **kwargs)
-        if request.method != "POST":
-            return
         if Scope.WRITE_ANY not in request.user.scopes:
             raise InsufficientScope(Scope.WRITE_ANY)
         if not is_player_id(user_id):
@@ -59,6 +65,9 @@ class UserSubmissionView(AsyncView):
         response = await respond_to_submission(request, board, user_id, actor=service.user_id, token=service.token)
         token_uses.note(service.token)
         return response
+
+    async def get(self, request: Request, board: str, user_id: str) -> HttpResponse:
+        return await respond_with_place(request, board)
 
 
 async def respond_to_submission(

@@ -173,6 +173,23 @@ def test_the_user_of_the_path_is_one_segment(api: httpx.Client) -> None:
         assert code(api.get(f"/boards/{board}/users/%FF")) == (400, "bad_request")
 
 
+@pytest.mark.parametrize("is_public", [True, False])
+def test_a_user_whose_id_ends_in_scores_can_be_read(is_public: bool, api: httpx.Client, token_for: TokenFor) -> None:
+    make("laps", fold="best", stream=True, isPublic=is_public)
+    submit("team/scores", 7)
+    address, mine = "/boards/laps/users/team%2Fscores", {"Authorization": f"Bearer {token_for('zed')}"}
+    page = settled(api, address, **mine)
+
+    stranger, head = api.get(address, headers={"Authorization": "Bearer stale"}), api.head(address, headers=mine)
+
+    assert (page.json()["userId"], page.json()["score"]) == ("team/scores", 7)
+    assert (head.status_code, head.content, head.headers["Content-Length"]) == (200, b"", str(len(page.content)))
+    assert stranger.content == page.content if is_public else code(stranger) == (401, "token_invalid")
+    assert "GET" in api.options(address).headers["Allow"]
+    assert code(api.get("/boards/leaderboard/users/team%2Fscores")) == (404, "no_score")
+    assert code(api.get("/boards/laps/users/team/scores")) == (404, "not_found")  # scores are sent there
+
+
 def test_metadata_is_told_on_request(api: httpx.Client) -> None:
     make("laps", fold="best", order="lower", stream=True)
     submit("ann", 70, metadata=json.dumps({"car": "roadster"}))
