@@ -50,8 +50,10 @@ class Command(BaseCommand):
         with transaction.atomic(using=log.alias):
             # Boards that rank the stream of another one come after it.
             for name, fields in sorted(tables.items(), key=ranks_another):
+                if fields.get("name", name) != name:
+                    problems.append(f"{name}: name: The table is named {name}.")
                 try:
-                    told.append(f"{applied(name, fields, is_new=name not in existing)} {name}")
+                    told.append(f"{applied(name, fields | {'name': name}, is_new=name not in existing)} {name}")
                 except Refused as error:
                     problems += [f"{name}: {sentence}" for sentence in sentences(error)]
             if problems:
@@ -71,7 +73,7 @@ def applied(name: str, fields: dict[str, Any], *, is_new: bool) -> str:
     """What was done with the board, in a word. Raises what `definitions` raises; then nothing was done with it."""
     if not is_new:
         return "changed" if definitions.apply(name, fields, ACTOR).is_different else "unchanged"
-    definitions.create(parse({"name": name} | fields), ACTOR)
+    definitions.create(parse(fields), ACTOR)
     return "created"
 
 

@@ -126,6 +126,21 @@ def test_if_something_cannot_change_nothing_of_the_file_is_applied(file: Path) -
     assert Leaderboard.objects.get().calendar == calendar
 
 
+def test_a_table_has_the_name_of_its_board(file: Path) -> None:
+    file.write_text('[boards.alpha]\nname = "beta"\nfold = "max"\n[boards.gamma]\nname = "gamma"\nfold = "sum"\n')
+
+    with pytest.raises(CommandError) as caught:
+        boards("apply", file)
+
+    told = str(caught.value).splitlines()
+    assert told[0] == "alpha: name: The table is named alpha."
+    assert told[1].startswith("alpha: fold: ")
+    assert told[2:] == ["Nothing was applied."]
+    file.write_text(file.read_text().replace("beta", "alpha").replace("max", "sum"))
+    assert boards("apply", file).splitlines() == ["created alpha", "created gamma"]
+    assert boards("apply", file).splitlines() == ["unchanged alpha", "unchanged gamma"]
+
+
 @pytest.mark.parametrize("content", ["boards = 7", "[board.x]", "[boards]\nx = 7", "[", "\ud800"])
 def test_a_file_that_says_something_else_is_refused(file: Path, content: str) -> None:
     file.write_bytes(content.encode("utf-8", "surrogatepass"))
