@@ -142,7 +142,7 @@ def create(definition: Definition, actor: str = "", *, log: Log = default_log) -
         if definition.is_archived:
             _archive(board, seq, at, log)
         roll_over(cursor, log.name, seq=seq, at=at)
-    logger.info("Board %s was created%s", board.name, f" by {actor}" if actor else "")
+    _tell("created", board.name, actor, log)
     return board
 
 
@@ -187,7 +187,7 @@ def _edit(name: str, edited: Callable[[Definition], Definition], actor: str, log
                 _archive(board, seq, at, log)
         roll_over(cursor, log.name, seq=seq, at=at)
     if is_changed:
-        logger.info("Board %s was changed%s", name, f" by {actor}" if actor else "")
+        _tell("changed", name, actor, log)
     return Changed(before, after)
 
 
@@ -211,7 +211,7 @@ def delete(name: str, actor: str = "", *, log: Log = default_log, most_s: float 
         for sql in DELETE_SQL:
             cursor.execute(sql, [board_id])
         roll_over(cursor, log.name, seq=seq, at=at)
-    logger.info("Board %s was deleted%s", name, f" by {actor}" if actor else "")
+    _tell("deleted", name, actor, log)
     until = time.monotonic() + most_s
     while _delete_standings(board_id, log) and time.monotonic() < until:
         pass
@@ -402,6 +402,12 @@ def _advance(cursor: Cursor, log: Log) -> tuple[int, datetime]:
     while (found := advance(cursor, log.name)) is None:
         log.start()
     return found
+
+
+def _tell(what: str, name: str, actor: str, log: Log) -> None:
+    """A line for operators, once it is true: whoever does several changes in one transaction may take them all back."""
+    by = f" by {actor}" if actor else ""
+    transaction.on_commit(lambda: logger.info("Board %s was %s%s", name, what, by), using=log.alias)
 
 
 def _board(name: str, log: Log) -> Board:

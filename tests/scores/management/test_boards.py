@@ -141,6 +141,23 @@ def test_a_table_has_the_name_of_its_board(file: Path) -> None:
     assert boards("apply", file).splitlines() == ["unchanged alpha", "unchanged gamma"]
 
 
+def test_the_log_names_what_was_applied_only(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "scores.boards.definitions")
+    bad = f'{FILE}\n[boards.bad]\nfold = "max"\n'
+    file.write_text(bad, encoding="utf-8")
+    with pytest.raises(CommandError):
+        boards("apply", file)
+    assert caplog.messages == []
+
+    file.write_text(FILE, encoding="utf-8")
+    boards("apply", file)
+    file.write_text(FILE.replace("keep = 8", "keep = 9"), encoding="utf-8")
+    boards("apply", file)
+
+    assert len(caplog.messages) == 5
+    assert caplog.messages[-1] == "Board weekly was changed by manage.py boards"
+
+
 @pytest.mark.parametrize("content", ["boards = 7", "[board.x]", "[boards]\nx = 7", "[", "\ud800"])
 def test_a_file_that_says_something_else_is_refused(file: Path, content: str) -> None:
     file.write_bytes(content.encode("utf-8", "surrogatepass"))
