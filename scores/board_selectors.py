@@ -14,7 +14,6 @@ from django.db import Error as DatabaseError
 from scores.boards import reads
 from scores.boards.catalogue import Catalogue, Known, Span, catalogue
 from scores.boards.copies import BoardCopies, board_copies
-from scores.boards.documents import RESERVED
 from scores.boards.reads import (
     BoardAnswer,
     BoardEntry,
@@ -26,7 +25,7 @@ from scores.boards.reads import (
 from scores.exceptions import BoardBuilding, BoardUnknown, CopyUnusable, NoStoreAnswers, ScoreError, Unavailable
 from scores.log import refusals
 from scores.log.head import Log, log
-from scores.models import Board
+from scores.models import RESERVED, Board
 from scores.projection.tail import Tail, tail
 from scores.selectors import Source
 from scores.stores.batcher import Batcher

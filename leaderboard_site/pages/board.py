@@ -15,8 +15,8 @@ from django.views.decorators.http import require_safe
 
 from scores import board_selectors, selectors
 from scores.board_selectors import BoardPage, score_of
-from scores.boards.documents import RESERVED
 from scores.exceptions import BoardUnknown, PeriodUnknown, Unavailable
+from scores.models import RESERVED
 from scores.selectors import Page
 
 # Only files of this site, nothing inline: a user id that got through as markup could still run nothing.

@@ -16,10 +16,10 @@ from scores.access.authentication import TokenAuthentication, key_fetched
 from scores.board_results import Results
 from scores.board_selectors import FOREVER, BoardPage, BoardPeriods, score_of
 from scores.boards.catalogue import NUMBER, Span, day_of
-from scores.boards.documents import RESERVED, text_of
+from scores.boards.documents import text_of
 from scores.exceptions import BoardUnknown, KeyAwaited, PeriodUnknown, ScoreError
 from scores.log import refusals
-from scores.models import Board
+from scores.models import RESERVED, Board
 from scores.selectors import Page
 
 from .async_view import AsyncView, encode, json_response

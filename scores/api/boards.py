@@ -14,12 +14,13 @@ from rest_framework.request import Request
 from scores.access.authentication import AuthenticatedRequest, InsufficientScope
 from scores.boards import definitions, listing
 from scores.boards.catalogue import catalogue
-from scores.boards.documents import RESERVED, document, parse, text_of
+from scores.boards.documents import document, parse, text_of
 from scores.boards.listing import Listed
 from scores.exceptions import DATABASE_AWAY, NoStoreAnswers, OutcomeUnknown
 from scores.log import refusals
 from scores.log.head import log
 from scores.log.token_uses import token_uses
+from scores.models import RESERVED
 from scores.scopes import Scope
 from scores.stores.batcher import Batcher
 

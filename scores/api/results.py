@@ -6,9 +6,10 @@ from django.http import HttpResponse
 from rest_framework.request import Request
 
 from scores import board_results
-from scores.boards.documents import RESERVED, text_of
+from scores.boards.documents import text_of
 from scores.boards.webhooks import shown
 from scores.exceptions import PeriodNotClosed
+from scores.models import RESERVED
 
 from .async_view import json_response
 from .board_reads import OpenView, about, must_be_forever, privacy, seen_by

@@ -30,10 +30,10 @@ from scores.exceptions import (
 from scores.log.head import Log
 from scores.log.head import log as default_log
 from scores.log.periods import BEGIN_SQL, END_SQL, Cursor, advance, latest, roll_over
-from scores.models import BOARD_NAME, Board, Period
+from scores.models import BOARD_NAME, RESERVED, Board, Period
 
 from .calendar import Span, span_at, spans, spans_back
-from .documents import FIXED, RESERVED, Definition, Season, document, parse, secrets_of
+from .documents import FIXED, Definition, Season, document, parse, secrets_of
 
 logger = logging.getLogger(__name__)
 

@@ -16,12 +16,11 @@ from zoneinfo import available_timezones
 from django.conf import settings
 
 from scores.exceptions import BoardInvalid, Mistake
-from scores.models import ACTION_NAME, BOARD_NAME, MAX_TOTAL, Board
+from scores.models import ACTION_NAME, BOARD_NAME, MAX_TOTAL, RESERVED, Board
 
 from .calendar import FIRST, LAST
 
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
-RESERVED = "leaderboard"
 MAX_TITLE = 120
 MAX_EVERY_HOURS = 24 * 366
 MAX_KEEP = 10_000

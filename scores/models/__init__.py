@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .accounts import EndedAccount, ServiceToken
-from .boards import BOARD_NAME, Board, BoardPosition, BoardResult, BoardStanding, Period, WebhookDelivery
+from .boards import BOARD_NAME, RESERVED, Board, BoardPosition, BoardResult, BoardStanding, Period, WebhookDelivery
 from .followers import Follower
 from .log import ACTION_NAME, MAX_TOTAL, Action, Block, Leaderboard, ScoreEvent, UserScore
 
@@ -11,6 +11,7 @@ __all__ = [
     "ACTION_NAME",
     "BOARD_NAME",
     "MAX_TOTAL",
+    "RESERVED",
     "Action",
     "Block",
     "Board",

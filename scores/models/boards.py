@@ -11,6 +11,7 @@ from django.db.models.functions import Now
 from .log import MAX_TOTAL
 
 BOARD_NAME = "[a-z0-9][a-z0-9_-]{0,63}"
+RESERVED = "leaderboard"  # the name of the default board, which has no row here
 
 
 class Board(models.Model):
@@ -76,7 +77,7 @@ class Board(models.Model):
     class Meta:
         db_table = "boards"
         constraints = [
-            models.CheckConstraint(condition=~Q(name="leaderboard"), name="boards_reserved_name"),
+            models.CheckConstraint(condition=~Q(name=RESERVED), name="boards_reserved_name"),
             models.CheckConstraint(condition=Q(stream=None) | Q(action=None), name="boards_one_source"),
             models.CheckConstraint(
                 condition=Q(period="hours", every_hours__isnull=False, anchor__isnull=False)
