@@ -32,7 +32,7 @@ from scores.exceptions import (
     UserBlocked,
     UserInactive,
 )
-from scores.models import MAX_TOTAL, ScoreEvent
+from scores.models import MAX_TOTAL, RESERVED, ScoreEvent
 from scores.user_id import is_service
 
 from .periods import EPOCH
@@ -267,6 +267,8 @@ class Ledger:
     def _score(self, change: Change) -> Recorded:
         if (replay := self._admit(change)) is not None:
             return replay
+        if change.stream == RESERVED:
+            raise BoardHasNoStream
         rule = self.streams.get(change.stream or "")
         if rule is None:
             raise BoardUnknown

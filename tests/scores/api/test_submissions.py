@@ -181,10 +181,19 @@ def test_a_board_says_what_it_takes(
     assert nothing_was_written()
 
 
-@pytest.mark.parametrize("name", ["nothing", "leaderboard", "LAPS", "a%00b", "x" * 200, "%F0%9F%8F%86", "laps%2F"])
+@pytest.mark.parametrize("name", ["nothing", "LAPS", "a%00b", "x" * 200, "%F0%9F%8F%86", "laps%2F"])
 def test_there_is_no_such_board(laps: Board, submit: Post, name: str) -> None:
     assert submit("ann", 5, board=name).status_code == 404
     assert nothing_was_written()
+
+
+def test_the_default_board_takes_points_only(laps: Board, submit: Post, submit_for: Post) -> None:
+    for answer in (submit("ann", 5, board="leaderboard"), submit_for("ann", 5, board="leaderboard")):
+        assert code(answer) == (409, "board_has_no_stream")
+        assert "/api/v1/scores/increment" in answer.json()["detail"]
+    assert nothing_was_written()
+    submit("ann", 5, key="a")
+    assert code(submit("ann", 5, board="leaderboard", key="a")) == (422, "idempotency_key_reused")
 
 
 def test_a_blocked_player_submits_nothing(laps: Board, submit: Post) -> None:
