@@ -25,6 +25,9 @@ from .raw_path import segment_after
 from .views import idempotency_key, record_headers
 
 NAME = re.compile(BOARD_NAME)
+OF_A_SERVICE = (
+    "A service has no score of its own: it submits scores of players, at /api/v1/boards/{board}/users/{userId}/scores."
+)
 
 
 class SubmissionView(AsyncView):
@@ -33,7 +36,7 @@ class SubmissionView(AsyncView):
     async def post(self, request: AuthenticatedRequest, board: str) -> HttpResponse:
         player = request.user
         if player.is_service:
-            raise ServiceHasNoScore
+            raise ServiceHasNoScore(OF_A_SERVICE)
         return await respond_to_submission(request, board, player.user_id)
 
 
