@@ -43,9 +43,7 @@ class VoidView(AsyncView):
 
 def reason_of(body: Any) -> str:
     """The `reason` of a body, which may be missing as a whole: it is stored with the event, for ever."""
-    if not body:
-        return ""
-    if not isinstance(body, dict):
+    if not isinstance(body, dict):  # no body at all is an empty one, to the framework
         raise ValidationError({api_settings.NON_FIELD_ERRORS_KEY: ["Expected an object."]}, "invalid")
     reason = body.get("reason", "")
     if not isinstance(reason, str):

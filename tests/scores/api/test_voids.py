@@ -133,10 +133,20 @@ def test_without_the_scope_nobody_voids(void: Post) -> None:
     assert 'scope="events:void"' in answer.headers["WWW-Authenticate"]
 
 
+@pytest.mark.parametrize("text", ["[]", "[1]", "0", "false", '""', "null"])
+def test_a_body_that_is_no_object_voids_nothing(
+    text: str, increment: Post, api: httpx.Client, token_for: TokenFor
+) -> None:
+    increment("ann", 5)
+    headers = {"Authorization": f"Bearer {token_for('bot', scope=SCOPE)}", "Content-Type": "application/json"}
+
+    assert code(api.post("/events/1/void", content=text, headers=headers)) == (400, "invalid_body")
+    assert score_of(api, "ann") == 5
+
+
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
-        ([1], "invalid_body"),
         ({"reason": 1}, "reason_is_no_text"),
         ({"reason": "x" * 501}, "reason_too_long"),
         ({"reason": "\0"}, "reason_invalid"),
@@ -147,7 +157,15 @@ def test_a_reason_is_a_text(void: Post, body: object, expected: str) -> None:
     assert code(void(1, body=body)) == (400, expected)
 
 
-def test_the_reason_may_be_missing(increment: Post, api: httpx.Client, token_for: TokenFor) -> None:
+@pytest.mark.parametrize("text", ["", "{}", '{"reason": ""}'])
+def test_the_reason_may_be_missing(text: str, increment: Post, api: httpx.Client, token_for: TokenFor) -> None:
+    increment("ann", 5)
+    headers = {"Authorization": f"Bearer {token_for('bot', scope=SCOPE)}", "Content-Type": "application/json"}
+
+    assert api.post("/events/1/void", content=text, headers=headers).status_code == 200
+
+
+def test_nor_need_there_be_a_type_of_no_body(increment: Post, api: httpx.Client, token_for: TokenFor) -> None:
     increment("ann", 5)
 
     answer = api.post("/events/1/void", headers={"Authorization": f"Bearer {token_for('bot', scope=SCOPE)}"})
