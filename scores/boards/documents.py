@@ -180,6 +180,11 @@ def places_of(key: str) -> tuple[int, int]:
     return first, last
 
 
+def legible(key: str) -> str:
+    """The start of a key of somebody's object, for an answer: halves of pairs, which JSON can name, have no UTF-8."""
+    return key[:64].encode("utf-8", "replace").decode()
+
+
 def text_of(moment: datetime | None) -> str | None:
     """ISO 8601 in UTC, with a `Z`."""
     return None if moment is None else moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
@@ -228,8 +233,7 @@ class Reader:
 
     def unknown(self) -> None:
         for field in sorted(self.given.keys() - FIELDS.keys()):
-            # Halves of pairs, which JSON can name, have no UTF-8 for the answer.
-            self.wrong(field[:64].encode("utf-8", "replace").decode(), "unknown_field", "A board has no such field.")
+            self.wrong(legible(field), "unknown_field", "A board has no such field.")
 
     def agree(self) -> None:
         """What fields say together."""
@@ -417,16 +421,15 @@ class Reader:
                 first, last = places_of(str(key))
             except ValueError:
                 sentence = f"Expected a place or a range of places, 1 to {MAX_PLACE}, such as 3-10."
-                self.wrong(field, "invalid", sentence)
-                return None
+                self.wrong(field, "invalid", f"{legible(str(key))}: {sentence}")
+            else:
+                places = set(range(first, last + 1))
+                if places & taken:
+                    self.wrong(field, "overlapping", f"{min(places & taken)} is named twice.")
+                taken |= places
             if type(points) is not int or not 1 <= points <= settings.MAX_POINTS:
-                self.wrong(field, "out_of_range", f"A reward is 1 to {settings.MAX_POINTS} points.")
-                return None
-            places = set(range(first, last + 1))
-            if places & taken:
-                self.wrong(field, "overlapping", f"{min(places & taken)} is named twice.")
-                return None
-            taken |= places
+                sentence = f"A reward is 1 to {settings.MAX_POINTS} points."
+                self.wrong(field, "out_of_range", f"{legible(str(key))}: {sentence}")
         return {str(key): points for key, points in value.items()}
 
     def webhook_url(self, field: str, value: Any) -> str | None:

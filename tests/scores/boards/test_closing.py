@@ -397,6 +397,22 @@ def test_what_a_close_cannot_be(fields: dict[str, Any], wrong: str) -> None:
     assert [mistake.field for mistake in error.value.mistakes] == [wrong]
 
 
+def test_all_that_is_wrong_with_rewards_is_told() -> None:
+    rewards = {"0": 5, "1-3": 5, "2": 0, "3-1": True, "\ud800": 5}
+
+    with pytest.raises(BoardInvalid) as error:
+        parse({"name": "week", "fold": "sum", "rewards": rewards})
+
+    assert [(mistake.code, mistake.sentence.partition(" ")[0]) for mistake in error.value.mistakes] == [
+        ("invalid", "0:"),
+        ("overlapping", "2"),
+        ("out_of_range", "2:"),
+        ("invalid", "3-1:"),
+        ("out_of_range", "3-1:"),
+        ("invalid", "?:"),
+    ]
+
+
 # Over HTTP
 
 
