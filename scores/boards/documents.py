@@ -18,6 +18,7 @@ from django.conf import settings
 from scores.exceptions import BoardInvalid, Mistake
 from scores.models import ACTION_NAME, BOARD_NAME, MAX_TOTAL, RESERVED, Board
 
+from .addresses import may_be_public
 from .calendar import FIRST, LAST
 
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
@@ -447,6 +448,10 @@ class Reader:
             self.wrong(field, "too_long", f"Expected at most {MAX_URL} characters.")
         elif not is_good or not url.isascii() or not url.isprintable() or " " in url:
             self.wrong(field, "invalid", "Expected an https:// address in ASCII, without a user or a fragment.")
+        elif not settings.WEBHOOK_ALLOW_PRIVATE and not may_be_public(parts.hostname or ""):
+            self.wrong(
+                field, "not_public", "Expected a host of the public internet, not this one or a private address."
+            )
         return url
 
     def webhook_secret(self, field: str, value: Any) -> str | None:

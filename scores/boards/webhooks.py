@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection, HTTPException
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
@@ -29,6 +28,7 @@ from django.db.models.functions import Now
 from scores.log.head import Log
 from scores.models import Board, BoardResult, Period, WebhookDelivery
 
+from .addresses import is_reachable
 from .documents import text_of
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,6 @@ MAX_RESPONSE = 64 * 1024  # bytes that are read of an answer
 MAX_ATTEMPTS = 20  # some five days, at these pauses
 FIRST_PAUSE_S, MAX_PAUSE_S = 10.0, 24 * 3600.0
 LEASE_S = 60.0  # while one process sends, no other does; whoever dies meanwhile leaves it to the next after that
-NAT64 = IPv6Network("64:ff9b::/96")
 # Not before all rewards of the period were given or refused: the message has which.
 CLAIM_SQL = """
     UPDATE webhook_deliveries SET next_at = %s + make_interval(secs => %s), attempts = attempts + 1
@@ -73,23 +72,6 @@ class Target(NamedTuple):
 def resolve(host: str, port: int) -> list[str]:
     """The addresses of a host. Raises `OSError`."""
     return [str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
-
-
-def is_reachable(text: str) -> bool:
-    """Whether an address is one of the public internet: no loopback, private, link-local, shared, reserved or other such.
-
-    Addresses of IPv6 that stand for one of IPv4 are judged by that one.
-    """
-    address: IPv4Address | IPv6Address = ip_address(text.partition("%")[0])
-    if isinstance(address, IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour or (address.teredo and address.teredo[1])
-        if inner is None and address in NAT64:
-            inner = IPv4Address(int(address) & 0xFFFFFFFF)
-        if inner:
-            address = inner
-        elif int(address) >> 32 == 0 or address.is_site_local:
-            return False
-    return address.is_global and not address.is_multicast and not address.is_reserved
 
 
 def target_of(url: str, resolved: Resolve = resolve) -> Target:

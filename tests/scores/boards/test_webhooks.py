@@ -26,8 +26,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from scores.boards import definitions, webhooks
+from scores.boards.addresses import is_reachable
 from scores.boards.documents import parse
-from scores.boards.webhooks import Sender, Undeliverable, is_reachable, target_of
+from scores.boards.webhooks import Sender, Undeliverable, target_of
+from scores.exceptions import BoardInvalid
 from scores.log.head import log
 from scores.models import Board, BoardResult, Period, WebhookDelivery
 
@@ -284,6 +286,40 @@ def test_what_is_not_public_is_not_reached(address: str) -> None:
 @pytest.mark.parametrize("address", ["93.184.215.14", "2606:2800:21f:cb07:6820:80da:af6b:8b2c", "64:ff9b::5db8:d70e"])
 def test_what_is_public_is_reached(address: str) -> None:
     assert target_of("https://example.org/", lambda host, port: [address]).address == address
+
+
+HERE = [
+    "127.0.0.1",
+    "10.0.0.1",
+    "[::1]",
+    "[fd00::1]",
+    "[::ffff:10.0.0.1]",
+    "169.254.169.254",
+    "localhost",
+    "a.localhost",
+]
+HERE += ["LOCALHOST.", "127.1", "2130706433", "0x7f.1"]  # which resolvers take for such, too
+
+
+@pytest.mark.parametrize("host", HERE)
+def test_a_host_that_is_not_public_is_a_mistake_at_once(host: str, settings: Any) -> None:
+    fields = {"name": "week", "fold": "sum", "webhookUrl": f"https://{host}:8443/x", "webhookSecret": SECRET}
+
+    with pytest.raises(BoardInvalid) as error:
+        parse(fields)
+
+    assert [(mistake.field, mistake.code) for mistake in error.value.mistakes] == [("webhookUrl", "not_public")]
+    settings.WEBHOOK_ALLOW_PRIVATE = True
+    assert parse(fields).webhook_url == fields["webhookUrl"]
+
+
+@pytest.mark.parametrize(
+    "host", ["93.184.215.14", "[2606:2800:21f:cb07:6820:80da:af6b:8b2c]", "host.internal", "localhost.example"]
+)
+def test_a_name_is_judged_when_it_is_resolved(host: str) -> None:
+    fields = {"name": "week", "fold": "sum", "webhookUrl": f"https://{host}/x", "webhookSecret": SECRET}
+
+    assert parse(fields).webhook_url == fields["webhookUrl"]
 
 
 def test_the_connection_goes_to_the_address_that_was_judged(private: None, receiver: Receiver, clock: Clock) -> None:
