@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from scores.boards.catalogue import Span, catalogue
 from scores.exceptions import DATABASE_AWAY, NoStoreAnswers, ScoreError
-from scores.log.head import log
+from scores.log.head import Head, log
 from scores.models import Board, BoardResult, Period
 from scores.stores.batcher import Batcher
 
@@ -21,12 +21,13 @@ class Asked(NamedTuple):
 
 
 class Results(NamedTuple):
-    """In order of places; none, and no `closed_at`, as long as the period has not closed."""
+    """In order of places; none, and no `closed_at`, as long as the period has not closed. As of `head`, or a moment later."""
 
     board: Board
     period: Span
     closed_at: datetime | None
     results: list[BoardResult]
+    head: Head
 
 
 async def results(board: str, period: str) -> Results:
@@ -39,9 +40,10 @@ def read(asked: Sequence[Asked]) -> list[Results | Exception]:
     log.drop_dead_connection()
     answers: dict[Asked, Results | Exception] = {}
     try:
+        head = log.head()  # first: what is read after it lacks nothing of it
         for each in dict.fromkeys(asked):
             try:
-                answers[each] = _read(each)
+                answers[each] = _read(each, head)
             except ScoreError as error:
                 answers[each] = error
     except DATABASE_AWAY as error:
@@ -50,16 +52,16 @@ def read(asked: Sequence[Asked]) -> list[Results | Exception]:
     return [answers[each] for each in asked]
 
 
-def _read(asked: Asked) -> Results:
+def _read(asked: Asked, head: Head) -> Results:
     known = catalogue.board(asked.board)
     span = catalogue.period(known, asked.period)
     # In this order: results are there when the period is closed.
     period = Period.objects.using(log.alias).filter(board=known.board, number=span.number)
     closed_at = period.values_list("closed_at", flat=True).first()
     if closed_at is None:
-        return Results(known.board, span, None, [])
+        return Results(known.board, span, None, [], head)
     rows = BoardResult.objects.using(log.alias).filter(board=known.board, period=span.number).order_by("place")
-    return Results(known.board, span, closed_at, list(rows))
+    return Results(known.board, span, closed_at, list(rows), head)
 
 
 reader: Batcher[Asked, Results] = Batcher(

@@ -24,7 +24,7 @@ from scores.boards.reads import (
 )
 from scores.exceptions import BoardBuilding, BoardUnknown, CopyUnusable, NoStoreAnswers, ScoreError, Unavailable
 from scores.log import refusals
-from scores.log.head import Log, log
+from scores.log.head import Head, Log, log
 from scores.models import RESERVED, Board
 from scores.projection.tail import Tail, tail
 from scores.selectors import Source
@@ -108,8 +108,11 @@ class BoardTop(NamedTuple):
 
 
 class BoardPeriods(NamedTuple):
+    """Periods of a board, as of `head` or a moment later."""
+
     board: Board
     periods: list[Span]
+    head: Head
 
 
 Answer = BoardPage | BoardPeriods | Board
@@ -252,8 +255,9 @@ class BoardReader:
                 if isinstance(each, DefinitionOf):
                     answers[each] = known.board
                 elif isinstance(each, PeriodsOf):
+                    head = self._log.head()  # first: what is read after it lacks nothing of it
                     found = self._catalogue.periods(known, limit=each.limit, offset=each.offset)
-                    answers[each] = BoardPeriods(known.board, found)
+                    answers[each] = BoardPeriods(known.board, found, head)
                 else:
                     span = self._catalogue.period(known, each.period)
                     questions[each] = known, span, _question(each, known, span)

@@ -24,7 +24,7 @@ from scores.selectors import Page
 
 from .async_view import AsyncView, encode, json_response
 from .raw_path import segment_after
-from .views import freshness, matches, page_parameters
+from .views import freshness, matches, page_parameters, position
 
 WORDS = {"1": True, "true": True, "": False, "0": False, "false": False}
 PRIVATE = {"Cache-Control": "private, no-cache"}
@@ -153,10 +153,13 @@ class BoardPeriodsView(OpenView):
     async def get(self, request: Request, board: str) -> HttpResponse:
         limit, offset = page_parameters(request)
         if board == RESERVED:
-            return json_response({"board": board, "periods": [shown(FOREVER)][offset : offset + limit]}, {})
+            body = {"board": board, "periods": [shown(FOREVER)][offset : offset + limit]}
+            top = await selectors.top(1)  # which says where it is
+            return json_response(body, position(top.epoch, top.seq))
         found = await seen_by(request, board, board_selectors.periods(board, limit, offset))
         periods = [shown(period) for period in found.periods]
-        return json_response({"board": board, "periods": periods}, privacy(found.board))
+        headers = position(found.head.origin, found.head.seq) | privacy(found.board)
+        return json_response({"board": board, "periods": periods}, headers)
 
 
 def shown(period: Span) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import Error as DatabaseError
 from django.http import HttpResponse
@@ -18,7 +18,7 @@ from scores.boards.documents import document, parse, text_of
 from scores.boards.listing import Listed
 from scores.exceptions import DATABASE_AWAY, NoStoreAnswers, OutcomeUnknown
 from scores.log import refusals
-from scores.log.head import log
+from scores.log.head import Head, log
 from scores.log.token_uses import token_uses
 from scores.models import RESERVED
 from scores.scopes import Scope
@@ -26,6 +26,7 @@ from scores.stores.batcher import Batcher
 
 from .async_view import AsyncView, encode, json_response
 from .board_reads import respond_with_board
+from .views import position
 
 LIST_AGE_S = 1.0  # for which a process keeps the list of boards
 DEFAULT_BOARD = {
@@ -50,9 +51,9 @@ class BoardsView(AsyncView):
             require_scope(request)
 
     async def get(self, request: Request) -> HttpResponse:
-        return HttpResponse(
-            await listed(), content_type="application/json", headers={"Cache-Control": "public, max-age=1"}
-        )
+        found = await listed()
+        headers = {"Cache-Control": "public, max-age=1"} | position(found.head.origin, found.head.seq)
+        return HttpResponse(found.body, content_type="application/json", headers=headers)
 
     async def post(self, request: AuthenticatedRequest) -> HttpResponse:
         definition = parse(request.data)
@@ -144,8 +145,15 @@ changes: Batcher[Callable[[], dict[str, Any]], dict[str, Any]] = Batcher(
 )
 
 
-async def listed() -> bytes:
-    """The list of boards as JSON, at most `LIST_AGE_S` old: a page that many look at costs no query each."""
+class BoardList(NamedTuple):
+    """The list of boards as JSON, as of `head` or a moment later."""
+
+    body: bytes
+    head: Head
+
+
+async def listed() -> BoardList:
+    """The list of boards, at most `LIST_AGE_S` old: a page that many look at costs no query each."""
     global _kept
     now = time.monotonic()  # before the query, which shows nothing newer for sure
     kept = _kept
@@ -154,14 +162,15 @@ async def listed() -> bytes:
     return kept[1]
 
 
-def read(items: Sequence[None]) -> list[bytes]:
+def read(items: Sequence[None]) -> list[BoardList]:
     log.drop_dead_connection()
     try:
+        head = log.head()  # first: what is read after it lacks nothing of it
         boards = [DEFAULT_BOARD, *(entry(each) for each in listing.public(log))]
     except DATABASE_AWAY:
         log.connection.close()
         raise
-    return [encode({"boards": boards}).encode()] * len(items)
+    return [BoardList(encode({"boards": boards}).encode(), head)] * len(items)
 
 
 def entry(listed: Listed) -> dict[str, Any]:
@@ -185,7 +194,7 @@ def entry(listed: Listed) -> dict[str, Any]:
     }
 
 
-_kept: tuple[float, bytes] | None = None  # when it was asked for, in monotonic seconds, and the list
-lists: Batcher[None, bytes] = Batcher(
+_kept: tuple[float, BoardList] | None = None  # when it was asked for, in monotonic seconds, and the list
+lists: Batcher[None, BoardList] = Batcher(
     "list of boards", read, max_batch=1_000, max_queued=20_000, timeout_s=1.5, share=lambda: None
 )

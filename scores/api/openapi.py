@@ -343,6 +343,10 @@ def header(name: str, description: str, schema: Schema, *statuses: int, required
 POSITION = "Opaque: where in the log the answer is. Only the service compares two of them."
 
 
+def position(*statuses: int) -> OpenApiParameter:
+    return header("X-Leaderboard-Position", POSITION, {"type": "string"}, *statuses)
+
+
 def freshness(*statuses: int) -> list[OpenApiParameter]:
     return [
         header(
@@ -352,7 +356,7 @@ def freshness(*statuses: int) -> list[OpenApiParameter]:
             *statuses,
         ),
         header("X-Leaderboard-Seq", "The answer is the state right after this event.", COUNT, *statuses),
-        header("X-Leaderboard-Position", POSITION, {"type": "string"}, *statuses),
+        position(*statuses),
         header(
             "X-Leaderboard-Age",
             "Seconds since the service last knew that there are no newer events.",
@@ -400,7 +404,7 @@ POINTS: Schema = {"type": "integer", "minimum": 1, "maximum": settings.MAX_POINT
 ACTION: Schema = {"type": "string", "pattern": "^[A-Za-z0-9_.:-]{1,64}$", "examples": ["quest_complete"]}
 EVENT_HEADERS = [
     header("X-Leaderboard-Seq", "Number of the event.", {"type": "integer", "minimum": 1}, 200),
-    header("X-Leaderboard-Position", POSITION, {"type": "string"}, 200),
+    position(200),
 ]
 INCREMENT_PARAMETERS = [
     OpenApiParameter(
@@ -657,6 +661,7 @@ operation(
     description="The default board first, then the others by name.",
     parameters=[
         header("Cache-Control", "An answer is good for a second.", {"type": "string"}, 200),
+        position(200),
         *limits(200, 429),
         RETRY_AFTER,
     ],
@@ -696,6 +701,13 @@ READ: Errors = {
     503: UNANSWERED,
 }
 OF_ONE_PERIOD: Errors = {400: ["period_invalid"], 404: ["period_unknown"], 503: ["board_building"]}
+PRIVATE = header(
+    "Cache-Control",
+    "Of a board that is not public.",
+    {"type": "string", "const": "private, no-cache"},
+    200,
+    required=False,
+)
 ANYBODY_OR_TOKEN: list[dict[str, list[str]]] = [{}, {"accessToken": []}]
 
 operation(
@@ -737,7 +749,7 @@ operation(
     tags=["boards"],
     summary="The periods of a board that have begun",
     description="The newest first.",
-    parameters=[BOARD_IN_PATH, *PAGE_PARAMETERS, *limits(200, 429), CHALLENGE, RETRY_AFTER],
+    parameters=[BOARD_IN_PATH, *PAGE_PARAMETERS, PRIVATE, position(200), *limits(200, 429), CHALLENGE, RETRY_AFTER],
     responses={200: OpenApiResponse(ref("BoardPeriods"), description="The newest first")}
     | refusals(ANY, LIMITED, PAGE_ERRORS, READ),
     auth=ANYBODY_OR_TOKEN,
@@ -835,6 +847,8 @@ operation(
             {"type": "string", "default": "previous"},
             description="`previous`, `current`, a date such as `2026-11-26`, or the number of a period.",
         ),
+        PRIVATE,
+        position(200),
         *limits(200, 429),
         CHALLENGE,
         RETRY_AFTER,

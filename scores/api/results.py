@@ -13,6 +13,7 @@ from scores.models import RESERVED
 
 from .async_view import json_response
 from .board_reads import OpenView, about, must_be_forever, privacy, seen_by
+from .views import position
 
 
 class BoardResultsView(OpenView):
@@ -30,4 +31,4 @@ class BoardResultsView(OpenView):
             "closedAt": text_of(found.closed_at),
             "results": [shown(result) for result in found.results],
         }
-        return json_response(body, privacy(found.board))
+        return json_response(body, position(found.head.origin, found.head.seq) | privacy(found.board))

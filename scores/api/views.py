@@ -95,8 +95,7 @@ async def respond_to_increment(
 
 def record_headers(recorded: Recorded) -> dict[str, str]:
     """Which event a change is, and the position from which on reads have it."""
-    seq = str(recorded.seq)
-    headers = {"X-Leaderboard-Seq": seq, "X-Leaderboard-Position": f"{recorded.origin}.{seq}"}
+    headers = {"X-Leaderboard-Seq": str(recorded.seq)} | position(recorded.origin, recorded.seq)
     if recorded.replayed:
         headers["Idempotency-Replayed"] = "true"
     return headers
@@ -252,10 +251,14 @@ async def respond_with_standing(user_id: str) -> HttpResponse:
 
 def freshness(answer: Page | Standing | Place | BoardPage) -> dict[str, str]:
     """Headers: the store that answered, the event, and for how many seconds newer events may have been missed."""
-    seq = str(answer.seq)
     return {
         "X-Leaderboard-Source": answer.source.value,
-        "X-Leaderboard-Seq": seq,
-        "X-Leaderboard-Position": f"{answer.epoch}.{seq}",
+        "X-Leaderboard-Seq": str(answer.seq),
+        **position(answer.epoch, answer.seq),
         "X-Leaderboard-Age": f"{answer.age_s:.1f}",
     }
+
+
+def position(origin: str, seq: int) -> dict[str, str]:
+    """The header that says where in the log an answer is."""
+    return {"X-Leaderboard-Position": f"{origin}.{seq}"}

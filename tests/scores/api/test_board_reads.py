@@ -128,6 +128,19 @@ def test_periods_have_names(api: httpx.Client) -> None:
         assert api.get("/boards/weekly", params={"period": name}).json() == page
 
 
+def test_a_list_of_periods_says_where_in_the_log_it_is(api: httpx.Client) -> None:
+    make()
+    add("ann", 5)
+    head = log.head()
+
+    answer = api.get("/boards/weekly/periods")
+
+    assert answer.headers["X-Leaderboard-Position"] == f"{head.origin}.{head.seq}"
+    until(
+        lambda: api.get("/boards/leaderboard/periods").headers["X-Leaderboard-Position"] == f"{head.origin}.{head.seq}"
+    )
+
+
 UNKNOWN = ["previous", "2", "999999999", "0001-01-01", "9999-12-31"]
 INVALID = ["0", "-1", "1e3", "1" * 10, "\u0661", "²", "2026-02-30", "2026-11-2", "٢٠٢٦-١١-٢٦", "\0", "now", "1" * 9000]
 

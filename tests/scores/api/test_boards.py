@@ -17,6 +17,7 @@ from scores import service_tokens, services
 from scores.models import Board
 from tests.conftest import TokenFor
 from tests.polling import until
+from tests.scores.conftest import Post
 from tools.servers import Server
 
 SCOPE = "boards:manage"
@@ -190,6 +191,13 @@ def test_everybody_sees_which_boards_there_are(ask: Ask, api: httpx.Client) -> N
         datetime.fromisoformat(current["startsAt"]) <= datetime.now(UTC) < datetime.fromisoformat(current["resetsAt"])
     )
     assert boards[1]["current"] is None
+
+
+def test_the_list_says_where_in_the_log_it_is(increment: Post, api: httpx.Client) -> None:
+    listed(api)
+    position = increment("ann", 5).headers["X-Leaderboard-Position"]
+
+    until(lambda: api.get("/boards").headers["X-Leaderboard-Position"] == position)
 
 
 def test_another_process_shows_a_board_within_a_second_or_so(api: httpx.Client) -> None:

@@ -428,6 +428,8 @@ def test_results_over_http(follower: BoardFollower, closer: Closer, api: httpx.C
     assert answer.status_code == 200, answer.text
     body = answer.json()
     assert body["closedAt"]
+    head = log.head()
+    assert answer.headers["X-Leaderboard-Position"] == f"{head.origin}.{head.seq}"
     assert (body["board"], body["period"]) == ("week", 1)
     assert body["results"] == [
         {"place": 1, "userId": "ann", "score": 4, "reward": 500},
