@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.admin.models import CHANGE, DELETION, LogEntry
 from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
@@ -24,6 +24,7 @@ from scores.exceptions import (
     BoardFixed,
     BoardInvalid,
     BoardsTooMany,
+    BoardStreamInUse,
     BoardUnknown,
     CopyUnusable,
 )
@@ -261,22 +262,24 @@ class BoardAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in its 
         if not self._may(request, permission):
             raise PermissionDenied
         board = self._board(request, object_id)
-        if request.method != "POST":
-            title = f"{name.capitalize()} board {board.name}"
-            button, back = name.capitalize(), _page_of(board)
-            return self._page(
-                request, "form", title, board=board, form=forms.Form(), effect=effect, button=button, back=back
-            )
-        try:
-            return self._act(request, board, name)
-        except BoardUnknown:
-            raise Http404 from None
+        form = forms.Form(request.POST if request.method == "POST" else None)
+        if form.is_valid():
+            try:
+                return self._act(request, board, name)
+            except BoardStreamInUse as error:
+                form.add_error(None, str(error))
+            except BoardUnknown:
+                raise Http404 from None
+        title = f"{name.capitalize()} board {board.name}"
+        button, back = name.capitalize(), _page_of(board)
+        return self._page(request, "form", title, board=board, form=form, effect=effect, button=button, back=back)
 
     def _act(self, request: HttpRequest, board: Board, name: str) -> HttpResponse:
+        """The admin's own log hears of it only afterwards: what was refused has not happened."""
         actor = request.user.get_username()
         if name == "delete":
-            self.log_deletions(request, Board.objects.filter(pk=board.pk))
             definitions.delete(board.name, actor, most_s=DELETE_MOST_S)
+            _note(request, board, DELETION)
             self.message_user(request, f"{board.name} was deleted.", messages.SUCCESS)
             return HttpResponseRedirect(reverse(LIST))
         if name == "archive":
@@ -284,13 +287,14 @@ class BoardAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in its 
                 self.log_change(request, board, "Archived")
             self.message_user(request, f"{board.name} is archived.", messages.SUCCESS)
             return HttpResponseRedirect(_page_of(board))
-        self.log_change(request, board, "Rebuilt")
+        told, level = f"{board.name} is being built anew.", messages.SUCCESS
         try:
             rebuild(board.id)
-            self.message_user(request, f"{board.name} is being built anew.", messages.SUCCESS)
         except CopyUnusable as error:
             told = f"The standings of {board.name} are being built anew, but not its copy in Redis: {error}"
-            self.message_user(request, told, messages.WARNING)
+            level = messages.WARNING
+        self.log_change(request, board, "Rebuilt")
+        self.message_user(request, told, level)
         return HttpResponseRedirect(_page_of(board))
 
     def csv_view(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
@@ -301,14 +305,7 @@ class BoardAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in its 
         period = _number(request.GET.get("period"), 0)
         if not Period.objects.filter(board=board, number=period).exclude(first_seq=None).exists():
             raise Http404
-        LogEntry.objects.create(
-            user_id=cast("int", request.user.pk),
-            content_type=ContentType.objects.get_for_model(Board),
-            object_id=str(board.pk),
-            object_repr=board.name,
-            action_flag=CHANGE,
-            change_message=f"Exported period {period}",
-        )
+        _note(request, board, CHANGE, f"Exported period {period}")
         return csv_response(f"{board.name}-{period}", csv_of(board, period))
 
     def _page(self, request: HttpRequest, template: str, title: str, **context: Any) -> TemplateResponse:
@@ -355,6 +352,18 @@ def _changed(board: Board, form: BoardForm, actor: str) -> definitions.Changed |
 def _differences(changed: definitions.Changed) -> list[str]:
     before, after = changed
     return [field for field, name in FIELDS.items() if getattr(before, name) != getattr(after, name)]
+
+
+def _note(request: HttpRequest, board: Board, flag: int, message: str = "") -> None:
+    """In the admin's own log, also of a board that is gone: Django's `log_deletions` would look for it."""
+    LogEntry.objects.create(
+        user_id=cast("int", request.user.pk),
+        content_type=ContentType.objects.get_for_model(Board),
+        object_id=str(board.pk),
+        object_repr=board.name,
+        action_flag=flag,
+        change_message=message,
+    )
 
 
 def _page_of(board: Board) -> str:

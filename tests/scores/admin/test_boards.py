@@ -238,6 +238,33 @@ def test_a_board_is_deleted_and_what_the_page_leaves_the_follower_removes(
     assert log.head().seq == 5
 
 
+def test_a_board_whose_stream_others_rank_is_not_deleted(admin: Client) -> None:
+    board = make("laps", fold="best", stream=True)
+    make("weekly-laps", fold="best", stream="laps", period="weekly")
+
+    page = admin.post(page_of(board, "delete"))
+
+    (sentence,) = errors(page)["__all__"]
+    assert "rank the stream of this one: weekly-laps." in sentence
+    assert sentence in page.content.decode()
+    assert Board.objects.count() == 2
+    assert not LogEntry.objects.exists()
+
+
+def test_a_rebuild_that_the_database_refuses_is_not_logged(admin: Client) -> None:
+    board = make("laps", fold="best", stream=True)
+    admin.raise_request_exception = False
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE board_positions RENAME TO board_positions_away")
+    try:
+        assert admin.post(page_of(board, "rebuild")).status_code >= 500
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE board_positions_away RENAME TO board_positions")
+
+    assert not LogEntry.objects.exists()
+
+
 # What boards have come to
 
 
