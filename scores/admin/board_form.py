@@ -122,21 +122,27 @@ def initial_of(definition: Definition) -> dict[str, Any]:
     """By field, as text where people edit text; `seen` tells this definition from all others."""
     values = document(definition)
     seen = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-    if seasons := values.get("seasons"):
+    if (seasons := values.get("seasons")) is not None:  # without any: archived before the first
         values["seasons"] = "\n".join(f"{season['startsAt']} {season['endsAt']}" for season in seasons)
     if rewards := values.get("rewards"):
         values["rewards"] = "\n".join(f"{places} {points}" for places, points in rewards.items())
     return values | {"seen": seen}
 
 
-def fixed_of(definition: Definition, form_fields: Collection[str]) -> list[tuple[str, str]]:
-    """Label and text of the fields that the form does not have."""
+def fixed_of(definition: Definition, form_fields: Collection[str]) -> list[tuple[str, str | int]]:
+    """Label and value of the fields that the form does not have."""
     values = initial_of(definition)
     return [
-        (label, {True: "yes", False: "no"}.get(values[name], values[name]))
+        (label, _worded(values[name]))
         for name, label in LABELS.items()
         if name in values and name not in form_fields and values[name] != ""
     ]
+
+
+def _worded(value: str | int) -> str | int:
+    if isinstance(value, bool):  # asked for by type: 1 == True
+        return "yes" if value else "no"
+    return value
 
 
 def _season(line: str) -> Any:

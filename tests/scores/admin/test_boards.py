@@ -170,6 +170,29 @@ def test_seasons_are_edited_as_lines(admin: Client) -> None:
     assert Period.objects.filter(board=board).count() == 2
 
 
+def test_a_board_that_was_archived_before_its_first_season_has_a_page(admin: Client) -> None:
+    season = {"startsAt": "2127-01-01T00:00:00Z", "endsAt": "2127-02-01T00:00:00Z"}
+    board = make("cup", period="season", seasons=[season], archived=True)
+
+    page = admin.get(page_of(board))
+
+    assert "Seasons" not in dict(page.context["fixed"])
+    like = admin.get(f"{BOARDS}add/?like={board.pk}").context["form"]
+    assert like["seasons"].value() == ""
+    values = {name: like[name].value() for name in ("fold", "order", "ties", "period", "zone")} | {"name": "cup-2"}
+    assert errors(admin.post(f"{BOARDS}add/", values)) == {"seasons": ["A board with the period season needs seasons."]}
+    admin.post(f"{BOARDS}add/", values | {"seasons": f"{season['startsAt']} {season['endsAt']}"})
+    assert Board.objects.filter(name="cup-2").exists()
+
+
+def test_a_number_is_shown_as_a_number(admin: Client) -> None:
+    board = make("fast", period="hours", everyHours=1, anchor="2026-01-01T00:00:00Z", isPublic=False)
+
+    fixed = dict(admin.get(page_of(board)).context["fixed"])
+
+    assert (fixed["Every hours"], fixed["Stream of its own"]) == (1, "no")
+
+
 def test_of_two_admins_the_second_is_told(admin: Client) -> None:
     board = make("weekly", title="old")
     form = seen(admin, board)
