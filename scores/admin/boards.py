@@ -103,7 +103,7 @@ class BoardAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in its 
     @admin.display
     def source(self, board: ShownBoard) -> str:
         if board.stream is not None:
-            return "own stream"
+            return "own stream" if board.stream == board.name else f"stream {board.stream}"
         return "points" if board.action is None else f"action {board.action}"
 
     @admin.display(ordering="fold")

@@ -87,7 +87,7 @@ class ActivityFilter(admin.SimpleListFilter):
 
 
 class BoardFilter(admin.SimpleListFilter):
-    """The scores of a board with a stream of its own, among the newest `MAX_NEWEST` events.
+    """The scores of the stream that a board ranks, its own or another's, among the newest `MAX_NEWEST` events.
 
     No index serves this filter either: each submission would have to write it. Without a bound, a board with few scores
     would cost a walk over the whole log.
@@ -106,5 +106,7 @@ class BoardFilter(admin.SimpleListFilter):
         name = self.value()
         if name is None or "\0" in name:
             return queryset
+        # A board that is gone left its scores behind, under its name.
+        stream = Board.objects.filter(name=name).exclude(stream=None).values_list("stream", flat=True).first() or name
         newest: int = ScoreEvent.objects.aggregate(newest=Max("seq"))["newest"] or 0
-        return queryset.filter(stream=name, seq__gt=newest - self.MAX_NEWEST)
+        return queryset.filter(stream=stream, seq__gt=newest - self.MAX_NEWEST)

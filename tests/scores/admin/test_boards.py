@@ -413,6 +413,20 @@ def test_events_are_filtered_by_board(admin: Client, monkeypatch: pytest.MonkeyP
     assert cells(admin.get(f"{EVENTS}?board=laps"), "seq") == ["3"]
 
 
+def test_a_board_that_ranks_the_stream_of_another_is_shown_as_one(admin: Client) -> None:
+    make("laps", fold="best", stream=True)
+    make("laps-of-the-week", fold="best", stream="laps", period="weekly")
+    make("weekly", period="weekly")
+    lap("ann", 7)
+    add("ann")
+
+    assert cells(admin.get(BOARDS), "source") == ["own stream", "stream laps", "points"]
+    page = admin.get(f"{EVENTS}?board=laps-of-the-week")
+    assert cells(page, "seq") == ["1"]
+    assert cells(page, "stream_name") == ["laps"]
+    assert "?board=laps" in page.content.decode()
+
+
 # Permissions
 
 
