@@ -182,7 +182,7 @@ class BoardAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in its 
             form.initial.pop("name")
         if form.is_valid() and (board := _created(form, request.user.get_username())):
             self.log_addition(request, board, "Created")
-            self.message_user(request, f"{board.name} was created.", messages.SUCCESS)
+            self.message_user(request, f"The board {board.name} was created.", messages.SUCCESS)
             return HttpResponseRedirect(
                 _page_of(board) if self.has_view_permission(request) else reverse("admin:index")
             )
@@ -204,7 +204,7 @@ class BoardAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in its 
         if form.is_valid() and (changed := _changed(board, form, request.user.get_username())):
             if changed.is_different:
                 self.log_change(request, board, f"Changed {', '.join(_differences(changed))}")
-            self.message_user(request, f"{board.name} was changed.", messages.SUCCESS)
+            self.message_user(request, f"The board {board.name} was changed.", messages.SUCCESS)
             return HttpResponseRedirect(_page_of(board))
         return self._shown(request, board, definition, form)
 
@@ -280,14 +280,14 @@ class BoardAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in its 
         if name == "delete":
             definitions.delete(board.name, actor, most_s=DELETE_MOST_S)
             _note(request, board, DELETION)
-            self.message_user(request, f"{board.name} was deleted.", messages.SUCCESS)
+            self.message_user(request, f"The board {board.name} was deleted.", messages.SUCCESS)
             return HttpResponseRedirect(reverse(LIST))
         if name == "archive":
             if definitions.archive(board.name, actor).is_different:
                 self.log_change(request, board, "Archived")
-            self.message_user(request, f"{board.name} is archived.", messages.SUCCESS)
+            self.message_user(request, f"The board {board.name} is archived.", messages.SUCCESS)
             return HttpResponseRedirect(_page_of(board))
-        told, level = f"{board.name} is being built anew.", messages.SUCCESS
+        told, level = f"The board {board.name} is being built anew.", messages.SUCCESS
         try:
             rebuild(board.id)
         except CopyUnusable as error:

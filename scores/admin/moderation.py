@@ -11,6 +11,7 @@ from scores import services
 from scores.exceptions import Overloaded, ScoreError, Unavailable
 from scores.log.ledger import Recorded
 from scores.models import MAX_TOTAL
+from scores.user_id import SERVICE_PREFIX, is_service
 
 MAX_AT_ONCE = 100  # users; each takes a transaction of a few milliseconds
 
@@ -29,7 +30,7 @@ class CorrectionForm(ReasonForm):
 
 
 class Moderation(NamedTuple):
-    """`name` is part of the URL; `past` is for sentences such as "ann was blocked"; the form shows `effect`."""
+    """`name` is part of the URL; `past` is for sentences such as "The player ann was blocked"; the form shows `effect`."""
 
     name: str
     permission: str
@@ -91,17 +92,24 @@ def moderate(moderation: Moderation, user_ids: Sequence[str], *, actor: str, det
             outcomes.append(Outcome(user_id, None, unconfirmed(moderation, user_id, error)))
             break
         except ScoreError as error:
-            outcomes.append(Outcome(user_id, None, f"{user_id} was not {moderation.past}: {error}"))
+            outcomes.append(Outcome(user_id, None, f"{named(user_id)} was not {moderation.past}: {error}"))
     outcomes += (
-        Outcome(user_id, None, f"{user_id} was not {moderation.past}: the database does not answer right now.")
+        Outcome(user_id, None, f"{named(user_id)} was not {moderation.past}: the database does not answer right now.")
         for user_id in user_ids[len(outcomes) :]
     )
     return outcomes
 
 
+def named(user_id: str) -> str:
+    """The user at the beginning of a message: Django writes its first letter as a capital, which would be another id."""
+    if is_service(user_id):
+        return f"The service {user_id.removeprefix(SERVICE_PREFIX)}"
+    return f"The player {user_id}"
+
+
 def unconfirmed(moderation: Moderation, user_id: str, error: Unavailable) -> str:
     if isinstance(error, Overloaded):
-        return f"{user_id} was not {moderation.past}: {error}"
+        return f"{named(user_id)} was not {moderation.past}: {error}"
     return (
         f"The database did not confirm in time that {user_id} was {moderation.past}. "
         "It may have happened: check the newest events before you try again."

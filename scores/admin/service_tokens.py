@@ -20,7 +20,7 @@ from scores.scopes import Scope
 from scores.service_tokens import MAX_DAYS, MAX_GRACE_MINUTES, NAME, NAME_RULE, Issued, TokenError
 from scores.user_id import SERVICE_PREFIX, is_user_id, service_id
 
-from .moderation import MAX_AT_ONCE, MODERATIONS, ReasonForm, moderate
+from .moderation import MAX_AT_ONCE, MODERATIONS, ReasonForm, moderate, named
 from .readonly import NOTHING, ReadOnly
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ class ServiceTokenAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  
                 continue
             if new is None:
                 self.log_change(request, token, "Revoked")
-                self.message_user(request, f"{token} was revoked.", messages.SUCCESS)
+                self.message_user(request, f"The token {token} was revoked.", messages.SUCCESS)
             else:
                 self.log_change(request, token, f"Rotated: replaced by {new.row.prefix}")
                 self.log_addition(request, new.row, f"Issued in place of {token.prefix}")
@@ -223,7 +223,7 @@ class ServiceTokenAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  
         if outcome.recorded is None:
             self.message_user(request, outcome.failure, messages.ERROR)
         else:
-            done = f"{user_id} was {moderation.past} in event {outcome.recorded.seq}."
+            done = f"{named(user_id)} was {moderation.past} in event {outcome.recorded.seq}."
             self.message_user(request, done, messages.SUCCESS)
         return HttpResponseRedirect(reverse(LIST))
 

@@ -33,7 +33,7 @@ from scores.user_id import is_storable
 from .chart import NEWEST, chart
 from .export import csv_chunks, csv_response
 from .filters import ActivityFilter, ScoreFilter, StateFilter
-from .moderation import MAX_AT_ONCE, MODERATIONS, Moderation, Outcome, ReasonForm, moderate
+from .moderation import MAX_AT_ONCE, MODERATIONS, Moderation, Outcome, ReasonForm, moderate, named
 from .paging import MAX_LISTED, UserPaginator
 from .readonly import NOTHING, ReadOnly
 from .scoreless import blocked, places, scoreless, search
@@ -297,7 +297,7 @@ class UserScoreAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
                 event = f"to {outcome.recorded.total} {event}"
             self.log_change(request, user, f"{moderation.past.capitalize()} {event}: {reason}")
             if len(users) == 1:
-                self.message_user(request, f"{user.user_id} was {moderation.past} {event}.", messages.SUCCESS)
+                self.message_user(request, f"{named(user.user_id)} was {moderation.past} {event}.", messages.SUCCESS)
         if len(users) > 1 and done:
             self.message_user(
                 request, f"{done} user{'s were' if done > 1 else ' was'} {moderation.past}.", messages.SUCCESS

@@ -89,7 +89,7 @@ def test_a_board_is_made(admin: Client) -> None:
 
     board = Board.objects.get()
     assert (answer.status_code, answer.url) == (302, page_of(board))
-    assert told(answer) == ["weekly was created."]
+    assert told(answer) == ["The board weekly was created."]
     expected = {**WEEKLY, "stream": False, "keep": 8, "isPublic": True, "archived": False, "settleSeconds": 600}
     del expected["submitters"]  # which a board without a stream of its own does not have
     assert document(definitions.definition_of(board)) == expected
@@ -148,7 +148,7 @@ def test_a_board_is_changed_and_what_is_fixed_is_shown(admin: Client) -> None:
 
     answer = admin.post(page_of(board), seen(admin, board) | {"title": "Fastest lap", "least": "", "fold": "sum"})
 
-    assert (answer.status_code, told(answer)) == (302, ["laps was changed."])
+    assert (answer.status_code, told(answer)) == (302, ["The board laps was changed."])
     board.refresh_from_db()
     assert (board.title, board.least, board.keep, board.fold) == ("Fastest lap", None, 2, "best")
     assert LogEntry.objects.get().change_message == "Changed title, least"
@@ -229,7 +229,7 @@ def test_a_board_is_archived_after_a_confirmation(admin: Client) -> None:
     assert "Nothing new counts" in admin.get(page_of(board, "archive")).content.decode()
     assert Board.objects.get().archived_at is None
 
-    assert told(admin.post(page_of(board, "archive"))) == ["weekly is archived."]
+    assert told(admin.post(page_of(board, "archive"))) == ["The board weekly is archived."]
 
     assert Board.objects.get().archived_at is not None
     page = admin.get(page_of(board))
@@ -252,7 +252,7 @@ def test_a_board_is_deleted_and_what_the_page_leaves_the_follower_removes(
 
     answer: Any = admin.post(page_of(board, "delete"))
 
-    assert (answer.url, told(answer)) == (BOARDS, ["laps was deleted."])
+    assert (answer.url, told(answer)) == (BOARDS, ["The board laps was deleted."])
     assert not Board.objects.exists()
     assert LogEntry.objects.get().object_repr == "laps"
     assert BoardStanding.objects.count() == 3
@@ -372,7 +372,7 @@ def test_one_board_is_rebuilt(admin: Client, follower: BoardFollower, redis: Red
     redis.zadd(f"{{leaderboard}}:board:{board.id}:1", {"x": 1})
     assert "board_building" in admin.get(page_of(board, "rebuild")).content.decode()
 
-    assert told(admin.post(page_of(board, "rebuild"))) == ["laps is being built anew."]
+    assert told(admin.post(page_of(board, "rebuild"))) == ["The board laps is being built anew."]
 
     assert [position.board_id for position in BoardPosition.objects.all()] == [other.id]
     assert LogEntry.objects.get().change_message == "Rebuilt"

@@ -61,7 +61,7 @@ def test_a_score_is_corrected_with_a_reason(moderator: Client, copy: Redis) -> N
     assert newest_event() == ("ann", "correction", 5, "mia", "scored twice")
     assert UserScore.objects.get().score == 5
     assert copy.zscore("leaderboard", "ann") == 5
-    assert told(answer) == ["ann was corrected to 5 in event 2."]
+    assert told(answer) == ["The player ann was corrected to 5 in event 2."]
 
 
 def test_a_user_is_blocked_and_unblocked_with_a_reason(moderator: Client, copy: Redis) -> None:
@@ -142,9 +142,9 @@ def test_the_page_of_a_user_offers_what_fits(moderator: Client) -> None:
 @pytest.mark.parametrize(
     ("name", "user", "said"),
     [
-        ("block", "eve", "eve was not blocked: This user is already blocked."),
-        ("unblock", "ann", "ann was not unblocked: This user is not blocked."),
-        ("correct", "eve", "eve was not corrected: This user is blocked from the leaderboard."),
+        ("block", "eve", "The player eve was not blocked: This user is already blocked."),
+        ("unblock", "ann", "The player ann was not unblocked: This user is not blocked."),
+        ("correct", "eve", "The player eve was not corrected: This user is blocked from the leaderboard."),
     ],
 )
 def test_what_is_refused_is_said(name: str, user: str, said: str, moderator: Client) -> None:
@@ -207,7 +207,7 @@ def test_of_several_each_is_told_apart(moderator: Client) -> None:
 
     answer = act(moderator, "block", "ann", "ben", "eve")
 
-    assert told(answer) == ["eve was not blocked: This user is already blocked.", "2 users were blocked."]
+    assert told(answer) == ["The player eve was not blocked: This user is already blocked.", "2 users were blocked."]
     assert Block.objects.count() == 3
 
 
@@ -230,7 +230,7 @@ def test_a_database_that_does_not_confirm_is_told_and_not_asked_again(moderator:
 
     first, second = told(answer)
     assert "did not confirm in time that ben was blocked" in first
-    assert second == "ann was not blocked: the database does not answer right now."
+    assert second == "The player ann was not blocked: the database does not answer right now."
     assert not LogEntry.objects.exists()
 
 

@@ -79,7 +79,7 @@ def test_a_player_without_points_is_blocked_and_unblocked(moderator: Client, fol
     answer = act(moderator, "block", "stan")
 
     assert (answer.status_code, answer.url) == (302, f"{USERS}stan/change/")
-    assert told(answer) == ["stan was blocked in event 2."]
+    assert told(answer) == ["The player stan was blocked in event 2."]
     assert LogEntry.objects.get().object_id == "stan"
     assert Block.objects.get().user_id == "stan"
     settle(follower)

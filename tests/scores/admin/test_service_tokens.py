@@ -117,7 +117,7 @@ def test_tokens_are_revoked_after_a_confirmation(admin: Client) -> None:
     assert f'name="token" value="{first.prefix}"' in asked.content.decode()
     answer = act(admin, "revoke", first)
 
-    assert told(answer) == [f"{first} was revoked."]
+    assert told(answer) == [f"The token {first} was revoked."]
     assert list(ServiceToken.objects.filter(revoked_at=None)) == [second]
     assert LogEntry.objects.filter(object_id=first.prefix, change_message="Revoked").exists()
     assert told(act(admin, "revoke", first))[-1:] == [f"There is no active token '{first.prefix}'."]
@@ -159,10 +159,10 @@ def test_a_moderator_blocks_a_service_and_admits_it_again(name: str, copy: Redis
     assert moderator.get(f"{TOKENS}block/?service={name}").status_code == 200
 
     blocked = moderator.post(f"{TOKENS}block/", {"service": name, "reason": "leaked"})
-    assert told(blocked) == ["service:arena was blocked in event 1."]
+    assert told(blocked) == ["The service arena was blocked in event 1."]
     assert Block.objects.get().user_id == "service:arena"
     again = moderator.post(f"{TOKENS}block/", {"service": name, "reason": "leaked"})
-    assert told(again)[-1] == "service:arena was not blocked: This user is already blocked."
+    assert told(again)[-1] == "The service arena was not blocked: This user is already blocked."
     moderator.post(f"{TOKENS}unblock/", {"service": name, "reason": "rotated"})
 
     events = ScoreEvent.objects.order_by("seq").values_list("user_id", "kind", "actor", "reason")
