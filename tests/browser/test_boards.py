@@ -160,6 +160,27 @@ def test_a_period_ends_although_nobody_scores(server: Server, open_page: OpenPag
     assert ("1", "bob", "10") in players(page)
 
 
+def test_who_has_no_score_on_a_board_is_not_shown_with_a_perfect_one(server: Server, open_page: OpenPage) -> None:
+    make("laps", fold="best", order="lower", stream=True)
+    report("laps", "ann", 5)
+    wait_until_known(server, "laps")
+    page = open_page(f"{server.url}/?board=laps")
+    wait_for_state(page, "live")
+    wait_for_players(page, "ann")
+    element, score = page.locator("live-leaderboard"), page.locator("tfoot .score")
+
+    element.evaluate("(element) => element.setAttribute('me', 'solo')")
+    expect(score).to_have_text("–")
+    element.evaluate("(element) => (element.standing = { rank: 11, score: 0 })")
+    expect(score).to_have_text("0")
+    element.evaluate("(element) => (element.standing = undefined)")
+    expect(score).to_have_text("–")
+
+    page.get_by_role("tab", name="Leaderboard").click()
+    wait_for_state(page, "live")
+    expect(score).to_have_text("0")
+
+
 def test_no_other_board_no_tab(server: Server, open_page: OpenPage) -> None:
     until(lambda: len(httpx.get(f"{server.url}/api/v1/boards").json()["boards"]) == 1)
     page = open_page(f"{server.url}/?board=nope")

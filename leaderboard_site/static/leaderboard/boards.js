@@ -1,5 +1,6 @@
 /** The tabs of boards on the page, and the buttons that leaf through the past periods of one. */
 
+import { DEFAULT_BOARD } from "./live-leaderboard.js";
 import { part } from "./parts.js";
 
 /**
@@ -8,7 +9,6 @@ import { part } from "./parts.js";
  * @typedef {{period: number, startsAt: string | null, endsAt: string | null, isCurrent: boolean}} Period
  */
 
-const DEFAULT_BOARD = "leaderboard";
 const PERIODS_AT_ONCE = 50;
 const PERIODS = `
 <button class="older plain" type="button">Previous period</button>

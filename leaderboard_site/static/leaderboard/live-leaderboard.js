@@ -16,6 +16,7 @@
 import { LeaderboardClient, ranked } from "./client.js";
 import { part } from "./parts.js";
 
+export const DEFAULT_BOARD = "leaderboard";
 const GLIDE_MS = 450;
 const COUNT_MS = 600;
 const MARK_MS = 4_000; // how long a row shows how far it moved
@@ -257,8 +258,10 @@ export class LiveLeaderboard extends HTMLElement {
     if (me === null) return;
     label(row, me);
     const top = this.#client?.newest?.leaderboard[0]?.score;
-    const score = this.#standing?.score ?? 0;
-    mine.show({ rank: this.#standing?.rank, score, share: shareOf(score, top ?? 0), quiet: true });
+    // No points are 0 points. On other boards no score is none: where lower is better, 0 would be a perfect one.
+    const ranksPoints = (this.getAttribute("board") || DEFAULT_BOARD) === DEFAULT_BOARD;
+    const score = this.#standing?.score ?? (ranksPoints ? 0 : undefined);
+    mine.show({ rank: this.#standing?.rank, score, share: shareOf(score ?? 0, top ?? 0), quiet: true });
   }
 
   // The state
@@ -347,13 +350,15 @@ class Line {
     this.text = part(row, ".score span", HTMLElement);
     /** @type {number | undefined} */
     this.rank = Number(this.place.textContent) || undefined;
-    this.score = this.counted = Number(row.dataset.score ?? 0);
+    this.counted = Number(row.dataset.score ?? 0);
+    /** @type {number | undefined} */
+    this.score = this.counted;
   }
 
   /**
    * @param {object} what
    * @param {number | undefined} what.rank undefined while the player has no score
-   * @param {number} what.score
+   * @param {number | undefined} what.score shown as a dash if undefined
    * @param {number} what.share of the highest score, 0 to 1
    * @param {boolean} what.quiet without animation
    */
@@ -362,9 +367,12 @@ class Line {
     this.rank = rank;
     this.row.dataset.rank = this.place.textContent = String(rank ?? "–");
     this.#stretch(`${(100 * share).toFixed(2)}%`, quiet);
-    if (score !== this.score || this.text.textContent === "") this.#count(score, quiet);
+    if (score === undefined) this.#dash();
+    else {
+      if (score !== this.score || this.text.textContent === "") this.#count(score, quiet);
+      this.row.dataset.score = String(score);
+    }
     this.score = score;
-    this.row.dataset.score = String(score);
   }
 
   /**
@@ -393,6 +401,13 @@ class Line {
     const from = getComputedStyle(this.bar).width;
     this.bar.setAttribute("width", width);
     if (!quiet && !still.matches) this.bar.animate({ width: [from, width] }, { duration: COUNT_MS, easing: EASE });
+  }
+
+  #dash() {
+    cancelAnimationFrame(this.counting);
+    this.counted = 0;
+    this.text.textContent = "–";
+    delete this.row.dataset.score;
   }
 
   /**
