@@ -18,13 +18,14 @@ class BoardFrameEntry(TypedDict):
 
 
 class BoardUpdate(TypedDict):
-    """The top 10 of the board's current period, best first. Never a delta."""
+    """The top 10 of the board's current period, or of the newest if there is none, best first. Never a delta."""
 
     type: Literal["board_update"]
     board: str
     period: int
     startsAt: str | None  # ISO 8601, in UTC
     endsAt: str | None
+    isCurrent: bool  # whether the period has begun and not ended
     at: str  # the server's clock, so that a client can tell how long the period lasts still
     leaderboard: list[BoardFrameEntry]
     epoch: str  # the log that `seq` counts in
@@ -40,6 +41,7 @@ def board_update(top: BoardTop) -> str:
         "period": top.period.number,
         "startsAt": text_of(top.period.starts_at),
         "endsAt": text_of(top.period.ends_at),
+        "isCurrent": top.period.is_current,
         "at": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "leaderboard": [{"rank": rank, "userId": user_id, "score": score} for rank, user_id, score in top.entries],
         "epoch": top.epoch,

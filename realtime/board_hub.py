@@ -185,7 +185,8 @@ class BoardHub:
 def visible_part(top: BoardTop) -> tuple[Any, ...]:
     """The part of a state whose change is worth a frame."""
     period = top.period
-    return top.epoch, period.number, period.starts_at, period.ends_at, top.entries, top.age_s > STALE_S
+    of_period = period.number, period.starts_at, period.ends_at, period.is_current
+    return top.epoch, of_period, top.entries, top.age_s > STALE_S
 
 
 board_hub = BoardHub()

@@ -73,7 +73,7 @@ def respond(
     is_private: bool = False,
 ) -> HttpResponse:
     """200 with the page, or 304 for a client that has it. The tag knows board and period: two may be as of one event."""
-    whole = about(board, period) | body | {"total": answer.total, "seq": answer.seq}
+    whole = about(board, period) | {"isCurrent": period.is_current} | body | {"total": answer.total, "seq": answer.seq}
     text = encode(whole).encode()
     etag = f'"{board}-{answer.epoch}-{period.number}-{answer.seq}-{tag}-{crc32(text):08x}"'
     headers = freshness(answer) | {"ETag": etag, **(PRIVATE if is_private else {"Cache-Control": "no-cache"})}
@@ -168,7 +168,7 @@ def shown(period: Span) -> dict[str, Any]:
         "startsAt": text_of(period.starts_at),
         "endsAt": text_of(period.ends_at),
         "closedAt": text_of(period.closed_at),
-        "isCurrent": period.last_seq is None,
+        "isCurrent": period.is_current,
     }
 
 

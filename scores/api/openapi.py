@@ -132,6 +132,7 @@ OF_PERIOD: dict[str, Schema] = {
     "startsAt": MOMENT_OR_NONE,
     "endsAt": MOMENT_OR_NONE,
 }
+IS_CURRENT: Schema = {"type": "boolean", "description": "Whether it has begun and not ended."}
 ROW: dict[str, Schema] = {
     "rank": RANK | {"description": "One plus the number of users with a better score."},
     "position": {"type": "integer", "minimum": 1, "description": "Unlike the rank, not shared by equal scores."},
@@ -165,6 +166,7 @@ SHAPES: dict[str, Schema] = {
     ),
     "BoardPage": shape(
         **OF_PERIOD,
+        isCurrent=IS_CURRENT,
         leaderboard={"type": "array", "maxItems": MAX_PER_PAGE, "items": shape(**ROW)},
         total=COUNT | {"description": "Users on the board in this period."},
         seq=SEQ,
@@ -176,7 +178,7 @@ SHAPES: dict[str, Schema] = {
             "maxItems": MAX_PER_PAGE,
             "items": shape(
                 **{name: OF_PERIOD[name] for name in ("period", "startsAt", "endsAt")},
-                isCurrent={"type": "boolean"},
+                isCurrent=IS_CURRENT,
                 closedAt=MOMENT_OR_NONE,
             ),
         },

@@ -53,6 +53,11 @@ class Span(NamedTuple):
     last_seq: int | None
     closed_at: datetime | None = None  # of the newest periods, whose closing changes no catalogue, it may lack
 
+    @property
+    def is_current(self) -> bool:
+        """Whether it has begun and not ended: events count in it."""
+        return self.first_seq is not None and self.last_seq is None
+
 
 class Known(NamedTuple):
     """A board, and its newest periods: those that have begun, and without any the first to come. In order."""

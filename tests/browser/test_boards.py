@@ -160,6 +160,22 @@ def test_a_period_ends_although_nobody_scores(server: Server, open_page: OpenPag
     assert ("1", "bob", "10") in players(page)
 
 
+def test_a_period_that_no_other_follows_is_over_at_once(server: Server, open_page: OpenPage) -> None:
+    make("cup", **seasons(-HOUR, timedelta(seconds=4)))
+    add("ann", 10)
+    wait_until_known(server, "cup")
+    page = open_page(f"{server.url}/?board=cup")
+    expect(page.locator(".period")).to_have_text(re.compile("^Resets in [1-4] s$"))
+
+    expect(page.locator(".period")).to_have_text("Ended", timeout=10_000)
+    wait_for_state(page, "live")
+    page.reload()
+    wait_for_state(page, "live")
+
+    assert page.locator(".period").inner_text() == "Ended"
+    wait_for_players(page, "ann")
+
+
 def test_who_has_no_score_on_a_board_is_not_shown_with_a_perfect_one(server: Server, open_page: OpenPage) -> None:
     make("laps", fold="best", order="lower", stream=True)
     report("laps", "ann", 5)

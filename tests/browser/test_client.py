@@ -92,14 +92,14 @@ def test_older_frames_of_an_epoch_are_dropped_and_another_epoch_is_taken(site: S
 
 
 def test_an_answer_about_a_board_becomes_the_update_that_a_frame_would_be(page: Page) -> None:
-    times = {"startsAt": "2026-11-23T00:00:00Z", "endsAt": "2026-11-30T00:00:00Z"}
+    period = {"startsAt": "2026-11-23T00:00:00Z", "endsAt": "2026-11-30T00:00:00Z", "isCurrent": True}
     rows = [{"rank": 1, "position": 1, "userId": "ann", "score": 3}]
-    body = {"board": "a-1", "period": 4, "leaderboard": rows, "total": 1, "seq": 7} | times
+    body = {"board": "a-1", "period": 4, "leaderboard": rows, "total": 1, "seq": 7} | period
     given = [body, '"a-1-b-01-c-4-7-10-0-00c0ffee"', "Fri, 27 Nov 2026 00:00:00 GMT"]
 
     update = page.evaluate(f"async (given) => {{ {IMPORT} return client.boardUpdateOf(...given) }}", given)
 
-    assert update == times | {
+    assert update == period | {
         "type": "board_update",
         "board": "a-1",
         "period": 4,

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
@@ -33,6 +34,7 @@ from tests.conftest import TokenFor
 from tools.servers import Server
 
 Row = tuple[int, str, int]
+HOUR = timedelta(hours=1)
 
 
 def in_thread(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -208,6 +210,20 @@ async def test_boards_on_one_socket_move_and_roll_over_although_nobody_scores(se
 
         assert await end_of(one) == (4404, "board_unknown")
         assert await end_of(both) == (4404, "board_unknown")
+
+
+async def test_a_period_that_no_other_follows_is_said_to_be_over_at_once(server: Server) -> None:
+    now = datetime.now(UTC)
+    season = {"startsAt": (now - HOUR).isoformat(), "endsAt": (now + HOUR).isoformat()}
+    await make("cup", period="season", seasons=[season])
+    async with opened(server, "cup/") as socket:
+        before = await shown(socket, board="cup")
+        await pass_boundary()
+        async with asyncio.timeout(10):  # less than a heartbeat
+            after = await next_frame(socket)
+
+    assert (before["isCurrent"], after["isCurrent"]) == (True, False)
+    assert after | {"at": None, "isCurrent": True} == before | {"at": None}
 
 
 async def test_a_socket_sees_the_time_of_the_server_and_not_of_the_last_change(server: Server) -> None:

@@ -10,14 +10,16 @@ export interface Entry {
 export interface Update {
   /** `board_update` for boards beside the default one. */
   type: "leaderboard_update" | "board_update";
-  /** The name of the board. This and the next four are absent on the default board. */
+  /** The name of the board. This and the next five are absent on the default board. */
   board?: string;
   /** The number of the current period, from 1. */
   period?: number;
   /** When the period began, ISO 8601 in UTC; null if it always was. */
   startsAt?: string | null;
-  /** When the next one begins; null if none will. */
+  /** When it ends; null if it never does. */
   endsAt?: string | null;
+  /** Whether it has begun and not ended; false after the last season, and between two. */
+  isCurrent?: boolean;
   /** The server's clock; absent while the client polls another site, which hides it. */
   at?: string;
   leaderboard: Entry[];
@@ -50,6 +52,7 @@ export interface BoardPage {
   period: number;
   startsAt: string | null;
   endsAt: string | null;
+  isCurrent: boolean;
   leaderboard: (Entry & { rank: number; position: number })[];
   total: number;
   seq: number;

@@ -79,11 +79,11 @@ export function updateOf({ leaderboard, seq }, etag) {
  * @param {string | null} date the header `Date`, which scripts of another site cannot read
  * @returns {Update}
  */
-export function boardUpdateOf({ board, period, startsAt, endsAt, leaderboard, seq }, etag, date) {
+export function boardUpdateOf({ board, period, startsAt, endsAt, isCurrent, leaderboard, seq }, etag, date) {
   const epoch = etag.slice(etag.indexOf(`"${board}-`) + board.length + 2).match(EPOCH_OF_BOARD)?.[1] ?? etag;
   const entries = leaderboard.map(({ rank, userId, score }) => ({ rank, userId, score }));
   const at = date === null ? undefined : new Date(date).toISOString();
-  return { type: "board_update", board, period, startsAt, endsAt, at, leaderboard: entries, epoch, seq };
+  return { type: "board_update", board, period, startsAt, endsAt, isCurrent, at, leaderboard: entries, epoch, seq };
 }
 
 /**

@@ -22,7 +22,6 @@ const COUNT_MS = 600;
 const MARK_MS = 4_000; // how long a row shows how far it moved
 const TELL_EVERY_MS = 10_000; // at least, between two sentences for screen readers
 const LONG = 1e10; // scores from here on need a wider column
-const ENDED_MS = 60_000; // a period that is over for this long has no next one
 const [SECOND_MS, MINUTE_MS, HOUR_MS, DAY_MS] = [1_000, 60_000, 3_600_000, 86_400_000];
 const EASE = "cubic-bezier(0.2, 0, 0, 1)";
 
@@ -543,7 +542,7 @@ function remaining(update, now) {
   const endsIn = Date.parse(update?.endsAt ?? "") - now;
   if (Number.isNaN(endsIn)) return { text: "" };
   if (endsIn > 0) return inWords("Resets", endsIn);
-  return endsIn > -ENDED_MS ? { text: "Resets now", waitMs: ENDED_MS } : { text: "Ended" };
+  return { text: update?.isCurrent ? "Resets now" : "Ended" }; // the next update says what follows
 }
 
 /**
