@@ -1,7 +1,7 @@
 """The page at `/`: the board as it is now, which its scripts then keep live through the socket.
 
 `?view=wall` is the page for a large screen: the top 10 in large type, without controls. `?board=weekly` shows another
-public board; the default one if there is no such board.
+public board; if there is no such board, a sentence says so above the default one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LONG = 10**10  # scores from here on need a wider column; live-leaderboard.js ha
 
 @require_safe
 async def board(request: HttpRequest) -> HttpResponse:
-    name = request.GET.get("board", RESERVED)
+    name = request.GET.get("board") or RESERVED
     page: Page | BoardPage | None
     try:
         page = await page_of(name) or await selectors.top()
@@ -41,6 +41,7 @@ async def board(request: HttpRequest) -> HttpResponse:
     context = {
         "page": page,
         "board": name if isinstance(page, BoardPage) else None,
+        "missing": name if isinstance(page, Page) and name != RESERVED else None,
         "lines": [(row, f"{100 * share(row.score, first):.2f}") for row in rows],
         "long": any(abs(row.score) >= LONG for row in rows),
         "wall": request.GET.get("view") == "wall",

@@ -207,3 +207,45 @@ def test_no_other_board_no_tab(server: Server, open_page: OpenPage) -> None:
     assert page.locator("[role=tablist], .periods, .period").count() == 0
     loaded = page.evaluate("performance.getEntriesByType('resource').map(({ name }) => name)")
     assert not any("boards.js" in name for name in loaded)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_whoever_asks_for_a_board_that_is_not_public_is_told_so(
+    server: Server, open_page: OpenPage, scheme: str
+) -> None:
+    make("weekly", period="weekly")
+    make("priv", isPublic=False)
+    add("ann", 10)
+    wait_until_known(server, "weekly")
+    until(lambda: httpx.get(f"{server.url}/api/v1/boards/priv").status_code == 401)
+    for name in ("zzz", "priv", "<b>", "x" * 900):
+        page = open_page(f"{server.url}/?board={name}", color_scheme=scheme, viewport={"width": 320, "height": 900})
+        shown = name if len(name) < 64 else "x" * 63 + "…"
+        expect(page.locator(".missing")).to_have_text(
+            f"There is no public board {shown} to show. This is the default one."
+        )
+        wait_for_state(page, "live")
+        wait_for_players(page, "ann")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 320
+    expect(page.get_by_role("tab")).to_have_count(2)
+    assert violations(page) == []
+
+    page.get_by_role("tab", name="weekly").click()
+    expect(page.locator(".missing")).to_have_count(0)
+
+    for query in ("", "board=", "board=leaderboard", "board=weekly"):
+        page.goto(f"{server.url}/?{query}")
+        expect(page.locator(".missing")).to_have_count(0)
+
+
+def test_a_wall_has_room_for_that(server: Server, open_page: OpenPage) -> None:
+    page = open_page(f"{server.url}/?view=wall&board={'x' * 64}")
+    wait_for_state(page, "live")
+
+    title, told, state = (
+        page.locator(part).evaluate("(part) => part.getBoundingClientRect().toJSON()")
+        for part in ("h1", ".missing", ".state")
+    )
+
+    assert title["right"] < told["left"]
+    assert told["bottom"] <= state["top"]

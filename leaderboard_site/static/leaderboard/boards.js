@@ -58,9 +58,14 @@ export function offer(boards, element, service) {
     if (address.href !== location.href) history.replaceState(history.state, "", address);
     leaf.show(board);
   };
+  /** @param {number} index */
+  const choose = (index) => {
+    document.querySelector(".missing")?.remove(); // what they asked for before
+    select(index);
+  };
   list.addEventListener("click", ({ target }) => {
     const index = tabs.findIndex((tab) => tab === target);
-    if (index >= 0 && tabs[index].getAttribute("aria-selected") === "false") select(index);
+    if (index >= 0 && tabs[index].getAttribute("aria-selected") === "false") choose(index);
   });
   list.addEventListener("keydown", (event) => {
     const index = tabs.findIndex((tab) => tab === event.target);
@@ -76,7 +81,7 @@ export function offer(boards, element, service) {
     if (to === undefined || event.altKey || event.ctrlKey || event.metaKey) return;
     event.preventDefault();
     tabs[to].focus();
-    select(to);
+    choose(to);
   });
   element.before(list);
   const first = offered.findIndex(({ name }) => name === shown);
