@@ -151,9 +151,10 @@ def _season(line: str) -> Any:
 
 
 def _rewards(text: str) -> Any:
-    """By places; the text itself if it has another form."""
+    """By places; the text itself if it has another form, or names places twice."""
     pairs = [line.split() for line in text.splitlines() if line.strip()]
-    if all(len(pair) == 2 and pair[1].isdecimal() and len(pair[1]) < 20 for pair in pairs):
+    is_whole = all(len(pair) == 2 and pair[1].isdecimal() and len(pair[1]) < 20 for pair in pairs)
+    if is_whole and len({pair[0] for pair in pairs}) == len(pairs):
         return {places: int(points) for places, points in pairs}
     return text
 

@@ -116,7 +116,7 @@ def test_a_retry_is_not_counted_twice_and_keys_are_one_space(laps: Board, submit
 
 def test_a_replay_is_answered_when_the_board_is_gone(laps: Board, submit: Post) -> None:
     first = submit("ann", 5, key="a")
-    laps.delete()
+    definitions.delete("laps")  # not by the ORM: the follower may write a row that refers to it
 
     assert submit("ann", 5, key="a").json() == first.json()
     assert code(submit("ann", 6)) == (404, "board_unknown")
