@@ -136,6 +136,21 @@ def stretch_at(stretches: Sequence[Stretch], seq: int) -> Stretch | None:
     return found if found.last_seq is None or seq <= found.last_seq else None
 
 
+def end_of_slice(events: Iterable[LogEvent], last: int, *, derived: int) -> int:
+    """The last event, `last` at most, up to which at most so many users are derived anew: each has rows in all periods."""
+    users: set[str] = set()
+    for event in events:
+        if _is_derived(event):
+            users.add(event.user_id)
+            if len(users) > derived:
+                return event.seq - 1
+    return last
+
+
+def _is_derived(event: LogEvent) -> bool:
+    return event.kind in MODERATED or event.is_reward
+
+
 def fold(
     boards: Sequence[Rules],
     stretches: Mapping[int, Sequence[Stretch]],
@@ -148,7 +163,7 @@ def fold(
 
     `stretches` has, by board and in order, at least those periods that have an event of the slice.
     """
-    derived = {event.user_id for event in events if event.kind in MODERATED or event.is_reward}
+    derived = {event.user_id for event in events if _is_derived(event)}
     parts: list[Part] = []
     cuts = _cuts(boards, stretches, before, last)
     start = 0

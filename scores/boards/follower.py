@@ -21,13 +21,14 @@ from scores.models import Board
 
 from . import definitions, standings
 from .copies import BoardCopies, BoardState, Building, Derived
-from .fold import Rules, Slice, Stretch, fold, rules_of
+from .fold import Rules, Slice, Stretch, end_of_slice, fold, rules_of
 from .gauges import Gauges
 from .history import derive
 
 logger = logging.getLogger(__name__)
 
 EVENTS_PER_FOLD = 400  # of a slice for Redis: as many users at most, so no script takes long
+DERIVED_PER_FOLD = 130  # users, each with a row in three periods: as many rows again
 EVENTS_PER_PROJECTION = 5_000
 # Further behind than this, a copy is made from the standings, which are some seconds behind at most.
 FAR_BEHIND = 50_000
@@ -207,6 +208,8 @@ class BoardFollower:
     ) -> tuple[Slice, list[Derived]]:
         last = min(view.head.seq, before + EVENTS_PER_FOLD)
         events = standings.events_between(cursor, before, last)
+        last = end_of_slice(events, last, derived=DERIVED_PER_FOLD)
+        events = [event for event in events if event.seq <= last]
         slice_ = fold(boards, view.calendar.stretches, events, before=before, last=last)
         return slice_, list(_derived(cursor, slice_, state)) if slice_.derived else []
 

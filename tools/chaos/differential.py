@@ -42,7 +42,13 @@ TOP = 2**53 - 1
 # Bytes that sort apart from characters, and as many of them as an id may have.
 USERS = ["ann", "bob", "Bob", "cid", "a/b", "0", "é", "z" * 255, "\U0001d518" * 255, "\uffee", "\U0001f600"]
 SOURCES = ["points", "points", "action", "stream"]
-SMALL = {"EVENTS_PER_FOLD": 7, "EVENTS_PER_PROJECTION": 11, "FAR_BEHIND": 25, "FORGOTTEN_AT_ONCE": 5}
+SMALL = {
+    "EVENTS_PER_FOLD": 7,
+    "EVENTS_PER_PROJECTION": 11,
+    "DERIVED_PER_FOLD": 1,
+    "FAR_BEHIND": 25,
+    "FORGOTTEN_AT_ONCE": 5,
+}
 EVENTS_SQL = """
     SELECT seq, user_id, kind, points, action, stream, voids, created_at FROM score_events WHERE seq > %s ORDER BY seq
 """

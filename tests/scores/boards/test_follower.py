@@ -253,6 +253,24 @@ def test_several_boards_rank_one_stream(follower: BoardFollower, reader: Any, re
     assert both(reader, redis, "laps-today") == [(1, 1, "ben", 60), (2, 2, "ann", 80)]
 
 
+def test_many_who_are_blocked_at_once_are_moved_in_portions(
+    follower: BoardFollower, reader: Any, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A script that moves all of them, in all periods, would keep everybody from Redis."""
+    monkeypatch.setattr(follower_module, "DERIVED_PER_FOLD", 2)
+    make("ever")
+    for user in ("ann", "bob", "cid", "dan", "eve"):
+        add(user)
+    settle(follower)
+    writer.record([Change(Kind.BLOCK, user) for user in ("ann", "bob", "cid", "dan")])
+
+    assert follower.fold()
+    (state,) = BoardCopies(LEADERBOARD).state(log.head().origin).boards.values()
+    assert state.seq == 7
+    assert not follower.fold()
+    assert page(reader, "ever") == [(1, 1, "eve", 1)]
+
+
 def test_a_sum_adds_none_of_the_numbers_that_an_earlier_board_of_its_name_ranked(
     follower: BoardFollower, reader: Any, redis: Redis
 ) -> None:
