@@ -45,7 +45,7 @@ SOURCES = ["points", "points", "action", "stream"]
 SMALL = {
     "EVENTS_PER_FOLD": 7,
     "EVENTS_PER_PROJECTION": 11,
-    "DERIVED_PER_FOLD": 1,
+    "DERIVED_PER_FOLD": 3,
     "FAR_BEHIND": 25,
     "FORGOTTEN_AT_ONCE": 5,
 }
