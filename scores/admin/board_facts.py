@@ -68,11 +68,7 @@ class Facts(NamedTuple):
     def in_postgresql(self) -> str:
         if self.standings is not None:
             return self._told(self.standings)
-        if self.building is None:
-            return "being built"
-        if self.building.seen == self.building.last:
-            return f"being built, all {self.building.last:,} events have been read"
-        return f"being built, {self.building.seen:,} of {self.building.last:,} events have been read"
+        return "being built" if self.building is None else f"being built, {self.building.percent} %"
 
     @property
     def in_redis(self) -> str:

@@ -64,11 +64,10 @@ class Derived(NamedTuple):
 
 
 class Building(NamedTuple):
-    """How many of how many events have been read for a board whose standings are being built."""
+    """How far a board is whose standings are being built."""
 
     board: int
-    seen: int
-    last: int
+    percent: int
 
 
 class Applied(NamedTuple):
@@ -279,7 +278,7 @@ class BoardCopies:
         """The board that is being built, if any."""
         told = guarded(lambda: cast("bytes | None", client().get(self._names.building_key))) or b""
         parts = [int(part) for part in told.split() if part.isdigit()]
-        return Building(*parts) if len(parts) == 3 else None
+        return Building(*parts) if len(parts) == 2 else None
 
     # Coming and going
 

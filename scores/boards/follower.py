@@ -103,11 +103,10 @@ class View(NamedTuple):
 
 
 class Built(NamedTuple):
-    """How many of how many events have been read for a board that is being built; when the log was told, monotonic."""
+    """How far a board is that is being built; when the log was told, monotonic."""
 
     board: int
-    seen: int
-    last: int
+    percent: int
     told_at: float
 
 
@@ -256,15 +255,16 @@ class BoardFollower:
         logger.info("Board %d is built up to event %d in %.1f s", board.id, seq, time.monotonic() - started)
         return len(ids) > 1
 
-    def _tell(self, board: int, seen: int, last: int) -> None:
+    def _tell(self, board: int, done: int, of: int) -> None:
         """To the log now and then, since one who looks at it waits; to the admin by the tending, which has the time."""
+        percent = 100 * done // of
         before = self._built
         now = time.monotonic()
         told_at = now if before is None else before.told_at
         if now - told_at >= TELL_EVERY_S:
-            logger.info("Board %d is being built: %d of %d events have been read", board, seen, last)
+            logger.info("Board %d is being built: %d %%", board, percent)
             told_at = now
-        self._built = Built(board, seen, last, told_at)
+        self._built = Built(board, percent, told_at)
 
     # What comes and goes
 
@@ -273,7 +273,7 @@ class BoardFollower:
         definitions.extend(self._log)
         more = self._forget_surplus()
         if (built := self._built) is not None:
-            self._copies.note_building(Building(built.board, built.seen, built.last))
+            self._copies.note_building(Building(built.board, built.percent))
         # First: a copy that moves on between the two looks must not seem to be ahead of the log.
         state = self._copies.state(origin := self._log.head().origin)
         with self._log.snapshot() as head, self._log.connection.cursor() as cursor:

@@ -79,9 +79,15 @@ STANDINGS_SQL = f"""
     WHERE folded.key IS NOT NULL AND folded.bucket > 0 AND NOT starts_with(folded.user_id, %(services)s)
 """  # noqa: S608  constants
 SLICE = 250_000  # events: half a second
-# What each slice comes to. A sum of a slice may be larger than a score.
+PARTS = 16  # of the users
+# What each slice comes to, by users. A sum of a slice may be larger than a score.
 SLICES_SQL = """
-    CREATE TEMPORARY TABLE slices (user_id text COLLATE "C", bucket integer, key numeric, seq bigint) ON COMMIT DROP
+    CREATE TEMPORARY TABLE slices (user_id text COLLATE "C", bucket integer, key numeric, seq bigint)
+    PARTITION BY HASH (user_id) ON COMMIT DROP
+"""
+PART_SQL = """
+    CREATE TEMPORARY TABLE slices_{part} PARTITION OF slices FOR VALUES WITH (MODULUS {parts}, REMAINDER {part})
+    ON COMMIT DROP
 """
 
 
@@ -100,23 +106,30 @@ def derive(
 
 
 def derive_in_slices(
-    cursor: CursorWrapper, board: Rules, *, last: int, into: str, tell: Callable[[int], object]
+    cursor: CursorWrapper, board: Rules, *, last: int, into: str, tell: Callable[[int, int], object]
 ) -> bool:
-    """`derive` of all users, in statements of half a second each, and a last one that takes them together.
+    """`derive` of all users, in statements that take half a second each: of slices of the log, then of parts of the users.
 
-    For a transaction that sees one state of the log. `tell` hears after each slice how many events have been read, and must
-    not wait: the transaction has locks, and is ended when it idles.
+    For a transaction that sees one state of the log. `tell` hears after each statement how many of how many are done, and
+    must not wait: the transaction has locks, and is ended when it idles.
     """
+    if last <= SLICE:
+        return derive(cursor, board, last=last, users=None, into=into)
     form = _form(cursor, board, last, None)
     if form is None:
         return False
+    slices = [(after, min(after + SLICE, last)) for after in range(0, last, SLICE)]
+    statements = len(slices) + PARTS
     cursor.execute(SLICES_SQL)
-    for after in range(0, last, SLICE):
-        upto = min(after + SLICE, last)
+    for part in range(PARTS):
+        cursor.execute(PART_SQL.format(part=part, parts=PARTS))
+    for done, (after, upto) in enumerate(slices, 1):
         cursor.execute(f"INSERT INTO slices {form.folded(form.rows)}", form.parameters | {"after": after, "upto": upto})
-        tell(upto)
+        tell(done, statements)
     cursor.execute("ANALYZE slices")  # without, the planner sorts what it can hash
-    cursor.execute(into + form.standings("TABLE slices"), form.parameters)
+    for part in range(PARTS):
+        cursor.execute(into + form.standings(f"TABLE slices_{part}"), form.parameters)
+        tell(len(slices) + part + 1, statements)
     return True
 
 

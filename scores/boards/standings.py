@@ -133,10 +133,10 @@ def unbuilt(cursor: CursorWrapper, log: str) -> list[int]:
     return [board for (board,) in cursor.fetchall()]
 
 
-def build(log: Log, board: Rules, *, tell: Callable[[int, int], object] = lambda seen, last: None) -> int:
+def build(log: Log, board: Rules, *, tell: Callable[[int, int], object] = lambda done, of: None) -> int:
     """Fill the standings of a board from the whole log, while writes go on; returns the event they are at then.
 
-    `tell` hears, now and then, how many of how many events have been read; it must not wait. Raises `Raced` if another
+    `tell` hears, now and then, how many of how many statements are done; it must not wait. Raises `Raced` if another
     process does so at the same time, or the board is deleted meanwhile.
     """
     try:
@@ -148,9 +148,9 @@ def build(log: Log, board: Rules, *, tell: Callable[[int, int], object] = lambda
             (seq,) = cursor.fetchone()
             if board.id not in unbuilt(cursor, log.name):
                 raise Raced
-            tell(0, seq)
+            tell(0, 1)
             cursor.execute("DELETE FROM standings WHERE board_id = %s", [board.id])
-            derive_in_slices(cursor, board, last=seq, into=INSERT_SQL, tell=lambda seen: tell(seen, seq))
+            derive_in_slices(cursor, board, last=seq, into=INSERT_SQL, tell=tell)
             cursor.execute(BUILT_SQL, [board.id, log.name, seq])
     except IntegrityError as error:  # the key of a row; or that of the board, which is looked at last
         raise Raced from error

@@ -96,7 +96,7 @@ def test_the_page_of_a_board_follows_how_it_is_built(server: Server, admin: Page
         with ThreadPoolExecutor(1) as pool:
             pool.submit(rebuild_apart, board.pk).result()
         admin.goto(f"{server.url}/admin/scores/board/{board.pk}/change/")
-        expect(admin.get_by_role("progressbar", name="Events that have been read")).to_be_visible(timeout=30_000)
+        expect(admin.get_by_role("progressbar", name="Building")).to_be_visible(timeout=30_000)
         admin.get_by_label("Title").fill("All time")
 
     expect(admin.locator("#overview tr.entry")).to_contain_text("ann", timeout=30_000)

@@ -587,16 +587,16 @@ def stepped(step: Callable[[], bool]) -> bool:
 def small() -> Iterator[None]:
     """Slices, scripts and portions so small that they are cut everywhere."""
     before = {name: getattr(follower, name) for name in SMALL}
-    rows, slice_ = copies_module.ROWS_PER_SCRIPT, history.SLICE
+    rows, slice_, parts = copies_module.ROWS_PER_SCRIPT, history.SLICE, history.PARTS
     try:
         for name, value in SMALL.items():
             setattr(follower, name, value)
-        copies_module.ROWS_PER_SCRIPT, history.SLICE = 9, 13
+        copies_module.ROWS_PER_SCRIPT, history.SLICE, history.PARTS = 9, 13, 2
         yield
     finally:
         for name, value in before.items():
             setattr(follower, name, value)
-        copies_module.ROWS_PER_SCRIPT, history.SLICE = rows, slice_
+        copies_module.ROWS_PER_SCRIPT, history.SLICE, history.PARTS = rows, slice_, parts
 
 
 @contextmanager

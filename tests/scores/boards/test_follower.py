@@ -156,6 +156,7 @@ def test_who_builds_a_board_says_how_far_it_is(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(history, "SLICE", 2)
+    monkeypatch.setattr(history, "PARTS", 2)
     monkeypatch.setattr(follower_module, "TELL_EVERY_S", 0)
     board = make("ever")
     for user in ("ann", "bob", "ann", "cid", "bob"):
@@ -172,8 +173,8 @@ def test_who_builds_a_board_says_how_far_it_is(
     with caplog.at_level("INFO", "scores.boards.follower"):
         standings.build(log, rules_of(board), tell=tell)
 
-    assert seen == [Building(board.pk, read, 5) for read in (0, 2, 4, 5)]
-    assert caplog.messages.count(f"Board {board.pk} is being built: 4 of 5 events have been read") == 1
+    assert seen == [Building(board.pk, percent) for percent in (0, 20, 40, 60, 80, 100)]
+    assert caplog.messages.count(f"Board {board.pk} is being built: 40 %") == 1
     settle(follower)
     assert both(reader, redis, "ever") == [(1, 1, "ann", 10), (1, 2, "bob", 10), (3, 3, "cid", 5)]
 
