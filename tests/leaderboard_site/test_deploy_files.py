@@ -116,14 +116,14 @@ def test_commands_are_lists_so_that_signals_reach_them() -> None:
     commands = [json.loads(command) for command in instructions("CMD")]
     commands += [service["command"] for service in SERVICES.values() if "command" in service]
 
-    assert len(commands) == 4
+    assert len(commands) == 3
     assert all(isinstance(command, list) for command in commands)
 
 
 def test_every_variable_is_one_of_the_settings() -> None:
     (text,) = instructions("ENV")
     named = {pair.split("=", 1)[0] for pair in shlex.split(text)}
-    named |= {name for service in ("migrate", "web", "follow") for name in SERVICES[service]["environment"]}
+    named |= {name for service in ("migrate", "web") for name in SERVICES[service]["environment"]}
 
     assert {name for name in named if not name.startswith("PYTHON")} - {"PATH"} <= settings_names()
 
