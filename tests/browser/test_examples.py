@@ -12,6 +12,7 @@ from websockets.sync.server import ServerConnection
 
 from scores import services
 from tests.conftest import wait_until_noticed
+from tests.scores.conftest import be_ahead
 from tests.test_clients import examples
 from tools.servers import Server
 
@@ -126,6 +127,7 @@ def test_the_client_example_shows_board_and_state(service: Server, site: Site, o
 
 
 def test_the_examples_of_another_board_show_it(service: Server, site: Site, open_page: OpenPage) -> None:
+    be_ahead()
     make("weekly", period="weekly")
     add("ada", 5)
     wait_until_known(service, "weekly")

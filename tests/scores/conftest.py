@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from scores.boards.catalogue import Catalogue
 from scores.boards.copies import BoardCopies
 from scores.boards.follower import BoardFollower
 from scores.log.head import log
-from scores.models import ScoreEvent, UserScore
+from scores.models import Leaderboard, ScoreEvent, UserScore
 from scores.projection.leaderboard import leaderboard
 from scores.projection.receivers import move_leaderboard
 from scores.projection.tail import tail
@@ -122,6 +123,14 @@ def copy_is_true(redis: Redis) -> bool:
     return members == dict(log.visible_totals(chunk=100)) and redis.hgetall("leaderboard:state") == {
         name: str(value).encode() for name, value in state.items()
     }
+
+
+def be_ahead() -> datetime:
+    """Set the log's clock, which never goes back, to noon of tomorrow, so that no hour and no day ends amid a test."""
+    log.head()  # it is there
+    noon = datetime.combine(datetime.now(UTC).date() + timedelta(days=1), time(12), UTC)
+    Leaderboard.objects.update(at=noon)
+    return noon
 
 
 @contextmanager

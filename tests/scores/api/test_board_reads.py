@@ -20,6 +20,7 @@ from scores.log.ledger import Change, Kind
 from scores.log.writer import writer
 from tests.conftest import TokenFor
 from tests.polling import until
+from tests.scores.conftest import be_ahead
 
 HEADERS = ["source", "seq", "position", "age"]
 
@@ -114,6 +115,7 @@ def test_the_tag_tells_boards_and_periods_apart(api: httpx.Client) -> None:
 
 
 def test_periods_have_names(api: httpx.Client) -> None:
+    be_ahead()
     make(period="daily", zone="Europe/Berlin")
     add("ann", 5)
     page = settled(api, "/boards/weekly").json()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import timedelta
 from io import StringIO
 from typing import Any
 
@@ -17,7 +17,7 @@ from scores import service_tokens, services
 from scores.models import Board
 from tests.conftest import TokenFor
 from tests.polling import until
-from tests.scores.conftest import Post
+from tests.scores.conftest import Post, be_ahead
 from tools.servers import Server
 
 SCOPE = "boards:manage"
@@ -173,6 +173,7 @@ def test_no_other_board_can_be_changed(name: str, ask: Ask) -> None:
 
 
 def test_everybody_sees_which_boards_there_are(ask: Ask, api: httpx.Client) -> None:
+    noon = be_ahead()
     made(ask)
     made(ask, "days", period="daily", title="Today")
     made(ask, "secret", isPublic=False)
@@ -185,11 +186,8 @@ def test_everybody_sees_which_boards_there_are(ask: Ask, api: httpx.Client) -> N
     assert [board["name"] for board in boards] == ["leaderboard", "ages", "days", "weekly"]
     assert [board["archived"] for board in boards] == [False, True, False, False]
     assert (boards[2]["title"], boards[2]["fold"], boards[2]["period"]) == ("Today", "sum", "daily")
-    current = boards[2]["current"]
-    assert current["number"] == 1
-    assert (
-        datetime.fromisoformat(current["startsAt"]) <= datetime.now(UTC) < datetime.fromisoformat(current["resetsAt"])
-    )
+    day, next_day = (f"{noon + timedelta(days=days):%F}T00:00:00Z" for days in (0, 1))
+    assert boards[2]["current"] == {"number": 1, "startsAt": day, "resetsAt": next_day}
     assert boards[1]["current"] is None
 
 

@@ -24,6 +24,7 @@ from scores.log.ledger import Change, Kind
 from scores.log.writer import writer
 from scores.models import Board, BoardPosition
 from scores.selectors import Source
+from tests.scores.conftest import be_ahead
 
 
 def make(name: str, **fields: Any) -> Board:
@@ -241,6 +242,7 @@ def test_what_is_lost_in_redis_comes_back(lost: str, follower: BoardFollower, re
 
 
 def test_several_boards_rank_one_stream(follower: BoardFollower, reader: Any, redis: Redis) -> None:
+    be_ahead()
     make("laps", fold="best", order="lower", stream=True)
     lap("ann", 70)
     make("laps-today", fold="latest", order="lower", period="daily", stream="laps")

@@ -21,6 +21,7 @@ from scores.log.head import log
 from scores.log.periods import roll_over_if_due
 from scores.models import Board, BoardStanding, Leaderboard, Period
 from scores.selectors import Source
+from tests.scores.conftest import be_ahead
 
 from .test_follower import add, both, elsewhere, make, page, settle
 
@@ -39,6 +40,11 @@ class Held(BoardCopies):
             self._script = ""
             self._others()
         return super()._run(body, *args, **options)
+
+
+@pytest.fixture(autouse=True)
+def _ahead(board: None) -> None:
+    be_ahead()
 
 
 def next_hour() -> None:

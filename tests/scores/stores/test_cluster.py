@@ -28,6 +28,7 @@ from scores.stores import presence
 from scores.stores.redis import guarded, outage
 from tests.polling import until
 from tests.scores.admin.test_admin import logged_in
+from tests.scores.conftest import be_ahead
 from tools.stores import ClusterNode, Redis
 
 from .conftest import answers, source, using
@@ -118,6 +119,7 @@ def test_one_shard_has_the_boards_too(servers: Callable[..., ClusterNode]) -> No
     node.take()
     with using(node.url):
         until(answers)
+        be_ahead()
         board = definitions.create(parse_board({"name": "laps", "fold": "best", "stream": True, "period": "hourly"}))
         writer.record([Change(Kind.SCORE, user, 5, stream="laps") for user in ("ann", "ben", "cem")])
         follower = BoardFollower(log, board_copies)
