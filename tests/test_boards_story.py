@@ -79,7 +79,7 @@ def frame_of(socket: ClientConnection, wanted: Callable[[Any], bool]) -> Any:
     """The first frame for which that is true; seq never goes back on the way."""
     seq = 0
     while True:
-        frame = json.loads(socket.recv(timeout=10))
+        frame = json.loads(socket.recv(timeout=30))
         assert frame["seq"] >= seq
         seq = frame["seq"]
         if wanted(frame):

@@ -54,7 +54,7 @@ async def test_the_root_is_a_socket_too(server: Server) -> None:
 
 
 def test_from_sign_up_to_a_first_score(server: Server) -> None:
-    with httpx.Client(base_url=f"{server.url}/api/v1") as client:
+    with httpx.Client(base_url=f"{server.url}/api/v1", timeout=30) as client:
         registered = client.post("/auth/register", json={"username": "ann", "password": "correct horse 9"})
         assert registered.status_code == 201
         assert registered.json()["userId"] == "ann"

@@ -178,8 +178,8 @@ async def test_a_head_that_does_not_end_is_cut(server: Server) -> None:
         b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n",
         b"GET /healthz/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\nGET /healthz/live HT",  # after a whole one
     ]
-    connections = [await asyncio.open_connection("127.0.0.1", server.port) for _ in beginnings]
     begun = time.monotonic()
+    connections = [await asyncio.open_connection("127.0.0.1", server.port) for _ in beginnings]
     for (_, writer), beginning in zip(connections, beginnings, strict=True):
         writer.write(beginning[:40])
         await asyncio.sleep(0.05)

@@ -95,8 +95,8 @@ def test_a_body_without_an_end_is_cut(path: str, server: Server) -> None:
 
 @pytest.mark.uvicorn("spools a body before it asks the application")
 def test_a_body_of_a_byte_a_second_is_cut_after_ten(server: Server) -> None:
+    began = time.monotonic()
     with begin(server, INCREMENT, "Content-Length: 100") as line:
-        began = time.monotonic()
         line.settimeout(1.0)
         received = b""
         while not received and time.monotonic() - began < 60:

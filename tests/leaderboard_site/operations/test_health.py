@@ -39,7 +39,7 @@ def record(server: Server, token: str) -> None:
     assert httpx.post(url, json={"points": 1}, headers=headers, timeout=30, verify=False).status_code == 200
 
 
-def becomes(server: Server, expected: tuple[int, str], within_s: float = 10) -> None:
+def becomes(server: Server, expected: tuple[int, str], within_s: float = 30) -> None:
     deadline = time.monotonic() + within_s
     while (now := ready(server)) != expected:
         assert time.monotonic() < deadline, now

@@ -26,8 +26,8 @@ if len(allowed) < 2:
 
 @pytest.fixture
 def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
-    """Runs a function in a thread, which may be kept on a CPU; seats are others than those of running servers."""
-    monkeypatch.setattr(affinity, "SEAT", SEAT + "-of-test")
+    """Runs a function in a thread, which may be kept on a CPU; seats are others than those of running servers and tests."""
+    monkeypatch.setattr(affinity, "SEAT", SEAT + f"-of-{os.getpid()}")
     with ThreadPoolExecutor(1) as thread:
         yield lambda function, *args: thread.submit(function, *args).result(30)
 

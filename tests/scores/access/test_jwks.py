@@ -288,7 +288,7 @@ def test_without_a_provider_its_tokens_are_worth_nothing(api: httpx.Client) -> N
 
 def test_a_flood_of_unknown_keys_is_one_question_in_ten_seconds(trusting: httpx.Client, trusted_site: Site) -> None:
     score(trusting, token())
-    before = trusted_site.asked
+    began, before = time.monotonic(), trusted_site.asked
 
     def forge(number: int) -> int:
         return score(trusting, token(headers={"kid": f"k{number}"})).status_code
@@ -297,7 +297,7 @@ def test_a_flood_of_unknown_keys_is_one_question_in_ten_seconds(trusting: httpx.
         statuses = set(pool.map(forge, range(300)))
 
     assert statuses == {401}
-    assert trusted_site.asked - before <= 1
+    assert trusted_site.asked - before <= 1 + (time.monotonic() - began) // jwks.MIN_INTERVAL_S
 
 
 async def known(keys: JwksClient, kid: str) -> bool:

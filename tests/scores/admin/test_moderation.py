@@ -331,7 +331,8 @@ def form_of(user: User, **changes: str) -> dict[str, Any]:
 
 def test_a_block_reaches_an_open_socket_at_once(server: Server, token_for: TokenFor) -> None:
     client = logged_in(member_of("Moderators", "mia"))
-    with httpx.Client(base_url=server.url, cookies={"sessionid": client.cookies["sessionid"].value}) as browser:
+    cookies = {"sessionid": client.cookies["sessionid"].value}
+    with httpx.Client(base_url=server.url, cookies=cookies, timeout=30) as browser:
         for user_id, points in (("eve", 99), ("ann", 20)):
             browser.post(
                 "/api/v1/scores/increment",

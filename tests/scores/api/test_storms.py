@@ -55,6 +55,11 @@ def with_status(status: int, answers: dict[str, httpx.Response]) -> set[str]:
     return {name for name, answer in answers.items() if answer.status_code == status}
 
 
+def unknown_in(answers: dict[str, httpx.Response]) -> set[str]:
+    """Whose commit was not confirmed in time."""
+    return {name for name in with_status(503, answers) if answers[name].json()["code"] == "outcome_unknown"}
+
+
 def test_of_a_crowd_that_registers_those_who_are_told_so_have_an_account(hashing_api: httpx.Client) -> None:
     answers = ask_all(hashing_api, "/auth/register", CROWD)
 
@@ -62,7 +67,7 @@ def test_of_a_crowd_that_registers_those_who_are_told_so_have_an_account(hashing
     assert registered
     assert registered | refused == set(CROWD)
     assert all(answers[name].headers["Retry-After"] == "1" for name in refused)
-    assert set(User.objects.values_list("username", flat=True)) == registered
+    assert registered <= set(User.objects.values_list("username", flat=True)) <= registered | unknown_in(answers)
     for name in CROWD:  # who was refused may try again; and who missed the answer
         until(partial(is_registered, hashing_api, name))
 
@@ -76,7 +81,8 @@ def test_of_a_crowd_that_signs_in_those_who_find_a_place_get_in(hashing_api: htt
     assert with_status(200, answers)
     refused = with_status(503, answers)
     assert with_status(200, answers) | refused == set(CROWD)
-    assert OutstandingToken.objects.count() == len(CROWD) - len(refused)
+    signed_in = len(CROWD) - len(refused)
+    assert signed_in <= OutstandingToken.objects.count() <= signed_in + len(unknown_in(answers))
 
 
 @pytest.mark.parametrize("path", ["/auth/token", "/auth/register"])
@@ -90,8 +96,7 @@ def test_who_finds_no_place_takes_no_thread(path: str, hashing_server: Server, h
             most = max(most, threads_of(hashing_server))
 
     refused = [answer.json()["code"] for answer in asking.result().values() if answer.status_code == 503]
-    assert refused
-    assert set(refused) == {"overloaded"}
+    assert "overloaded" in refused
     assert most < len(crowd) / 2
 
 

@@ -140,6 +140,7 @@ def test_the_channel_layer_leaves_it_as_well(servers: Callable[..., Redis], prox
 
 def test_no_request_waits_for_a_sentinel(watched: Any) -> None:
     with using(watched.url):
+        until(answers)  # a sentinel did
         leaderboard.rebuild()
         for sentinel in watched.sentinels:
             sentinel.freeze()
@@ -157,6 +158,7 @@ def test_a_master_that_no_sentinel_names_is_said_to_be_away(watched: Any, caplog
 
 def test_processes_tell_of_themselves_through_sentinels(watched: Any) -> None:
     with using(watched.url):
+        until(answers)  # a sentinel did
         presence.tell("here", "I am", for_s=5)
 
         assert presence.told() == ["I am"]

@@ -25,14 +25,17 @@ def hurt(tmp_path: Path) -> Iterator[Service]:
 
 
 def post(hurt: Service, user_id: str, points: int) -> httpx.Response:
-    headers = {"Authorization": f"Bearer {token(user_id, hurt.signing_key)}"}
-    return httpx.post(
-        f"{hurt.server.url}/api/v1/scores/increment", json={"points": points}, headers=headers, verify=False
-    )
+    """Score, once however often it is asked for."""
+    headers = {
+        "Authorization": f"Bearer {token(user_id, hurt.signing_key)}",
+        "Idempotency-Key": f"{user_id}-{points}",
+    }
+    url = f"{hurt.server.url}/api/v1/scores/increment"
+    return httpx.post(url, json={"points": points}, headers=headers, verify=False, timeout=30)
 
 
 def read(hurt: Service) -> tuple[str, Any]:
-    answer = httpx.get(f"{hurt.server.url}/api/v1/leaderboard", verify=False)
+    answer = httpx.get(f"{hurt.server.url}/api/v1/leaderboard", verify=False, timeout=30)
     return answer.headers["X-Leaderboard-Source"], [
         (entry["userId"], entry["score"]) for entry in answer.json()["leaderboard"]
     ]
