@@ -8,10 +8,12 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -130,8 +132,22 @@ def test_while_both_stores_are_silent_the_board_is_asked_for_once(hurt: Service)
 
 AWAY_FROM_DATABASE: Ways = {
     "it stands still": (lambda hurt: hurt.postgresql.freeze(), lambda hurt: hurt.postgresql.thaw()),
-    "it is gone": (lambda hurt: hurt.postgresql.kill(), lambda hurt: hurt.postgresql.boot()),
+    "it is gone": (lambda hurt: kill_all(hurt), lambda hurt: hurt.postgresql.boot()),
 }
+
+
+def kill_all(hurt: Service) -> None:
+    """The sessions too, which otherwise answer until they notice that the postmaster is gone."""
+    for pid in hurt.postgresql._processes():
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def make_board(hurt: Service, folder: Path) -> None:
+    file = folder / "boards.toml"
+    file.write_text('[boards.ever]\nfold = "sum"\nperiod = "daily"\n')
+    apply = [sys.executable, "manage.py", "boards", "apply", str(file)]
+    subprocess.run(apply, cwd=ROOT, env=os.environ | hurt.server.env, check=True)
 
 
 def of_board(hurt: Service, rest: str = "") -> httpx.Response:
@@ -141,10 +157,7 @@ def of_board(hurt: Service, rest: str = "") -> httpx.Response:
 @pytest.mark.parametrize("way", AWAY_FROM_DATABASE)
 def test_a_board_is_read_and_shown_without_the_database(way: str, hurt: Service, tmp_path: Path) -> None:
     leaves, returns = AWAY_FROM_DATABASE[way]
-    file = tmp_path / "boards.toml"
-    file.write_text('[boards.ever]\nfold = "sum"\nperiod = "daily"\n')
-    apply = [sys.executable, "manage.py", "boards", "apply", str(file)]
-    subprocess.run(apply, cwd=ROOT, env=os.environ | hurt.server.env, check=True)
+    make_board(hurt, tmp_path)
     total = post(hurt, "ann", 10)
     until(lambda: [e["userId"] for e in of_board(hurt).json().get("leaderboard", [])] == ["ann"])
     until(lambda: of_board(hurt).headers.get("X-Leaderboard-Source") == "redis")
@@ -173,7 +186,8 @@ def test_a_board_is_read_and_shown_without_the_database(way: str, hurt: Service,
         assert shows(open_since_before, "ann", total + 1)
 
 
-def test_a_board_says_so_while_both_stores_are_away(hurt: Service) -> None:
+def test_a_board_says_so_while_both_stores_are_away(hurt: Service, tmp_path: Path) -> None:
+    make_board(hurt, tmp_path)
     until(lambda: of_board(hurt).headers.get("X-Leaderboard-Source") == "redis")
     hurt.redis.kill()
     hurt.postgresql.freeze()
