@@ -38,10 +38,11 @@ export interface State {
    * - `polling`: sockets are blocked; the client requests the board every five seconds
    * - `stale`: connected, but the service cannot look for newer events
    * - `reconnecting`: the connection is lost, and the client tries to restore it
+   * - `refused`: the board needs a token, and there is none or it is not good; the client tries again every half minute
    * - `paused`: the page is hidden
    * - `closed`: by `close()`
    */
-  state: "connecting" | "live" | "polling" | "stale" | "reconnecting" | "paused" | "closed";
+  state: "connecting" | "live" | "polling" | "stale" | "reconnecting" | "refused" | "paused" | "closed";
   /** When the board was last known to be current; undefined while it is, and while there is no board. */
   since: Date | undefined;
 }
@@ -58,9 +59,14 @@ export interface BoardPage {
   seq: number;
 }
 
+/** Returns an access token, or nothing if nobody is signed in. It is called anew whenever a token is sent. */
+export type Token = () => string | null | undefined | Promise<string | null | undefined>;
+
 export interface Options {
-  /** The name of a public board; by default the default board, `leaderboard`. */
+  /** The name of a board; by default the default board, `leaderboard`. */
   board?: string;
+  /** Needed for a board that is not public; never called for the default board. */
+  token?: Token;
   /** The URL to poll while sockets are blocked; by default `api/v1/…` where the socket has `ws/…`. */
   api?: string | URL;
   /** Whether to disconnect while the page is hidden; by default true. */

@@ -6,6 +6,7 @@
  * @typedef {import("./client.d.ts").Update} Update
  * @typedef {import("./client.d.ts").State} State
  * @typedef {import("./client.d.ts").Options} Options
+ * @typedef {import("./client.d.ts").Token} Token
  */
 
 const FIRST_WAIT_MS = 1_000;
@@ -17,6 +18,8 @@ const POLL_AFTER = 3; // failures in a row
 const POLL_MS = 5_000;
 const STALE_S = 2; // from this age on, the server calls a board stale in its frames
 const HIDDEN_MS = 5_000; // a short visit to another tab costs no new connection
+const PROTOCOL = "leaderboard.v1"; // offered beside a token, since a browser fails a socket of which none was selected
+const NOT_AUTHENTICATED = 4401; // the socket closes with it without a good token, and when its token expires
 const NO_SUCH_BOARD = 4404; // the socket closes with it when its board is deleted
 const DEFAULT_BOARD = "leaderboard";
 const EPOCH_OF_BOARD = /^(.+)-\d+-\d+-\d+-\d+-[0-9a-f]+"$/;
@@ -30,6 +33,15 @@ const EPOCH_OF_BOARD = /^(.+)-\d+-\d+-\d+-\d+-[0-9a-f]+"$/;
  */
 export function waitMs(failures, random = Math.random) {
   return random() * Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** (failures - 1));
+}
+
+/**
+ * Somewhat more or less than `ms`, so that pages which began together do not stay together.
+ *
+ * @param {number} ms
+ */
+function around(ms) {
+  return ms * (0.75 + Math.random() / 2);
 }
 
 /**
@@ -95,8 +107,12 @@ export class LeaderboardClient extends EventTarget {
   #api;
   /** @type {string | undefined} undefined for the default board */
   #board;
+  /** @type {Token | undefined} the function, never what it returned */
+  #token;
   /** @type {WebSocket | undefined} */
   #socket;
+  /** @type {symbol | undefined} set while a socket waits for its token */
+  #asking;
   #openedAt = Infinity;
   #failures = 0;
   #paused = false;
@@ -104,6 +120,7 @@ export class LeaderboardClient extends EventTarget {
   /** @type {"socket" | "polling" | undefined} what brings the board right now */
   #line;
   #stale = false;
+  #refused = false;
   /** @type {number | undefined} when the board was last known to be current, in ms since 1970 */
   #knownAt;
   /** @type {Update | undefined} */
@@ -121,7 +138,7 @@ export class LeaderboardClient extends EventTarget {
    * @param {string | URL} url of the socket: "wss://scores.example.org/ws/leaderboard/"; in a page it may be relative
    * @param {Options} options
    */
-  constructor(url, { board = DEFAULT_BOARD, api, pause = true } = {}) {
+  constructor(url, { board = DEFAULT_BOARD, token, api, pause = true } = {}) {
     super();
     this.#url = new URL(url, globalThis.document?.baseURI);
     this.#url.protocol = this.#url.protocol.replace("http", "ws");
@@ -131,6 +148,7 @@ export class LeaderboardClient extends EventTarget {
       const name = encodeURIComponent((this.#board = board));
       this.#url.pathname = `${root}/ws/boards/${name}/`;
       beside = `${root}/api/v1/boards/${name}`;
+      this.#token = token; // the default board is for everybody, and its socket selects no protocol
     }
     this.#api = new URL(api ?? beside, this.#url.href.replace(/^ws/, "http"));
     const { signal } = this.#listening;
@@ -168,13 +186,39 @@ export class LeaderboardClient extends EventTarget {
   // The socket
 
   #open() {
-    const socket = (this.#socket = new WebSocket(this.#url));
+    if (this.#token) this.#openByToken();
+    else this.#connect();
+  }
+
+  async #openByToken() {
+    const asking = (this.#asking = Symbol("asking"));
+    this.#openedAt = Infinity;
+    this.#after("silent", SILENT_MS, () => this.#lose()); // the function may never answer
+    try {
+      const token = await this.#ask();
+      if (this.#asking === asking) this.#connect(token ? [PROTOCOL, `bearer.${token}`] : []);
+    } catch {
+      // Nobody is told the error: that of a token which is no subprotocol quotes it.
+      if (this.#asking === asking) this.#lose();
+    }
+  }
+
+  /** The token of this moment, if there is one. It is asked for later, so not before somebody can listen. */
+  #ask() {
+    return Promise.resolve().then(this.#token);
+  }
+
+  /** @param {string[]} [protocols] */
+  #connect(protocols) {
+    const socket = (this.#socket = new WebSocket(this.#url, protocols));
+    this.#asking = undefined;
     this.#openedAt = Infinity;
     socket.onopen = () => (this.#openedAt = performance.now());
     socket.onmessage = ({ data }) => this.#hear(data);
     socket.onclose = ({ code }) => {
       if (code === NO_SUCH_BOARD) this.#newest = undefined; // another one of its name counts its periods from 1
-      this.#lose();
+      // A socket that has brought the board ends so when its token expires: the next one may bring a newer token.
+      this.#lose(code === NOT_AUTHENTICATED && this.#line !== "socket");
     };
     this.#after("silent", SILENT_MS, () => this.#lose());
   }
@@ -192,33 +236,38 @@ export class LeaderboardClient extends EventTarget {
     this.#take("socket", update, update.age);
   }
 
-  /** The socket is closed or dead: connect again later, and poll until then after several failures. */
-  #lose() {
-    if (this.#closed || this.#paused || !this.#socket) return;
+  /**
+   * The socket is closed or dead: connect again later, and poll until then after several failures. If the service is
+   * there and refused the token, polling would be refused too, and so would be whoever comes again soon.
+   */
+  #lose(refused = false) {
+    if (this.#closed || this.#paused || !(this.#socket || this.#asking)) return;
     const lived = performance.now() - this.#openedAt > LIVED_MS;
-    this.#failures = lived ? 1 : this.#failures + 1;
+    this.#failures = refused ? 0 : lived ? 1 : this.#failures + 1;
     this.#dropSocket();
-    this.#after("retry", waitMs(this.#failures), () => this.#open());
-    if (this.#line === "socket") this.#line = undefined;
+    if (refused) this.#stopPolling();
+    if (refused || !this.#polling) this.#refused = refused; // while the client polls, the answers say so
+    this.#after("retry", refused ? around(LONGEST_WAIT_MS) : waitMs(this.#failures), () => this.#open());
+    if (this.#line === "socket" || refused) this.#line = undefined;
     if (this.#failures >= POLL_AFTER && !this.#polling) this.#poll((this.#polling = new AbortController()));
     this.#tell();
   }
 
   #retry() {
-    if (this.#closed || this.#paused || this.#socket) return;
+    if (this.#closed || this.#paused || this.#socket || this.#asking) return;
     clearTimeout(this.#timers.retry);
     this.#open();
   }
 
   #dropSocket() {
     const socket = this.#socket;
-    this.#socket = undefined;
+    this.#socket = this.#asking = undefined;
+    clearTimeout(this.#timers.quiet);
+    clearTimeout(this.#timers.silent);
     if (!socket) return;
     // A dead connection can take minutes to report its close.
     socket.onopen = socket.onmessage = socket.onclose = null;
     socket.close();
-    clearTimeout(this.#timers.quiet);
-    clearTimeout(this.#timers.silent);
   }
 
   // Polling
@@ -226,9 +275,12 @@ export class LeaderboardClient extends EventTarget {
   /** @param {AbortController} polling */
   async #poll(polling) {
     this.#after("patience", POLL_MS, () => this.#polling === polling && polling.abort());
+    const { signal } = polling;
+    let refused = false;
     try {
-      const headers = this.#etag ? { "If-None-Match": this.#etag } : undefined;
-      const answer = await fetch(this.#api, { headers, cache: "no-store", credentials: "omit", signal: polling.signal });
+      const headers = await this.#headers(signal);
+      const answer = await fetch(this.#api, { headers, cache: "no-store", credentials: "omit", signal });
+      refused = this.#board !== undefined && (answer.status === 401 || answer.status === 403);
       if (answer.status !== 200 && answer.status !== 304) throw new Error(`HTTP ${answer.status}`);
       const etag = answer.headers.get("ETag") ?? "";
       const update = answer.status === 200 ? await this.#read(answer, etag) : this.#newest;
@@ -241,9 +293,27 @@ export class LeaderboardClient extends EventTarget {
     } catch {
       if (this.#polling !== polling) return;
       if (this.#line === "polling") this.#line = undefined;
+      this.#refused = refused;
       this.#tell();
     }
-    this.#after("poll", POLL_MS * (0.75 + Math.random() / 2), () => this.#poll((this.#polling = new AbortController())));
+    const ms = around(refused ? LONGEST_WAIT_MS : POLL_MS);
+    this.#after("poll", ms, () => this.#poll((this.#polling = new AbortController())));
+  }
+
+  /**
+   * Rejects when `signal` says that it has taken too long: a token that never comes must not end the polling.
+   *
+   * @param {AbortSignal} signal
+   */
+  async #headers(signal) {
+    /** @type {Record<string, string>} */
+    const headers = {};
+    if (this.#etag) headers["If-None-Match"] = this.#etag;
+    if (!this.#token) return headers;
+    const aborted = new Promise((_, reject) => signal.addEventListener("abort", reject));
+    const token = await Promise.race([this.#ask(), aborted]);
+    if (token) headers.Authorization = `Bearer ${token}`;
+    return headers;
   }
 
   /**
@@ -274,6 +344,7 @@ export class LeaderboardClient extends EventTarget {
     this.#line = line;
     this.#knownAt = Date.now() - (age ?? 0) * 1000;
     this.#stale = age !== undefined;
+    this.#refused = false;
     if (update !== this.#newest && !isOlder(update, this.#newest)) {
       this.#newest = update;
       this.dispatchEvent(new CustomEvent("update", { detail: update }));
@@ -296,6 +367,7 @@ export class LeaderboardClient extends EventTarget {
   #name() {
     if (this.#closed) return "closed";
     if (this.#paused) return "paused";
+    if (!this.#line && this.#refused) return "refused";
     if (!this.#line) return this.#knownAt || this.#failures ? "reconnecting" : "connecting";
     if (this.#stale) return "stale";
     return this.#line === "polling" ? "polling" : "live";

@@ -3,10 +3,13 @@
  *
  * It uses a table that the server rendered into it, or makes one. Its styles are in live-leaderboard.css, which the
  * page links. Attributes: `src`, the URL of the socket; `board`, the name of a board beside the default one; `api`, the URL to poll while sockets are blocked; `me`, the
- * user id whose row is marked. It dispatches the events of its client, `update` and `state`.
+ * user id whose row is marked. A board that is not public needs the property `token`. It is no attribute, since
+ * attributes are in the document, where everybody reads them. It dispatches the events of its client, `update` and
+ * `state`.
  *
  * @typedef {import("./client.js").Entry} Entry
  * @typedef {import("./client.js").State} State
+ * @typedef {import("./client.js").Token} Token
  * @typedef {import("./client.js").Update} Update
  * @typedef {{rank: number, score: number}} Standing
  * @typedef {{body: HTMLTableSectionElement, foot: HTMLTableSectionElement, mine: Line, news: HTMLElement}} Parts
@@ -47,6 +50,8 @@ export class LiveLeaderboard extends HTMLElement {
   #lines = new Map();
   /** @type {LeaderboardClient | undefined} */
   #client;
+  /** @type {Token | undefined} */
+  #token;
   /** @type {Parts | undefined} once it was in a document */
   #built;
   /** @type {Standing | undefined} */
@@ -65,6 +70,11 @@ export class LiveLeaderboard extends HTMLElement {
   #count = () => this.#countDown();
 
   connectedCallback() {
+    if (Object.hasOwn(this, "token")) {
+      // It was set before this module had run, and would hide the property of the class.
+      this.#token = this.token;
+      delete this.token;
+    }
     this.#pin();
     document.addEventListener("visibilitychange", this.#count);
     if (!this.#past) this.#connect();
@@ -94,6 +104,20 @@ export class LiveLeaderboard extends HTMLElement {
   /** The client whose board is shown. */
   get client() {
     return this.#client;
+  }
+
+  /**
+   * A function that returns an access token, or nothing; called anew for each connection. Another function may be
+   * another person's: the table begins empty.
+   */
+  get token() {
+    return this.#token;
+  }
+
+  set token(token) {
+    if (token === this.#token) return;
+    this.#token = token;
+    if (this.isConnected && this.#built && !this.#past) this.#switch();
   }
 
   /** Rank and score of the player `me`, `{rank, score}`; shown under the table while they are not in the top 10. */
@@ -150,7 +174,7 @@ export class LiveLeaderboard extends HTMLElement {
     const src = this.getAttribute("src");
     if (src === null) return;
     const [board, api] = ["board", "api"].map((name) => this.getAttribute(name) || undefined);
-    const client = (this.#client = new LeaderboardClient(src, { board, api }));
+    const client = (this.#client = new LeaderboardClient(src, { board, token: this.#token, api }));
     client.addEventListener("update", ({ detail }) => {
       if (detail.type === "board_update") this.#enter(detail);
       this.#show(detail.leaderboard);
@@ -274,11 +298,13 @@ export class LiveLeaderboard extends HTMLElement {
       polling: "Every 5 seconds",
       stale: `Stale since ${time}`,
       reconnecting: time ? `Reconnecting · as of ${time}` : "Reconnecting",
+      refused: time ? `No access · as of ${time}` : "No access",
       paused: time ? `Paused · as of ${time}` : "Paused",
       closed: "Not live",
     }[state];
     this.#state(state, text, TITLES[state]);
     if (state === "stale" || state === "reconnecting") this.#say(`${text}. The board may be out of date.`);
+    if (state === "refused") this.#say("You have no access to this board.");
     if (state === "live" && this.#told.includes("out of date")) this.#say("The board is live again.");
   }
 
@@ -327,6 +353,7 @@ const TITLES = {
   polling: "The live connection is blocked, so the page loads the board every few seconds",
   stale: "Connected, but the service cannot look for newer scores right now",
   reconnecting: "The connection is lost; this is the last known board",
+  refused: "To see this board, sign in, or sign in again",
   paused: "This page was hidden; it reconnects now",
 };
 
