@@ -5,6 +5,8 @@ Each answer names its store, the period it is about, and the event it is as of: 
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import NamedTuple
@@ -32,7 +34,10 @@ from scores.stores.batcher import Batcher
 
 from . import metrics, selectors
 
+logger = logging.getLogger(__name__)
+
 MAX_PER_ROUND_TRIP = 256
+LOOK_AT_LEAST_EVERY_S = 1.0  # also while nobody asks
 LOOK_MOST_S = 0.3  # that a reader waits for the boards to be read again
 SILENT_S = 1.0  # after which boards are taken as they were known: the tail asks the database four times a second
 FOREVER = Span(1, None, None, 1, None)  # the one period of the default board
@@ -180,6 +185,7 @@ class BoardReader:
         self._copies = copies
         self._tail = tail
         self._log = log
+        self._looking: asyncio.Task[None] | None = None
         self._copied: Batcher[Asked, Answer | None] = Batcher(
             "board reader",
             self.answer_at_once,
@@ -198,6 +204,27 @@ class BoardReader:
             share=metrics.reads_shared.inc,
             late=NoStoreAnswers,
         )
+
+    def start(self) -> None:
+        """Know boards before anybody asks: whoever learns of them at the first question cannot while the database is away."""
+        self._looking = asyncio.get_running_loop().create_task(self._keep_looking(), name="boards known")
+
+    async def stop(self) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
+        await asyncio.to_thread(self.close)
+
+    async def _keep_looking(self) -> None:
+        while True:
+            if self._catalogue.is_due:
+                try:
+                    await self._stored.submit(Look())
+                except Unavailable:
+                    pass  # the next time
+                except Exception:
+                    logger.exception("Boards could not be looked at; they will be again")
+            await asyncio.sleep(LOOK_AT_LEAST_EVERY_S)
 
     async def ask(self, asked: Asked) -> Answer:
         """Raises what `answer` has, or `Unavailable`."""

@@ -92,6 +92,7 @@ class PostgreSQL(local_postgresql.PostgreSQL):
             os.chown(path, owner.st_uid, owner.st_gid)
 
     def freeze(self) -> None:
+        os.kill(self.postmaster, signal.SIGSTOP)  # first, so that it starts no session that is not in the list
         for pid in self._processes():
             os.kill(pid, signal.SIGSTOP)
 
