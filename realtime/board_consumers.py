@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,6 +23,8 @@ from .board_hub import NOT_AUTHENTICATED, board_hub
 from .consumers import TRY_AGAIN_LATER, LeaderboardConsumer
 from .socket_limits import socket_limits
 from .socket_writer import FRAMES, SocketWriter
+
+logger = logging.getLogger(__name__)
 
 PROTOCOL = "leaderboard.v1"
 BEARER = "bearer."
@@ -63,6 +66,7 @@ class BoardConsumer(LeaderboardConsumer):
             self.has_token = True
             self._checking = asyncio.create_task(self._check(principal), name="token of a socket")
         self._join(boards)
+        logger.debug("Socket of %s opened", self.scope["client"])
 
     def _enter(self) -> None:
         """Nothing is awaited between this and the wait for the client's end, which undoes it."""
@@ -110,6 +114,7 @@ class BoardConsumer(LeaderboardConsumer):
     async def websocket_disconnect(self, message: WebSocketDisconnectEvent) -> None:
         self._leave()
         socket_limits.leave(self.rate_limit_key)
+        logger.debug("Socket of %s closed with %s", self.scope["client"], message["code"])
         raise StopConsumer
 
 

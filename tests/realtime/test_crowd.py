@@ -6,6 +6,8 @@ import asyncio
 import json
 import time
 from collections.abc import Iterator
+from contextlib import AsyncExitStack, suppress
+from itertools import cycle, islice
 from typing import Any
 
 import pytest
@@ -14,6 +16,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.polling import until
 from tools.servers import Server
+
+from .addresses import PATHS, url
 
 pytestmark = [pytest.mark.slow, pytest.mark.writes_nothing]
 
@@ -49,17 +53,17 @@ def crowded(_crowded: Server, board: None) -> Server:
     return _crowded
 
 
-def from_address(server: Server, address: str) -> connect:
-    return connect(server.ws_url, additional_headers={"X-Forwarded-For": address}, proxy=None)
+def from_address(server: Server, address: str, path: str = PATHS[0]) -> connect:
+    return connect(url(server, path), additional_headers={"X-Forwarded-For": address}, proxy=None)
 
 
 async def end_of(socket: ClientConnection) -> tuple[int | None, str | None]:
     """The code and the reason of the close frame that comes, whatever comes before it."""
-    try:
-        while True:
-            await asyncio.wait_for(socket.recv(), 30)
-    except ConnectionClosed:
-        return socket.close_code, socket.close_reason
+    async with asyncio.timeout(30):  # in all: there is a frame at every heartbeat
+        with suppress(ConnectionClosed):
+            while True:
+                await socket.recv()
+    return socket.close_code, socket.close_reason
 
 
 async def leave(server: Server, *sockets: ClientConnection) -> None:
@@ -79,47 +83,53 @@ def gone(server: Server) -> int:
 
 @pytest.mark.uvicorn("believes no proxy, and cannot say 1013")
 async def test_an_address_has_so_many_sockets_and_no_more(crowded: Server) -> None:
-    sockets = [await from_address(crowded, "192.0.2.1") for _ in range(3)]
+    sockets = [await from_address(crowded, "192.0.2.1", path) for path in PATHS]
 
-    assert await end_of(await from_address(crowded, "192.0.2.1")) == (1013, "too many sockets from your address")
+    for path in PATHS:
+        refused = await from_address(crowded, "192.0.2.1", path)
+        assert await end_of(refused) == (1013, "too many sockets from your address")
 
-    for socket in sockets:
-        assert json.loads(await socket.recv())["type"] == "leaderboard_update"
+    types = [json.loads(await socket.recv())["type"] for socket in sockets]
+    assert types == ["leaderboard_update", "board_update", "board_update"]
     await leave(crowded, *sockets)
 
 
 @pytest.mark.uvicorn("believes no proxy, and cannot say 1013")
 async def test_whoever_leaves_makes_room(crowded: Server) -> None:
-    sockets = [await from_address(crowded, "192.0.2.2") for _ in range(3)]
-    await leave(crowded, sockets.pop())
+    sockets = [await from_address(crowded, "192.0.2.2", path) for path in PATHS]
+    for path in PATHS:
+        await leave(crowded, sockets.pop())
 
-    sockets.append(await from_address(crowded, "192.0.2.2"))
+        sockets.insert(0, await from_address(crowded, "192.0.2.2", path))
 
-    assert json.loads(await sockets[-1].recv())["type"] == "leaderboard_update"
+        assert json.loads(await sockets[0].recv())["leaderboard"] == []
     await leave(crowded, *sockets)
 
 
 @pytest.mark.uvicorn("believes no proxy, and cannot say 1013")
 async def test_a_process_has_so_many_sockets_and_no_more(crowded: Server) -> None:
-    sockets = [await from_address(crowded, f"192.0.2.{n}") for n in (3, 3, 3, 4, 4)]
+    taken = zip((3, 3, 3, 4, 4), [*PATHS, *PATHS[:2]], strict=True)
+    sockets = [await from_address(crowded, f"192.0.2.{n}", path) for n, path in taken]
 
-    assert await end_of(await from_address(crowded, "192.0.2.5")) == (1013, "too many sockets")
+    for path in PATHS:
+        assert await end_of(await from_address(crowded, "192.0.2.5", path)) == (1013, "too many sockets")
 
     await leave(crowded, *sockets)
 
 
 @pytest.mark.uvicorn("believes no proxy")
 async def test_an_address_has_so_many_handshakes_and_no_more(crowded: Server) -> None:
-    for _ in range(10):
-        await leave(crowded, await from_address(crowded, "2001:db8::1"))
+    for path in islice(cycle(PATHS), 10):
+        await leave(crowded, await from_address(crowded, "2001:db8::1", path))
 
-    with pytest.raises(InvalidStatus) as refused:
-        await from_address(crowded, "2001:db8::2")  # the same household
+    for path in PATHS:
+        with pytest.raises(InvalidStatus) as refused:
+            await from_address(crowded, "2001:db8::2", path)  # the same household
 
-    response: Any = refused.value.response
-    assert response.status_code == 429
-    assert json.loads(response.body)["code"] == "rate_limited"
-    assert 1 <= int(response.headers["Retry-After"]) <= 61
+        response: Any = refused.value.response
+        assert response.status_code == 429
+        assert json.loads(response.body)["code"] == "rate_limited"
+        assert 1 <= int(response.headers["Retry-After"]) <= 61
     await leave(crowded, await from_address(crowded, "2001:db8:0:1::1"))
 
 
@@ -129,43 +139,51 @@ async def test_an_address_has_so_many_handshakes_and_no_more(crowded: Server) ->
 @pytest.mark.uvicorn("listens to any number of frames")
 @pytest.mark.parametrize("kind", FLOODS)
 async def test_a_flood_of_frames_closes_the_socket_with_4429(kind: str, server: Server) -> None:
-    async with connect(server.ws_url, ping_interval=None) as socket, connect(server.ws_url) as another:
-        board = await socket.recv()
-        socket.transport.write(FLOODS[kind])
+    async def flood(path: str) -> None:
+        async with connect(url(server, path), ping_interval=None) as socket, connect(url(server, path)) as another:
+            board = await socket.recv()
+            socket.transport.write(FLOODS[kind])
 
-        assert await end_of(socket) == (4429, "more than 10 frames in a second")
-        # On a busy machine it may be told with an age: the server has stood still between two tests.
-        assert json.loads(await another.recv())["leaderboard"] == json.loads(board)["leaderboard"]
+            assert await end_of(socket) == (4429, "more than 10 frames in a second")
+            # On a busy machine it may be told with an age: the server has stood still between two tests.
+            assert json.loads(await another.recv())["leaderboard"] == json.loads(board)["leaderboard"]
+
+    await asyncio.gather(*map(flood, PATHS))
 
 
 async def test_a_few_messages_a_second_are_nobodys_business(server: Server) -> None:
-    async with connect(server.ws_url) as socket:
-        await socket.recv()
+    async with AsyncExitStack() as stack:
+        sockets = [await stack.enter_async_context(connect(url(server, path))) for path in PATHS]
         for _ in range(3):
-            for _ in range(4):
-                await socket.send("x" * 1024)
-            await (await socket.ping())
+            for socket in sockets:
+                for _ in range(4):
+                    await socket.send("x" * 1024)
+                await (await socket.ping())
             await asyncio.sleep(1.01)
 
-        assert socket.close_code is None
+        assert [socket.close_code for socket in sockets] == [None] * len(PATHS)
 
 
 @pytest.mark.uvicorn("takes messages of any length")
 async def test_a_long_message_in_many_parts_closes_the_socket_with_1009(server: Server) -> None:
-    async with connect(server.ws_url) as socket:
-        await socket.recv()
-        await socket.send(["x" * 300] * 5)
+    async def close_code(path: str) -> int | None:
+        async with connect(url(server, path)) as socket:
+            await socket.recv()
+            await socket.send(["x" * 300] * 5)
+            return (await end_of(socket))[0]
 
-        assert (await end_of(socket))[0] == 1009
+    assert await asyncio.gather(*map(close_code, PATHS)) == [1009] * len(PATHS)
 
 
 @pytest.mark.uvicorn("drops the line without a close frame")
 async def test_a_text_that_is_none_closes_the_socket_with_1007(server: Server) -> None:
-    async with connect(server.ws_url) as socket:
-        await socket.recv()
-        await socket.send(b"\xff\xfe", text=True)
+    async def close_code(path: str) -> int | None:
+        async with connect(url(server, path)) as socket:
+            await socket.recv()
+            await socket.send(b"\xff\xfe", text=True)
+            return (await end_of(socket))[0]
 
-        assert (await end_of(socket))[0] == 1007
+    assert await asyncio.gather(*map(close_code, PATHS)) == [1007] * len(PATHS)
 
 
 # Too slow

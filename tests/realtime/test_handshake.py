@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from contextlib import AsyncExitStack
 from typing import Any
 
 import httpx
@@ -14,33 +16,39 @@ from realtime import origins
 from realtime.origins import MOST_NAMED, OriginCheck, is_allowed
 from tools.servers import Server
 
+from .addresses import PATHS, url
+
 pytestmark = pytest.mark.writes_nothing
+
+at_each_path = pytest.mark.parametrize("path", PATHS)
 
 
 @pytest.mark.parametrize("path", ["/ws/leaderboard/", "/ws/leaderboard", "/"])
 async def test_the_board_is_at(path: str, server: Server) -> None:
-    async with connect(f"ws://127.0.0.1:{server.port}{path}") as socket:
+    async with connect(url(server, path)) as socket:
         assert json.loads(await socket.recv())["type"] == "leaderboard_update"
 
 
 @pytest.mark.parametrize("path", ["/ws/", "/ws/leaderboard/x", "/api/v1/leaderboard", "/%00", "/%ff"])
 async def test_nothing_is_at(path: str, server: Server) -> None:
     with pytest.raises(InvalidStatus) as refused:
-        async with connect(f"ws://127.0.0.1:{server.port}{path}"):
+        async with connect(url(server, path)):
             pass
 
     assert refused.value.response.status_code == 403
 
 
-async def test_a_page_of_the_same_host_may(server: Server) -> None:
-    async with connect(server.ws_url, origin=f"http://127.0.0.1:{server.port}") as socket:  # type: ignore[arg-type]
+@at_each_path
+async def test_a_page_of_the_same_host_may(path: str, server: Server) -> None:
+    async with connect(url(server, path), origin=f"http://127.0.0.1:{server.port}") as socket:  # type: ignore[arg-type]
         await socket.recv()
 
 
+@at_each_path
 @pytest.mark.parametrize("origin", ["https://elsewhere.example", "null", "http://127.0.0.1:1"])
-async def test_a_page_of_another_host_may_not(origin: Any, server: Server) -> None:
+async def test_a_page_of_another_host_may_not(origin: Any, path: str, server: Server) -> None:
     with pytest.raises(InvalidStatus) as refused:
-        async with connect(server.ws_url, origin=origin):
+        async with connect(url(server, path), origin=origin):
             pass
 
     assert refused.value.response.status_code == 403
@@ -129,25 +137,30 @@ async def test_what_a_client_says_changes_nothing(server: Server) -> None:
 
 @pytest.mark.uvicorn("takes messages of any length")
 async def test_a_long_message_closes_the_socket_with_1009(server: Server) -> None:
-    async with connect(server.ws_url) as socket:
-        await socket.recv()
-        await socket.send("x" * 1025)
-
-        with pytest.raises(ConnectionClosed):
+    async def close_code(path: str) -> int | None:
+        async with connect(url(server, path)) as socket:
             await socket.recv()
+            await socket.send("x" * 1025)
 
-    assert socket.close_code == 1009
+            with pytest.raises(ConnectionClosed):
+                await socket.recv()
+        return socket.close_code
+
+    assert await asyncio.gather(*map(close_code, PATHS)) == [1009] * len(PATHS)
 
 
 @pytest.mark.uvicorn("drops the line without a close frame")
 async def test_a_server_that_ends_says_so_with_1012(server: Server, tmp_path: Any) -> None:
     another = Server(log=tmp_path / "log", env={"DATABASE_URL": server.env["DATABASE_URL"]}).start()
-    async with connect(another.ws_url) as socket:
-        await socket.recv()
+    async with AsyncExitStack() as stack:
+        sockets = [await stack.enter_async_context(connect(url(another, path))) for path in PATHS]
+        for socket in sockets:
+            await socket.recv()
 
         another.process.terminate()
 
-        with pytest.raises(ConnectionClosed):
-            await socket.recv()
+        for socket in sockets:
+            with pytest.raises(ConnectionClosed):
+                await socket.recv()
     another.stop()
-    assert socket.close_code == 1012
+    assert [socket.close_code for socket in sockets] == [1012] * len(PATHS)
