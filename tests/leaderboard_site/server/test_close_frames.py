@@ -25,29 +25,14 @@ MAX_SOCKETS = 50
 # close frame: real changes, at most one in 10 ms, would meet it once in a thousand closings. Small buffers of the kernel
 # keep some data in those of the server, which then still takes what is written after `transport.close()`.
 BUSY_SERVER = """
-import asyncio, signal, socket
+import socket
 from leaderboard_site.server import uvicorn_server
 
 uvicorn_server.set_up()
 
-from realtime import hub
-from realtime.frame_bytes import prepared
+from tests.leaderboard_site.server import busy_hubs
 
-async def push(self):
-    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, close_all, self)
-    number = 0
-    while True:
-        number += 1
-        self._frame = prepared(str(number).zfill(100))
-        await self._fan_out()
-        await asyncio.sleep(0 if self._socket_writers else 0.01)
-
-def close_all(hub):
-    for socket_writer in hub._socket_writers:
-        closing.append(asyncio.ensure_future(socket_writer._send(dict(type="websocket.close", code=4000))))
-
-closing = []
-hub.Hub._push = push
+busy_hubs.set_up()
 options = uvicorn_server.config()
 options.ws_ping_interval, options.ws_ping_timeout = 1, 6
 listener = socket.create_server((options.host, options.port))
@@ -56,7 +41,13 @@ uvicorn_server.Server(options, lambda: None).run(sockets=[listener])
 """
 
 TEXT, CLOSE, PING, PONG = 1, 8, 9, 10
-READ_BEFORE = range(20, 4000, 500)  # frames; one client each, so that their buffers are filled differently
+# Where clients are, and how many frames they read before: each another number, so that their buffers are filled differently.
+# The hub of that server asks nobody whether there are such boards.
+PLACES = [
+    *(("/ws/leaderboard/", read_before) for read_before in range(20, 4000, 500)),
+    *(("/ws/boards/a/", read_before) for read_before in range(20, 2000, 750)),
+    *(("/ws/boards/?board=a&board=b&board=c", read_before) for read_before in range(20, 2000, 750)),
+]
 
 
 class Frame(NamedTuple):
@@ -73,7 +64,8 @@ def masked(opcode: int, payload: bytes = b"", *, first_bits: int = 0x80) -> byte
 class Client:
     """A socket without a library between it and the test, which would hide what comes after a close frame."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, path: str = "/ws/leaderboard/", read_before: int = 0) -> None:
+        self.read_before = read_before
         self.answers_pings = True
         self._received = b""
         self._socket = socket.socket()
@@ -82,7 +74,7 @@ class Client:
         self._socket.connect(("127.0.0.1", server.port))
         key = base64.b64encode(os.urandom(16)).decode()
         self._socket.sendall(
-            f"GET /ws/leaderboard/ HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
             f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n".encode()
         )
         while b"\r\n\r\n" not in self._received:
@@ -156,7 +148,7 @@ def clients(busy_server: Server) -> Iterator[list[Client]]:
 
 
 def opened(server: Server) -> Iterator[list[Client]]:
-    clients = [Client(server) for _ in READ_BEFORE]
+    clients = [Client(server, *place) for place in PLACES]
     yield clients
     for client in clients:
         client.close()
@@ -166,13 +158,13 @@ def opened(server: Server) -> Iterator[list[Client]]:
 def all_frames(clients: list[Client], end: Callable[[Client], None]) -> list[list[Frame]]:
     """What each client gets; after some frames it does what is to `end` its socket."""
 
-    def frames_of(client: Client, read_before: int) -> list[Frame]:
-        frames = list(islice(iter(client.frame, None), read_before))
+    def frames_of(client: Client) -> list[Frame]:
+        frames = list(islice(iter(client.frame, None), client.read_before))
         end(client)
         return frames + client.frames()
 
     with ThreadPoolExecutor(len(clients)) as threads:
-        return list(threads.map(frames_of, clients, READ_BEFORE))
+        return list(threads.map(frames_of, clients))
 
 
 def closing_codes(sockets: list[list[Frame]]) -> set[int]:

@@ -32,6 +32,9 @@ http_protocol.HURRY_S = 1.0
 uvicorn_server.set_up()
 
 from leaderboard_site import asgi
+from tests.leaderboard_site.server import busy_hubs
+
+busy_hubs.set_up()
 
 async def application(scope, receive, send):
     path = scope.get("path", "")
@@ -41,8 +44,8 @@ async def application(scope, receive, send):
         await send(dict(type="http.response.start", status=200, headers=headers))
         await send(dict(type="http.response.body", body=body))
         return
-    if scope["type"] == "websocket":
-        await asyncio.sleep(3 if path == "/ws/never/" else 0.2 if path == "/ws/late/" else 0)
+    if path in ("/ws/never/", "/ws/late/"):
+        await asyncio.sleep(3 if path == "/ws/never/" else 0.2)
         scope["path"] = "/ws/leaderboard/"
     await asgi.application(scope, receive, send)
 
@@ -56,6 +59,11 @@ LARGE = 1_000_000  # bytes of an answer: more than the server writes before it w
 SMALL = 60_000  # less than that, and more than the kernel takes
 ROOM = 4096
 SOCKET = HANDSHAKE + b"\r\n"
+SOCKETS = {
+    "frames": SOCKET,
+    "frames of a board": SOCKET.replace(b"/ws/leaderboard/", b"/ws/boards/a/"),
+    "frames of boards": SOCKET.replace(b"/ws/leaderboard/", b"/ws/boards/?board=a&board=b"),
+}
 GOODBYE = b"\x88\x82\x00\x00\x00\x00\x03\xe8"
 PING = b"\x89\x80\x00\x00\x00\x00"
 HALF_A_HEAD = b"GET / HTTP/1.1\r\nX: " + b"x" * 60_000
@@ -68,6 +76,7 @@ DO_NOT_READ = {
     "an answer and a refusal": [get(f"/bytes/{SMALL}") + b"what?\r\n\r\n"],
     "an answer before a socket": [get(f"/bytes/{LARGE}"), SOCKET],
     "a close frame": [get(f"/bytes/{SMALL}"), SOCKET, GOODBYE],
+    **{name: [socket] for name, socket in SOCKETS.items()},
 }
 
 
