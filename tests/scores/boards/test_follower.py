@@ -180,10 +180,14 @@ def test_who_builds_a_board_says_how_far_it_is(
     assert both(reader, redis, "ever") == [(1, 1, "ann", 10), (1, 2, "bob", 10), (3, 3, "cid", 5)]
 
 
-def test_a_long_build_holds_up_no_other_board(follower: BoardFollower, reader: Any, redis: Redis) -> None:
+def test_a_long_build_holds_up_no_other_board(
+    follower: BoardFollower, reader: Any, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make("ever")
     add("bob")
     settle(follower)
+    monkeypatch.setattr(history, "SLICE", 1)
+    add("bob")
     young = make("young")
     reached = []
 
@@ -194,9 +198,9 @@ def test_a_long_build_holds_up_no_other_board(follower: BoardFollower, reader: A
 
     standings.build(log, rules_of(young), tell=lambda *_: elsewhere(others))
 
-    assert reached == [2, 3]
+    assert reached == list(range(3, 3 + 1 + 2 + history.PARTS))
     settle(follower)
-    assert both(reader, redis, "young") == [(1, 1, "ann", 2), (2, 2, "bob", 1)]
+    assert both(reader, redis, "young") == [(1, 1, "ann", len(reached)), (2, 2, "bob", 2)]
 
 
 @pytest.mark.parametrize("lost", ["set", "hash", "state", "all", "size", "seq", "foreign", "half", "from", "stray"])

@@ -16,11 +16,11 @@ from tools.chaos.differential import Run
 Patch = pytest.MonkeyPatch
 STEPS = 150
 # Two threads run in a history, so a seed is likely to show a mistake but not certain to: the others come after it.
-SEEDS = [2, 4, 1, 5, 3, 6, 0]
+SEEDS = [2, 4, 1, 5, 3, 6, 0, *range(7, 40)]
 FIRST = {
     "an equal best counts": 0,
     "an event too late": 0,
-    "any size is right": 3,
+    "any size is right": 7,
     "later voids count": 6,
     "standings of any position": 4,
     "who is off stays": 0,
