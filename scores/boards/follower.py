@@ -1,8 +1,9 @@
-"""Moves boards after the log: their copies twenty times a second, their standings once, and what comes and goes with them.
+"""Moves boards after the log: their copies twenty times a second, their standings every two seconds, and what comes and
+goes with them.
 
 The tasks run in threads of their own, each with its connection: a projection of thousands of events must not hold up the
-copies, which are read meanwhile, and a board that is built from years of events must not hold up the others. What they do is guarded by positions that move by compare-and-set, so two processes
-at once do no harm, only work.
+copies, which are read meanwhile, and a board that is built from years of events must not hold up the others. What they do
+is guarded by positions that move by compare-and-set, so two processes at once do no harm, only work.
 """
 
 from __future__ import annotations

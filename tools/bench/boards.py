@@ -14,7 +14,7 @@ from typing import Any
 import uvloop
 
 from .clients import connect
-from .figures import Figure, Row, percentile
+from .figures import Row, percentile
 from .load import as_fast_as_it_goes, at_a_rate, in_turn
 from .usage import cpu_s
 from .world import Served, World
@@ -74,7 +74,7 @@ class Lag:
 
 
 def cost(world: World, seconds: float, rounds: int) -> Iterator[Row]:
-    """Increments without boards and with eight on the default points, in turn: medians of the rounds, and of their ratios.
+    """Increments without boards and with eight on the default points, in turn: medians of the rounds, and their ratios.
 
     What a shared machine does to one of two neighbours it does to the other as often.
     """
@@ -83,11 +83,10 @@ def cost(world: World, seconds: float, rounds: int) -> Iterator[Row]:
     for number in range(rounds):
         for case in cases if number % 2 == 0 else reversed(cases):
             found[case].append(_round(world, case, cases[case], seconds))
-    medians = [_medians(case, rows, rows[0].figures) for case, rows in found.items()]
-    without, with_boards = found.values()
-    ratios = [_ratios(*pair) for pair in zip(without, with_boards, strict=True)]
-    yield from medians
-    yield _medians("ratio, round by round", ratios, ratios[0].figures)
+    without, with_boards = (_medians(case, rows) for case, rows in found.items())
+    yield without
+    yield with_boards
+    yield _ratios(without, with_boards)
 
 
 def _round(world: World, case: str, boards: str, seconds: float) -> Row:
@@ -100,9 +99,9 @@ def _round(world: World, case: str, boards: str, seconds: float) -> Row:
     return row
 
 
-def _medians(case: str, rows: Sequence[Row], figures: Sequence[Figure]) -> Row:
+def _medians(case: str, rows: Sequence[Row]) -> Row:
     median = Row("boards", case)
-    for figure in figures:
+    for figure in rows[0].figures:
         median.add(figure.name, statistics.median(row.value(figure.name) for row in rows), figure.unit)
     return median
 
@@ -116,10 +115,12 @@ def _ratios(without: Row, with_boards: Row) -> Row:
 
 def _steady(served: Served, requests: Any, row: Row, seconds: float, *, with_lag: bool) -> None:
     """At a fixed rate, with what each increment costs the web process and the writer's backend."""
-    run(at_a_rate(served.port, requests, rate=RATE, seconds=1))  # the writer has its connection
+    if with_lag:
+        until_in_redis(served, "sum-forever", "best-weekly")
+    run(at_a_rate(served.port, requests, rate=RATE, seconds=seconds / 2))  # the writer has its connection
     pids = [pid for (pid,) in served.world.ask(WRITER_SQL)]
     before, cpu = served.usage(), {pid: cpu_s(pid) for pid in pids}
-    answers = run(at_a_rate(served.port, requests, rate=RATE, seconds=seconds))
+    answers = run(at_a_rate(served.port, requests, rate=RATE, seconds=2 * seconds))
     count = len(answers.delays_s)
     row.add_delays(answers.delays_s)
     row.add("web CPU", 1e6 * (served.usage().cpu_s - before.cpu_s) / count, "µs each")
@@ -189,7 +190,7 @@ def walls(world: World, users: int, seconds: float) -> Iterator[Row]:
         with world.postgresql.open() as database:
             database.execute(STANDINGS_SQL, {"users": users, "wall": users // 10})
         world.redis.client.flushall()
-        until_in_redis(served)
+        until_in_redis(served, "ever")
         row = Row("walls", f"{users:,} members")
         chance = random.Random(users)
         asked = {
@@ -205,9 +206,10 @@ def walls(world: World, users: int, seconds: float) -> Iterator[Row]:
     yield row
 
 
-def until_in_redis(served: Served) -> None:
-    while b"x-leaderboard-source: redis" not in run(once(served.port, served.get("/boards/ever"))).lower():
-        time.sleep(0.1)
+def until_in_redis(served: Served, *boards: str) -> None:
+    for board in boards:
+        while b"x-leaderboard-source: redis" not in run(once(served.port, served.get(f"/boards/{board}"))).lower():
+            time.sleep(0.1)
 
 
 async def once(port: int, request: bytes) -> bytes:
