@@ -14,7 +14,7 @@ from typing import Any
 import uvloop
 
 from .clients import connect
-from .figures import Row, percentile
+from .figures import RATIO, Row, percentile
 from .load import as_fast_as_it_goes, at_a_rate, in_turn
 from .usage import cpu_s
 from .world import Served, World
@@ -107,7 +107,7 @@ def _medians(case: str, rows: Sequence[Row]) -> Row:
 
 
 def _ratios(without: Row, with_boards: Row) -> Row:
-    row = Row("boards", "ratio")
+    row = Row("boards", RATIO)
     for figure in without.figures:
         row.add(figure.name, with_boards.value(figure.name) / figure.value)
     return row

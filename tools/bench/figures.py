@@ -7,6 +7,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
+RATIO = "ratio"  # a case that was not measured: figures of one case by those of another
+
+
 @dataclass(frozen=True)
 class Figure:
     name: str

@@ -12,7 +12,7 @@ matplotlib.use("svg")  # no screen is needed, and a text file is what a reposito
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from .figures import Row
+from .figures import RATIO, Row
 
 STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
@@ -38,7 +38,8 @@ def draw(rows: Sequence[Row], folder: Path) -> list[Path]:
             drawn.append(_bars(of["fanout"], folder / "bench-fanout.svg", "From POST to frame: delay in milliseconds"))
         if of["boards"]:
             title = "Increments, 1,000 a second: delay in milliseconds"
-            drawn.append(_bars(of["boards"], folder / "bench-boards.svg", title))
+            measured = [row for row in of["boards"] if row.case != RATIO]
+            drawn.append(_bars(measured, folder / "bench-boards.svg", title))
         if len(of["growth"]) > 1:
             drawn.append(_growth(of["growth"], folder / "bench-growth.svg"))
     return drawn
