@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-
 RATIO = "ratio"  # a case that was not measured: figures of one case by those of another
 
 
