@@ -320,10 +320,9 @@ class BoardReader:
         return answers
 
     def _lacking(self, known: Known) -> ScoreError:
-        """Why a board has no standings: it is new, or it was deleted a moment ago."""
+        """Why a board has no standings: it is new, perhaps another of its name, or it was deleted a moment ago."""
         self._catalogue.look(now=True)
-        found = self._catalogue.find(known.board.name)
-        return BoardBuilding() if found and found.board.id == known.board.id else BoardUnknown()
+        return BoardBuilding() if self._catalogue.find(known.board.name) else BoardUnknown()
 
     def _page(self, known: Known, span: Span, answer: BoardAnswer, epoch: str, source: Source) -> BoardPage:
         metrics.reads.labels(source.value).inc()

@@ -14,7 +14,7 @@ from scores.boards.catalogue import Catalogue
 from scores.boards.copies import BoardCopies
 from scores.boards.documents import parse
 from scores.boards.follower import BoardFollower
-from scores.exceptions import BoardUnknown, NoStoreAnswers
+from scores.exceptions import BoardBuilding, BoardUnknown, NoStoreAnswers
 from scores.log.head import log
 from scores.projection.tail import tail
 from tests.conftest import empty_board
@@ -51,6 +51,22 @@ def test_a_silent_database_is_not_waited_for(catalogue: Catalogue, rival: BaseDa
         assert catalogue.board("weekly", is_away=True).board.id == board
         with pytest.raises(NoStoreAnswers):
             catalogue.board("daily", is_away=True)
+
+
+def test_a_board_that_was_deleted_a_moment_ago_is_unknown_and_one_made_anew_is_new(
+    catalogue: Catalogue, redis: Any
+) -> None:
+    reader = BoardReader(catalogue, BoardCopies(LEADERBOARD), tail, log)
+    asked = [PageOf("weekly", "current", 10, 0)]
+    make("weekly")
+    catalogue.look(now=True)
+
+    definitions.delete("weekly")
+    make("weekly")
+    assert [type(answer) for answer in reader.answer(asked)] == [BoardBuilding]
+
+    definitions.delete("weekly")
+    assert [type(answer) for answer in reader.answer(asked)] == [BoardUnknown]
 
 
 def test_a_question_that_the_database_cannot_answer_ends_no_other(
