@@ -18,7 +18,7 @@ from functools import cache, wraps
 from random import Random
 from typing import Any, NamedTuple, cast
 
-from django.db import connection, connections
+from django.db import InternalError, OperationalError, connection, connections
 from redis import Redis
 
 from scores.board import LEADERBOARD
@@ -576,10 +576,13 @@ def described(board: Board) -> str:
 
 
 def stepped(step: Callable[[], bool]) -> bool:
-    """A step of a follower, as its runner does it: it begins anew when Redis cannot be used."""
+    """A step of a follower, as its runner does it: it begins anew when Redis cannot be used, or its connection was ended."""
     try:
         return step()
     except CopyUnusable:
+        return True
+    except (OperationalError, InternalError):  # it idled in a transaction: the machine stood still
+        connection.close()
         return True
 
 
