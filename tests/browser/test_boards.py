@@ -144,7 +144,7 @@ def test_a_deep_link_leads_to_a_board_and_to_its_past(server: Server, open_page:
 
 def test_a_period_ends_although_nobody_scores(server: Server, open_page: OpenPage) -> None:
     add("ann", 1)
-    make("short", **seasons(-HOUR, timedelta(seconds=15), 3 * HOUR))
+    make("short", **seasons(-HOUR, timedelta(seconds=9), 3 * HOUR))
     add("bob", 10)
     wait_until_known(server, "short")
     page = open_page(f"{server.url}/?board=short")

@@ -33,7 +33,7 @@ WORKER = """
 import signal, sys, time, threading, django
 django.setup()
 from scores.log import lease
-lease.LEASE_S = 8.0  # longer than a busy machine stands still
+lease.LEASE_S = 4.0  # longer than a busy machine stands still
 from django.core.management import call_command
 from scores.followers import Follower, Task, followers, runners
 

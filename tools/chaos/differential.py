@@ -431,7 +431,10 @@ class Run:
 
     def both_follow(self) -> None:
         """Two processes at once. Nothing is done meanwhile that could not also be done a little later."""
-        steps = [self.random.choice([one.fold, one.project, one.build, one.tend]) for one in self.followers]
+        steps = [
+            self.random.choice([one.fold, one.fold, one.fold, one.project, one.build, one.tend])
+            for one in self.followers
+        ]
         self.is_meddling = True
         try:
             for _ in range(3):

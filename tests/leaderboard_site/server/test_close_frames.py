@@ -34,7 +34,7 @@ from tests.leaderboard_site.server import busy_hubs
 
 busy_hubs.set_up()
 options = uvicorn_server.config()
-options.ws_ping_interval, options.ws_ping_timeout = 1, 6
+options.ws_ping_interval, options.ws_ping_timeout = 1, 3
 listener = socket.create_server((options.host, options.port))
 listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
 uvicorn_server.Server(options, lambda: None).run(sockets=[listener])
