@@ -21,7 +21,7 @@ import httpx
 import pytest
 from django.conf import settings
 from django.contrib.auth import get_user_model
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, IntegrityError, connection, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.test.utils import setup_databases, teardown_databases
 from django_redis import get_redis_connection
@@ -36,6 +36,7 @@ from scores.log import rank_index, refusals
 from scores.log.head import log
 from scores.log.writer import writer
 from scores.stores.redis import breaker
+from tests.polling import until
 from tools.servers import Server
 
 from .realtime import silence
@@ -142,18 +143,27 @@ TABLES = [
 ]
 
 
+def _are_rows_gone() -> bool:
+    """`False` if the follower of a server has written of a board that goes, as of one that it has just built."""
+    try:
+        with transaction.atomic(), connection.cursor() as cursor:
+            for table in TABLES:
+                cursor.execute(f"DELETE FROM {table}")
+            OutstandingToken.objects.all().delete()
+            get_user_model().objects.all().delete()
+            cursor.execute("DELETE FROM ended_accounts")  # last: it has the names of those accounts by now
+    except IntegrityError:
+        return False
+    return True
+
+
 def empty_board() -> None:
     """Forget every score, user and token.
 
     By DELETE under the writers' own lock: TRUNCATE, which pytest-django uses, can deadlock with the server that other
     tests share, and costs 70 ms.
     """
-    with transaction.atomic(), connection.cursor() as cursor:
-        for table in TABLES:
-            cursor.execute(f"DELETE FROM {table}")
-        OutstandingToken.objects.all().delete()
-        get_user_model().objects.all().delete()
-        cursor.execute("DELETE FROM ended_accounts")  # last: it has the names of those accounts by now
+    until(_are_rows_gone)
     get_redis_connection("bulk").flushdb()
     breaker.succeeded()
     refusals.breaker.succeeded()
