@@ -29,14 +29,13 @@ from scores.log import refusals
 from scores.log.head import Head, Log, log
 from scores.models import RESERVED, Board
 from scores.projection.tail import Tail, tail
-from scores.selectors import Source
+from scores.selectors import Source, batcher_of_reads
 from scores.stores.batcher import Batcher
 
 from . import metrics, selectors
 
 logger = logging.getLogger(__name__)
 
-MAX_PER_ROUND_TRIP = 256
 LOOK_AT_LEAST_EVERY_S = 1.0  # also while nobody asks
 LOOK_MOST_S = 0.3  # that a reader waits for the boards to be read again
 SILENT_S = 1.0  # after which boards are taken as they were known: the tail asks the database four times a second
@@ -121,7 +120,7 @@ class BoardPeriods(NamedTuple):
 
 
 Answer = BoardPage | BoardPeriods | Board
-Answers = dict[Asked | Look, Answer | bool | Exception]
+Answers = dict[Asked | Look, Answer | Exception | None]
 
 
 async def page(board: str, period: str, limit: int, offset: int) -> BoardPage:
@@ -186,23 +185,9 @@ class BoardReader:
         self._tail = tail
         self._log = log
         self._looking: asyncio.Task[None] | None = None
-        self._copied: Batcher[Asked, Answer | None] = Batcher(
-            "board reader",
-            self.answer_at_once,
-            max_batch=MAX_PER_ROUND_TRIP,
-            max_queued=20_000,
-            timeout_s=1.8,
-            share=metrics.reads_shared.inc,
-            late=NoStoreAnswers,
-        )
-        self._stored: Batcher[Asked | Look, Answer | bool] = Batcher(
-            "board reader of the database",
-            self.answer,
-            max_batch=MAX_PER_ROUND_TRIP,
-            max_queued=20_000,
-            timeout_s=1.8,
-            share=metrics.reads_shared.inc,
-            late=NoStoreAnswers,
+        self._copied: Batcher[Asked, Answer | None] = batcher_of_reads("board reader", self.answer_at_once)
+        self._stored: Batcher[Asked | Look, Answer | None] = batcher_of_reads(
+            "board reader of the database", self.answer
         )
 
     def start(self) -> None:
@@ -229,7 +214,7 @@ class BoardReader:
     async def ask(self, asked: Asked) -> Answer:
         """Raises what `answer` has, or `Unavailable`."""
         answer = await self._copied.submit(asked) or await self._stored.submit(asked)
-        assert not isinstance(answer, bool)
+        assert answer is not None  # as that of a look is
         return answer
 
     def close(self) -> None:
@@ -261,21 +246,22 @@ class BoardReader:
                 answers[each] = self._page(known, span, found[question], copied, Source.REDIS)
         return [answers.get(each) for each in asked]
 
-    def answer(self, asked: Sequence[Asked | Look]) -> list[Answer | bool | Exception]:
-        """The answer to each, or why there is none. Raises `NoStoreAnswers`."""
+    def answer(self, asked: Sequence[Asked | Look]) -> list[Answer | Exception | None]:
+        """The answer to each, `None` of a look, or why there is none. Raises `NoStoreAnswers`."""
         try:
             return self._answers(list(dict.fromkeys(asked)), asked)
         except DatabaseError as error:
             self._log.connection.close()
             raise NoStoreAnswers from error
 
-    def _answers(self, distinct: list[Asked | Look], asked: Sequence[Asked | Look]) -> list[Answer | bool | Exception]:
+    def _answers(self, distinct: list[Asked | Look], asked: Sequence[Asked | Look]) -> list[Answer | Exception | None]:
         answers: Answers = {}
         questions: dict[Asked, tuple[Known, Span, BoardQuestion]] = {}
         for each in distinct:
             try:
                 if isinstance(each, Look):
-                    answers[each] = self._catalogue.look()
+                    self._catalogue.look()
+                    answers[each] = None
                     continue
                 is_away = self._tail.silence_s > SILENT_S
                 known = self._catalogue.board(each.board, is_away=is_away)

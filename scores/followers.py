@@ -39,7 +39,7 @@ class Task(NamedTuple):
     name: str
     run: Callable[[], bool]
     every_s: float
-    end: Callable[[], object] = bool
+    end: Callable[[], object] = lambda: None
 
 
 class Follower(NamedTuple):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
-from typing import NamedTuple, cast
+from typing import NamedTuple, TypeVar, cast
 
 from django.db import Error as DatabaseError
 from django.db.backends.utils import CursorWrapper
@@ -30,6 +30,9 @@ from scores.stores.batcher import Batcher
 from scores.user_id import is_storable
 
 from . import metrics
+
+Item = TypeVar("Item")
+Answered = TypeVar("Answered")
 
 MAX_PER_ROUND_TRIP = 256
 
@@ -115,6 +118,21 @@ SCORES_SQL = """
 """
 
 
+def batcher_of_reads(
+    name: str, work: Callable[[Sequence[Item]], Sequence[Answered | Exception]]
+) -> Batcher[Item, Answered]:
+    """A bridge to work that answers questions: equal ones share an answer, and one that comes too late is unavailable."""
+    return Batcher(
+        name,
+        work,
+        max_batch=MAX_PER_ROUND_TRIP,
+        max_queued=20_000,
+        timeout_s=1.8,
+        share=metrics.reads_shared.inc,
+        late=NoStoreAnswers,
+    )
+
+
 class Reader:
     """Answers questions about one board, from its copy or from the tables of its log."""
 
@@ -123,15 +141,7 @@ class Reader:
         self._log = copy.log
         self._tail = tail
         self._rank_indexer = rank_indexer
-        self.batcher: Batcher[Question, Page | Standing | Place] = Batcher(
-            "reader",
-            self.answer_questions,
-            max_batch=MAX_PER_ROUND_TRIP,
-            max_queued=20_000,
-            timeout_s=1.8,
-            share=metrics.reads_shared.inc,
-            late=NoStoreAnswers,
-        )
+        self.batcher: Batcher[Question, Page | Standing | Place] = batcher_of_reads("reader", self.answer_questions)
 
     def answer_questions(self, questions: Sequence[Question]) -> list[Page | Standing | Place]:
         """Answer all questions as of one moment, equal ones only once. Raises `NoStoreAnswers`."""

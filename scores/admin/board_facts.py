@@ -128,22 +128,17 @@ def facts_of(boards: Sequence[int]) -> dict[int, Facts]:
         current = {board: Current(*columns) for board, *columns in cursor.fetchall()}
         standings = reads.positions(cursor, log.name, boards)
     copies: dict[int, int] = {}
-    building, is_up = None, True
+    building: Building | None = None
+    is_up = True
     try:
         if not set(boards) <= standings.keys():
             building = board_copies.building()
         copies = {board: copied.seq for board, copied in board_copies.state(head.origin).boards.items()}
     except CopyUnusable:
         is_up = False
+    of_board = {building.board: building} if building and building.board not in standings else {}
     return {
-        board: Facts(
-            current.get(board),
-            head.seq,
-            standings.get(board),
-            copies.get(board),
-            is_up,
-            building if building is not None and building.board == board and board not in standings else None,
-        )
+        board: Facts(current.get(board), head.seq, standings.get(board), copies.get(board), is_up, of_board.get(board))
         for board in boards
     }
 

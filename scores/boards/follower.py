@@ -103,14 +103,6 @@ class View(NamedTuple):
     positions: dict[int, int]
 
 
-class Built(NamedTuple):
-    """How far a board is that is being built; when the log was told, monotonic."""
-
-    board: int
-    percent: int
-    told_at: float
-
-
 class Looker:
     """Reads the log and the boards for one thread; boards only if they have changed."""
 
@@ -162,7 +154,8 @@ class BoardFollower:
         self._swept_at: int | None = None  # the calendar at which no deleted board had standings left
         self._moved_to: Now | None = None  # where all copies are
         self._gauges = Gauges()
-        self._built: Built | None = None  # how far the board is that is being built
+        self._building: Building | None = None
+        self._told_at = 0.0  # when the log was last told of it, monotonic
         self._without_boards: tuple[str, int] | None = None  # the epoch and the calendar at which there were none
 
     # Copies
@@ -246,26 +239,22 @@ class BoardFollower:
         board = Board.objects.using(self._log.alias).filter(id__in=ids[:1]).first()
         if board is None:
             return bool(ids)  # deleted between the two looks
-        started = time.monotonic()
+        started = self._told_at = time.monotonic()
         try:
             seq = standings.build(self._log, rules_of(board), tell=partial(self._tell, board.id))
         except standings.Raced:
             return True
         finally:
-            self._built = None
+            self._building = None
         logger.info("Board %d is built up to event %d in %.1f s", board.id, seq, time.monotonic() - started)
         return len(ids) > 1
 
     def _tell(self, board: int, done: int, of: int) -> None:
         """To the log now and then, since one who looks at it waits; to the admin by the tending, which has the time."""
-        percent = 100 * done // of
-        before = self._built
-        now = time.monotonic()
-        told_at = now if before is None else before.told_at
-        if now - told_at >= TELL_EVERY_S:
+        self._building = Building(board, percent := 100 * done // of)
+        if time.monotonic() - self._told_at >= TELL_EVERY_S:
             logger.info("Board %d is being built: %d %%", board, percent)
-            told_at = now
-        self._built = Built(board, percent, told_at)
+            self._told_at = time.monotonic()
 
     # What comes and goes
 
@@ -273,8 +262,8 @@ class BoardFollower:
         """Make coming periods, bring boards to Redis that are read, and let go of what is not. Raises `CopyUnusable`."""
         definitions.extend(self._log)
         more = self._forget_surplus()
-        if (built := self._built) is not None:
-            self._copies.note_building(Building(built.board, built.percent))
+        if (building := self._building) is not None:
+            self._copies.note_building(building)
         # First: a copy that moves on between the two looks must not seem to be ahead of the log.
         state = self._copies.state(origin := self._log.head().origin)
         with self._log.snapshot() as head, self._log.connection.cursor() as cursor:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from django.contrib.auth.models import Group, User
-from django.db import connection, transaction
+from django.db import transaction
 from playwright.sync_api import Page, expect
 
 from scores import services
@@ -18,6 +17,7 @@ from scores.boards.rebuilding import rebuild
 from scores.log.ledger import Change, Kind
 from scores.log.writer import writer
 from scores.models import Board
+from tests.scores.conftest import by_another_thread
 from tools.servers import Server
 
 from .conftest import OpenPage
@@ -28,14 +28,6 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def admin(server: Server, open_page: OpenPage) -> Page:
     return signed_in(open_page(f"{server.url}/admin/"))
-
-
-def rebuild_apart(board: int) -> None:
-    """By a connection of its own."""
-    try:
-        rebuild(board)
-    finally:
-        connection.close()
 
 
 def signed_in(page: Page) -> Page:
@@ -93,8 +85,7 @@ def test_the_page_of_a_board_follows_how_it_is_built(server: Server, admin: Page
     board = definitions.create(parse({"name": "ever", "fold": "sum"}))
     with transaction.atomic():
         Board.objects.select_for_update().get(pk=board.pk)  # whoever builds it waits at the end for this transaction
-        with ThreadPoolExecutor(1) as pool:
-            pool.submit(rebuild_apart, board.pk).result()
+        by_another_thread(lambda: rebuild(board.pk))
         admin.goto(f"{server.url}/admin/scores/board/{board.pk}/change/")
         expect(admin.get_by_role("progressbar", name="Building")).to_be_visible(timeout=30_000)
         admin.get_by_label("Title").fill("All time")

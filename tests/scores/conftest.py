@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 from django.conf import settings
+from django.db import connection
 from redis import Redis
 
 from leaderboard_site.local import DataDirectory
@@ -123,6 +125,19 @@ def copy_is_true(redis: Redis) -> bool:
     return members == dict(log.visible_totals(chunk=100)) and redis.hgetall("leaderboard:state") == {
         name: str(value).encode() for name, value in state.items()
     }
+
+
+def by_another_thread(work: Callable[[], object]) -> None:
+    """Do `work` on a connection of its own, and wait for it; raises what it raises."""
+
+    def do() -> None:
+        try:
+            work()
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(do).result()
 
 
 def be_ahead() -> datetime:

@@ -23,7 +23,7 @@ from scores.log.writer import writer
 from scores.models import BoardStanding
 from tests.conftest import TokenFor
 from tests.polling import until
-from tests.scores.boards.test_follower import elsewhere
+from tests.scores.conftest import by_another_thread
 from tools.servers import Server
 
 TOKEN = "a token of some length"
@@ -128,7 +128,7 @@ def test_each_board_has_its_position_in_each_store(watched: Server) -> None:
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")  # the writer's is a second
         list(BoardStanding.objects.filter(board=gone.pk).select_for_update())
-        elsewhere(lambda: writer.record([Change(Kind.INCREMENT, "ann", 5)]))
+        by_another_thread(lambda: writer.record([Change(Kind.INCREMENT, "ann", 5)]))
         until(lambda: told(watched)["leaderboard_board_lag/gone/standings"] == 1)
 
     definitions.delete("gone")

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from django.db import connection
 from redis import Redis
 
 from scores import board_selectors
@@ -24,7 +21,7 @@ from scores.log.ledger import Change, Kind
 from scores.log.writer import writer
 from scores.models import Board, BoardPosition
 from scores.selectors import Source
-from tests.scores.conftest import be_ahead
+from tests.scores.conftest import be_ahead, by_another_thread
 
 
 def make(name: str, **fields: Any) -> Board:
@@ -37,19 +34,6 @@ def settle(follower: BoardFollower) -> None:
         if not any([follower.build(), follower.project(), follower.tend(), follower.fold()]):
             return
     raise AssertionError("never done")
-
-
-def elsewhere(run: Callable[[], object]) -> None:
-    """In a thread of its own, with a connection of its own."""
-
-    def ran() -> None:
-        try:
-            run()
-        finally:
-            connection.close()
-
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(ran).result()
 
 
 def add(user_id: str, points: int = 1, **fields: Any) -> None:
@@ -166,7 +150,7 @@ def test_who_builds_a_board_says_how_far_it_is(
 
     def tell(*progress: int) -> None:
         follower._tell(board.pk, *progress)
-        elsewhere(follower.tend)
+        by_another_thread(follower.tend)
         seen.append(copies.building())
 
     copies = BoardCopies(LEADERBOARD)
@@ -196,7 +180,7 @@ def test_a_long_build_holds_up_no_other_board(
         follower.project()
         reached.append(BoardPosition.objects.exclude(board=young.pk).get().seq)
 
-    standings.build(log, rules_of(young), tell=lambda *_: elsewhere(others))
+    standings.build(log, rules_of(young), tell=lambda *_: by_another_thread(others))
 
     assert reached == list(range(3, 3 + 1 + 2 + history.PARTS))
     settle(follower)

@@ -21,9 +21,9 @@ from scores.log.head import log
 from scores.log.periods import roll_over_if_due
 from scores.models import Board, BoardStanding, Leaderboard, Period
 from scores.selectors import Source
-from tests.scores.conftest import be_ahead
+from tests.scores.conftest import be_ahead, by_another_thread
 
-from .test_follower import add, both, elsewhere, make, page, settle
+from .test_follower import add, both, make, page, settle
 
 
 class Held(BoardCopies):
@@ -61,7 +61,7 @@ def test_a_copy_that_moves_during_the_look_is_not_made_again(follower: BoardFoll
         add("bob")
         follower.fold()
 
-    held = Held(scripts.STATE, lambda: elsewhere(others))
+    held = Held(scripts.STATE, lambda: by_another_thread(others))
     BoardFollower(log, held).tend()
 
     assert held.swapped == 0
@@ -113,7 +113,7 @@ def test_an_older_copy_takes_no_period_of_a_newer_one(
         add("ann", 5)
         settle(BoardFollower(log, copies))
 
-    BoardFollower(log, Held(scripts.SWAP, lambda: elsewhere(others))).tend()
+    BoardFollower(log, Held(scripts.SWAP, lambda: by_another_thread(others))).tend()
     settle(BoardFollower(log, copies))
 
     assert both(reader, redis, "hours") == [(1, 1, "ann", 5)]

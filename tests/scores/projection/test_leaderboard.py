@@ -23,7 +23,7 @@ from scores.log.writer import writer
 from scores.projection.leaderboard import Entry, PageQuestion, Question, StandingQuestion, leaderboard
 from scores.stores.batcher import Batcher
 from scores.stores.redis import breaker, client
-from tests.scores.conftest import copy_is_true, hooks_lost, stopped
+from tests.scores.conftest import by_another_thread, copy_is_true, hooks_lost, stopped
 from tests.settings import MORE_PATIENT
 
 Totals = dict[str, int | None]
@@ -411,20 +411,6 @@ def test_a_forced_rebuild_replaces_it_and_catches_up(origin: str, redis: Redis) 
     leaderboard.rebuild(force=True, progress=lambda done, total: by_another_thread(lambda: write(ann=5)))
 
     assert copy_is_true(redis)
-
-
-def by_another_thread(work: Callable[[], None]) -> None:
-    """Do `work` on a connection of its own."""
-
-    def do() -> None:
-        try:
-            work()
-        finally:
-            connection.close()
-
-    thread = threading.Thread(target=do)
-    thread.start()
-    thread.join()
 
 
 @pytest.mark.parametrize("force", [False, True], ids=["if need be", "forced"])
