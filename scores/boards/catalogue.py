@@ -21,14 +21,18 @@ DATE = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
 NUMBER = re.compile("[1-9][0-9]{0,8}")
 # With the epoch: a log that was started again, or put back, has the same numbers for other boards.
 CALENDAR_SQL = "SELECT epoch, calendar FROM leaderboards WHERE name = %s"
-# Of each board the two newest periods that have begun; without any, the first that will.
+# Of each board the two newest periods that have begun; without any, the first that will. The latter for all boards at once:
+# one board after the other, PostgreSQL went through the coming periods of all boards each time.
 PERIODS_SQL = """
     SELECT b.id, p.number, p.starts_at, p.ends_at, p.first_seq, p.last_seq FROM boards b CROSS JOIN LATERAL (
-        (SELECT * FROM periods WHERE board_id = b.id AND first_seq IS NOT NULL ORDER BY number DESC LIMIT 2)
-        UNION ALL
-        (SELECT * FROM periods WHERE board_id = b.id AND first_seq IS NULL ORDER BY number LIMIT 1)
+        SELECT * FROM periods WHERE board_id = b.id AND first_seq IS NOT NULL ORDER BY number DESC LIMIT 2
     ) AS p
-    ORDER BY b.id, p.number
+    UNION ALL
+    SELECT * FROM (
+        SELECT DISTINCT ON (board_id) board_id, number, starts_at, ends_at, first_seq, last_seq
+        FROM periods WHERE first_seq IS NULL ORDER BY board_id, number
+    ) AS c WHERE NOT EXISTS (SELECT FROM periods o WHERE o.board_id = c.board_id AND o.number < c.number)
+    ORDER BY 1, 2
 """
 PERIOD_COLUMNS = "number, starts_at, ends_at, first_seq, last_seq, closed_at"
 BY_NUMBER_SQL = f"SELECT {PERIOD_COLUMNS} FROM periods WHERE board_id = %s AND number = %s"  # noqa: S608

@@ -42,7 +42,7 @@ LEAST_AHEAD, LEAST_TIME_AHEAD = 2, timedelta(hours=48)
 MOST_AHEAD, MOST_TIME_AHEAD = 4, timedelta(hours=96)
 # Of the past, when a board is created, since writers wait while their rows are inserted: 83 days of an hourly board.
 MAX_PAST = 2_000
-BOARDS_PER_TRANSACTION = 50  # that `extend` makes rows for: writers wait for it
+BOARDS_PER_TRANSACTION = 50  # that `extend` makes rows for: writers wait for it, so none has a statement of its own
 STANDINGS_PER_TRANSACTION = 5_000
 
 FIRST_EVENT_SQL = (
@@ -67,6 +67,10 @@ BISECT_SQL = """
         WHERE low < high
     )
     SELECT boundary, low FROM search WHERE low = high
+"""
+LAST_SQL = """
+    SELECT b.id, p.number, p.ends_at, p.last_seq FROM unnest(%s::int[]) AS b (id)
+    CROSS JOIN LATERAL (SELECT * FROM periods WHERE board_id = b.id ORDER BY number DESC LIMIT 1) AS p
 """
 # By the database: the ORM would fetch the rows, and go through the standings for their number.
 DELETE_SQL = (
@@ -137,6 +141,7 @@ def create(definition: Definition, actor: str = "", *, log: Log = default_log) -
             _refuse_stream(board, log)
         board.created_at = at  # by the clock that ends periods: those that had ended by then are of the past
         board.save(using=log.alias, force_insert=True)
+        past.renew()
         made = past.periods(board, _spans_of(board, definition.seasons, past, at), seq=seq)
         Period.objects.using(log.alias).bulk_create(made, batch_size=2_000)
         if definition.is_archived:
@@ -265,11 +270,15 @@ def forget(log: Log, periods: Sequence[tuple[int, int]]) -> None:
 
 
 def _extend(boards: Iterable[Board], seq: int, at: datetime, log: Log) -> int:
-    new: list[tuple[Board, Period, list[Span]]] = []
-    for board in boards:
-        last = Period.objects.using(log.alias).filter(board=board).order_by("-number").first()
+    by_id = {board.id: board for board in boards}
+    with log.connection.cursor() as cursor:
+        cursor.execute(LAST_SQL, [list(by_id)])
+        lasts = {board_id: Last(*columns) for board_id, *columns in cursor.fetchall()}
+    new: list[tuple[Board, Last, list[Span]]] = []
+    for board in by_id.values():
+        last = lasts.get(board.id)
         if last is None:  # somebody deleted the rows by hand
-            last = Period(board=board, number=0, ends_at=span_at(board, at).starts_at)
+            last = Last(0, span_at(board, at).starts_at, None)
         new.append((board, last, _following(board, last.ends_at, at)))
     past = Past(log)
     past.look_up({moment for _, _, following in new for span in following for moment in span if moment})
@@ -295,16 +304,32 @@ def _short(log: Log) -> list[int]:
         return [board_id for (board_id,) in cursor.fetchall()]
 
 
+class Last(NamedTuple):
+    """The last row of a board's periods."""
+
+    number: int
+    ends_at: datetime | None
+    last_seq: int | None
+
+
 class Past:
     """Where boundaries of the past are in a log: which event was the first at each, or later."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
         self._found: dict[datetime, int] = {}
-        first, newest = self._event(FIRST_EVENT_SQL), self._event(NEWEST_EVENT_SQL)
+        first = self._event(FIRST_EVENT_SQL)
         self.first_seq = first[0] if first else None  # None: there are no events
         self.first_at = first[1] if first else None
-        self._seq, self._at = newest or (0, None)
+        self._seq, self._at = self._event(NEWEST_EVENT_SQL) or (0, None)
+
+    def renew(self) -> None:
+        """See what was written since, once that has ended: under the lock on the head."""
+        newest = self._event(NEWEST_EVENT_SQL)
+        if newest is not None:
+            if self.first_seq is None:
+                self.first_seq = newest[0]
+            self._seq, self._at = newest
 
     def _event(self, sql: str) -> tuple[int, datetime | None] | None:
         with self._log.connection.cursor() as cursor:
@@ -330,11 +355,6 @@ class Past:
 
         The numbers of boundaries after the newest event stay open: the rollover that follows fills them in.
         """
-        newest = self._event(NEWEST_EVENT_SQL)
-        if newest is not None:
-            if self.first_seq is None:
-                self.first_seq = newest[0]
-            self._seq, self._at = newest
         self.look_up(moment for span in of for moment in span if moment is not None)
         rows = []
         for span in of:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from scores.models import MAX_TOTAL, Board, ScoreEvent
@@ -83,6 +84,34 @@ class Slice(NamedTuple):
     boards: Sequence[Rules]
     parts: list[Part]
     derived: list[str]
+
+    def portions(self, rows: int, *, derived: Mapping[int, int] = MappingProxyType({})) -> list[Slice]:
+        """The same for some boards after the other: at most `rows` moves each, or one board.
+
+        `derived` are rows of derived users, by board, which count as moves do.
+        """
+        numbers: dict[int, list[tuple[int, tuple[Rules, int]]]] = {}  # of parts, by board, with what they say of it
+        for number, part in enumerate(self.parts):
+            for of_board in part.boards:
+                numbers.setdefault(of_board[0].id, []).append((number, of_board))
+        portions: list[list[Rules]] = [[]]
+        room = rows
+        for board in self.boards:
+            size = derived.get(board.id, 0) + sum(len(self.parts[n].moves) for n, _ in numbers.get(board.id, ()))
+            if portions[-1] and size > room:
+                portions.append([])
+                room = rows
+            portions[-1].append(board)
+            room -= size
+        return [self._of(boards, numbers) for boards in portions if boards]
+
+    def _of(self, boards: list[Rules], numbers: Mapping[int, list[tuple[int, tuple[Rules, int]]]]) -> Slice:
+        of_parts: dict[int, list[tuple[Rules, int]]] = {}
+        for board in boards:
+            for number, of_board in numbers.get(board.id, ()):
+                of_parts.setdefault(number, []).append(of_board)
+        parts = [self.parts[number]._replace(boards=of_parts[number]) for number in sorted(of_parts)]
+        return self._replace(boards=boards, parts=parts)
 
 
 class Tally:

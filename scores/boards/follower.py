@@ -31,6 +31,11 @@ logger = logging.getLogger(__name__)
 EVENTS_PER_FOLD = 400  # of a slice for Redis: as many users at most, so no script takes long
 DERIVED_PER_FOLD = 130  # users, each with a row in three periods: as many rows again
 EVENTS_PER_PROJECTION = 5_000
+# Of the standings, in a transaction, or one board: it locks the positions of its boards, and who deletes a board waits for it.
+ROWS_PER_PROJECTION = 2_000
+# A projection at full speed takes a CPU for a tenth of a second or more, and the increments of that time four times as long.
+# So it rests between its statements, and all in all for a second at most: boards with many rows must not fall behind.
+REST_S, RESTS_S = 0.005, 1.0
 # Further behind than this, a copy is made from the standings, which are some seconds behind at most.
 FAR_BEHIND = 50_000
 KEPT_FOR_S = 3_600  # a copy that nobody reads
@@ -225,9 +230,11 @@ class BoardFollower:
         self._note_boards(now, view)
         more = False
         for slice_ in slices:
-            is_projected = standings.project(self._log, slice_)
-            metrics.board_folds.labels("standings").inc(len(slice_.boards) if is_projected else 0)
-            more = (is_projected and slice_.last < head.seq) or more
+            rest_s = _rest(slice_) if slice_.last == head.seq else 0  # who is behind does not rest
+            for portion in slice_.portions(ROWS_PER_PROJECTION):
+                is_projected = standings.project(self._log, portion, rest_s=rest_s)
+                metrics.board_folds.labels("standings").inc(len(portion.boards) if is_projected else 0)
+                more = (is_projected and portion.last < head.seq) or more
         return more
 
     # History
@@ -338,6 +345,12 @@ class BoardFollower:
         with self._log.connection.cursor() as cursor:
             cursor.execute(FORGET_SQL, {"limit": FORGOTTEN_AT_ONCE})
             return bool(cursor.rowcount == FORGOTTEN_AT_ONCE)
+
+
+def _rest(slice_: Slice) -> float:
+    """For how long the projection of a slice rests after each statement, in seconds."""
+    rows = sum(len(part.moves) * len(part.boards) for part in slice_.parts)
+    return min(REST_S, RESTS_S * standings.ROWS_PER_STATEMENT / rows) if rows else 0.0
 
 
 def _groups(positions: Mapping[int, int], calendar: Calendar, seq: int) -> dict[int, list[Rules]]:

@@ -222,17 +222,20 @@ async def once(port: int, request: bytes) -> bytes:
 
 
 def midnight(world: World, boards: int) -> Iterator[Row]:
-    """So many boards that begin a new period in the same moment, while somebody writes."""
-    boundary = datetime.now(UTC) + timedelta(seconds=6 + boards / 100)
+    """So many boards that begin a new period in the same moment, while somebody writes. They are all built by then."""
+    boundary = datetime.now(UTC) + timedelta(seconds=10 + boards / 20)
     text = "".join(
         f'[boards.b{number}]\nfold = "sum"\nperiod = "hours"\neveryHours = 24\nanchor = {boundary.isoformat()}\n'
         for number in range(boards)
     )
     with world.serving(boards=text) as served:
         requests = in_turn([served.increment(f"user{number}") for number in range(1_000)])
+        while world.ask(BUILT_SQL)[0] != (0, boards):
+            time.sleep(0.25)
         run(at_a_rate(served.port, requests, rate=100, seconds=1))
         left_s = (boundary - datetime.now(UTC)).total_seconds()
-        time.sleep(max(0.0, left_s - 2))
+        assert left_s > 2, f"the boards were built {2 - left_s:.0f} s too late"
+        time.sleep(left_s - 2)
         answers = run(at_a_rate(served.port, requests, rate=200, seconds=4))
         assert not answers.failed, answers.statuses
         (begun,) = world.ask("SELECT count(*) FROM periods WHERE first_seq IS NOT NULL AND last_seq IS NULL")[0]

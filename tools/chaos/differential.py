@@ -10,12 +10,13 @@ from __future__ import annotations
 import itertools
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache, wraps
 from random import Random
+from types import ModuleType
 from typing import Any, NamedTuple, cast
 
 from django.db import InternalError, OperationalError, connection, connections
@@ -43,11 +44,17 @@ TOP = 2**53 - 1
 USERS = ["ann", "bob", "Bob", "cid", "a/b", "0", "é", "z" * 255, "\U0001d518" * 255, "\uffee", "\U0001f600"]
 SOURCES = ["points", "points", "action", "stream"]
 SMALL = {
-    "EVENTS_PER_FOLD": 7,
-    "EVENTS_PER_PROJECTION": 11,
-    "DERIVED_PER_FOLD": 3,
-    "FAR_BEHIND": 25,
-    "FORGOTTEN_AT_ONCE": 5,
+    follower: {
+        "EVENTS_PER_FOLD": 7,
+        "EVENTS_PER_PROJECTION": 11,
+        "ROWS_PER_PROJECTION": 9,
+        "DERIVED_PER_FOLD": 3,
+        "FAR_BEHIND": 25,
+        "FORGOTTEN_AT_ONCE": 5,
+    },
+    copies_module: {"ROWS_PER_SCRIPT": 9},
+    standings: {"ROWS_PER_STATEMENT": 4},
+    history: {"SLICE": 13, "PARTS": 2},
 }
 EVENTS_SQL = """
     SELECT seq, user_id, kind, points, action, stream, voids, created_at FROM score_events WHERE seq > %s ORDER BY seq
@@ -592,17 +599,18 @@ def stepped(step: Callable[[], bool]) -> bool:
 @contextmanager
 def small() -> Iterator[None]:
     """Slices, scripts and portions so small that they are cut everywhere."""
-    before = {name: getattr(follower, name) for name in SMALL}
-    rows, slice_, parts = copies_module.ROWS_PER_SCRIPT, history.SLICE, history.PARTS
+    before = {module: {name: getattr(module, name) for name in values} for module, values in SMALL.items()}
     try:
-        for name, value in SMALL.items():
-            setattr(follower, name, value)
-        copies_module.ROWS_PER_SCRIPT, history.SLICE, history.PARTS = 9, 13, 2
+        _set(SMALL)
         yield
     finally:
-        for name, value in before.items():
-            setattr(follower, name, value)
-        copies_module.ROWS_PER_SCRIPT, history.SLICE, history.PARTS = rows, slice_, parts
+        _set(before)
+
+
+def _set(values: Mapping[ModuleType, Mapping[str, int]]) -> None:
+    for module, of_module in values.items():
+        for name, value in of_module.items():
+            setattr(module, name, value)
 
 
 @contextmanager
