@@ -43,6 +43,7 @@ from .realtime import silence
 
 TokenFor = Callable[..., str]
 SILENT = "a_minute_of_silence"
+SHARED = "shared by tests"  # what PostgreSQL calls the connections of servers that stand still between their tests
 PUBLIC_URL = "https://scores.example.org:8443/leaderboard"
 
 
@@ -188,7 +189,9 @@ def redis(board: None) -> Iterator[Redis]:
 @pytest.fixture(scope="session")
 def _server(_stores: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The test database is named in settings by now; the server has to be told."""
-    server = Server(log=tmp_path_factory.mktemp("server") / "log", env={"DATABASE_URL": database_url()}).start()
+    server = Server(
+        log=tmp_path_factory.mktemp("server") / "log", env={"DATABASE_URL": database_url(), "PGAPPNAME": SHARED}
+    ).start()
     wait_until_noticed(server)
     pause(server)
     yield server
@@ -196,16 +199,29 @@ def _server(_stores: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 def pause(server: Server) -> None:
-    """Stop a server, but not amid a rebuild: it would keep the lock, and no other process could rebuild the copy."""
+    """Stop a server, but not amid a rebuild or a transaction: it would keep its locks.
+
+    No other process could rebuild the copy, and a test that changes a table would wait for ever.
+    """
     with suppress(DatabaseError):  # a database that is away holds no lock
         for _ in range(100):
             server.pause()  # first, or it could begin one after the look
             log.drop_dead_connection()
-            if not log.rebuild_under_way():
+            if not log.rebuild_under_way() and not is_in_transaction():
                 return
             server.resume()
             time.sleep(0.01)
     server.pause()
+
+
+def is_in_transaction() -> bool:
+    """Whether a server that tests share is in one."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = %s AND xact_start IS NOT NULL)",
+            [SHARED],
+        )
+        return bool(cursor.fetchone()[0])
 
 
 @pytest.fixture
@@ -245,6 +261,7 @@ def wait_until_noticed(server: Server) -> None:
 def _below_a_path(_stores: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     env = {
         "DATABASE_URL": database_url(),
+        "PGAPPNAME": SHARED,
         "PUBLIC_URL": PUBLIC_URL,
         "ALLOWED_HOSTS": "127.0.0.1,localhost,scores.example.org",
         "TRUSTED_PROXIES": "127.0.0.1",
