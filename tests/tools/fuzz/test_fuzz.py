@@ -36,7 +36,8 @@ def test_a_row_that_no_answer_accounts_for_is_seen(server: Server, token_for: To
 
     report = run([Case(token_for("ann"))], server.port, [server.process.pid], events)
 
-    assert report.faults == ["2 rows in the log after 1 answers of 200"]
+    assert report.written > 0  # more than one if the server was busy with other things: it is sent again then
+    assert report.faults == [f"{report.written + 1} rows in the log after {report.written} answers of 200"]
 
 
 def test_the_same_seed_makes_the_same_cases() -> None:
