@@ -137,7 +137,7 @@ class BoardCopies:
             behind, damaged = rest
             applied.behind.update(map(int, behind))
             for board_id in map(int, damaged):
-                applied.damaged[board_id] = _periods_of(board_id, slice_, derived)
+                applied.damaged[board_id] = _periods_of(board_id, portion, of_portion)
         return applied
 
     def _moves(self, origin: str, slice_: Slice, derived: Sequence[Derived]) -> tuple[list[str], list[str | int]]:

@@ -321,7 +321,9 @@ class Past:
         first = self._event(FIRST_EVENT_SQL)
         self.first_seq = first[0] if first else None  # None: there are no events
         self.first_at = first[1] if first else None
-        self._seq, self._at = self._event(NEWEST_EVENT_SQL) or (0, None)
+        self._seq = 0
+        self._at: datetime | None = None
+        self.renew()
 
     def renew(self) -> None:
         """See what was written since, once that has ended: under the lock on the head."""

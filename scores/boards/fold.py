@@ -72,7 +72,7 @@ class Part(NamedTuple):
     """Moves of one period of each of these boards, which fold alike."""
 
     fold: str
-    moves: list[Move]
+    moves: list[Move]  # in the order of the user ids
     boards: list[tuple[Rules, int]]  # each with the number of its period
 
 
@@ -90,26 +90,28 @@ class Slice(NamedTuple):
 
         `derived` are rows of derived users, by board, which count as moves do.
         """
-        numbers: dict[int, list[tuple[int, tuple[Rules, int]]]] = {}  # of parts, by board, with what they say of it
+        places: dict[
+            int, list[tuple[int, int]]
+        ] = {}  # by board: numbers of parts, each with that of the board's period
         for number, part in enumerate(self.parts):
-            for of_board in part.boards:
-                numbers.setdefault(of_board[0].id, []).append((number, of_board))
+            for board, period in part.boards:
+                places.setdefault(board.id, []).append((number, period))
         portions: list[list[Rules]] = [[]]
         room = rows
         for board in self.boards:
-            size = derived.get(board.id, 0) + sum(len(self.parts[n].moves) for n, _ in numbers.get(board.id, ()))
+            size = derived.get(board.id, 0) + sum(len(self.parts[n].moves) for n, _ in places.get(board.id, ()))
             if portions[-1] and size > room:
                 portions.append([])
                 room = rows
             portions[-1].append(board)
             room -= size
-        return [self._of(boards, numbers) for boards in portions if boards]
+        return [self._of(boards, places) for boards in portions if boards]
 
-    def _of(self, boards: list[Rules], numbers: Mapping[int, list[tuple[int, tuple[Rules, int]]]]) -> Slice:
+    def _of(self, boards: list[Rules], places: Mapping[int, list[tuple[int, int]]]) -> Slice:
         of_parts: dict[int, list[tuple[Rules, int]]] = {}
         for board in boards:
-            for number, of_board in numbers.get(board.id, ()):
-                of_parts.setdefault(number, []).append(of_board)
+            for number, period in places.get(board.id, ()):
+                of_parts.setdefault(number, []).append((board, period))
         parts = [self.parts[number]._replace(boards=of_parts[number]) for number in sorted(of_parts)]
         return self._replace(boards=boards, parts=parts)
 
@@ -256,6 +258,6 @@ def _parts(
         if stretch is not None and tallies[board.source]:
             alike.setdefault((board.source, board.fold, board.sign), []).append((board, stretch.number))
     return [
-        Part(fold, [tally.move(user, fold, sign) for user, tally in tallies[source].items()], of_boards)
+        Part(fold, sorted(tally.move(user, fold, sign) for user, tally in tallies[source].items()), of_boards)
         for (source, fold, sign), of_boards in alike.items()
     ]

@@ -63,7 +63,7 @@ POSITIONS_SQL = "SELECT board_id, seq FROM board_positions WHERE log = %s"
 # The commit does not wait for the disk, or the increments that commit meanwhile would wait with it. Rows and position are lost
 # together then, and come again from the log, which is on the disk; and whatever is decided by a position and flushed, as a
 # close is, takes the position to the disk with it.
-UNFLUSHED_SQL = "SET LOCAL synchronous_commit = off"
+PROJECTION_SQL = f"{LIMITS_SQL}, set_config('synchronous_commit', 'off', true)"
 ROWS_AT_ONCE = 5_000
 ROWS_PER_STATEMENT = 200  # of a projection: a millisecond of a CPU
 
@@ -101,8 +101,7 @@ def project(log: Log, slice_: Slice, *, rest_s: float = 0.0) -> bool:
     ids = [board.id for board in slice_.boards]
     try:
         with transaction.atomic(using=log.alias), log.connection.cursor() as cursor:
-            cursor.execute(LIMITS_SQL)  # a process that stops here keeps its locks for a second, not for ever
-            cursor.execute(UNFLUSHED_SQL)
+            cursor.execute(PROJECTION_SQL)  # a process that stops here keeps its locks for a second, not for ever
             cursor.execute(ADVANCE_SQL, [slice_.last, log.name, ids, slice_.before])
             if cursor.rowcount != len(ids):
                 raise Raced
@@ -117,11 +116,11 @@ def project(log: Log, slice_: Slice, *, rest_s: float = 0.0) -> bool:
 
 
 def _move(cursor: CursorWrapper, part: Part, rest_s: float) -> None:
-    moves = sorted(part.moves)  # neighbours are adjacent in the index, and two transactions lock them in one order
+    # In order, as the moves are: neighbours are adjacent in the index, and two transactions lock them in one order.
     boards = sorted(part.boards)
     users_at_once = max(1, ROWS_PER_STATEMENT // len(boards))
-    for start in range(0, len(moves), users_at_once):
-        some = moves[start : start + users_at_once]
+    for start in range(0, len(part.moves), users_at_once):
+        some = part.moves[start : start + users_at_once]
         cursor.execute(
             MOVES[part.fold],
             [

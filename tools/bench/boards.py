@@ -185,8 +185,7 @@ STANDINGS_SQL = """
 def walls(world: World, users: int, seconds: float) -> Iterator[Row]:
     """Reads of a board of this size, a tenth of which has the same score."""
     with world.serving(boards='[boards.ever]\nfold = "sum"\n') as served:
-        while world.ask(BUILT_SQL)[0][0] < 0:
-            time.sleep(0.1)
+        until_built(world, 1)
         with world.postgresql.open() as database:
             database.execute(STANDINGS_SQL, {"users": users, "wall": users // 10})
         world.redis.client.flushall()
@@ -204,6 +203,12 @@ def walls(world: World, users: int, seconds: float) -> Iterator[Row]:
             assert not answers.failed, answers.statuses
             row.add(name, 1000 * percentile(sorted(answers.delays_s), 50), "ms")
     yield row
+
+
+def until_built(world: World, boards: int) -> None:
+    """Wait until so many boards have standings, in a log without events."""
+    while world.ask(BUILT_SQL)[0] != (0, boards):
+        time.sleep(0.1)
 
 
 def until_in_redis(served: Served, *boards: str) -> None:
@@ -230,8 +235,7 @@ def midnight(world: World, boards: int) -> Iterator[Row]:
     )
     with world.serving(boards=text) as served:
         requests = in_turn([served.increment(f"user{number}") for number in range(1_000)])
-        while world.ask(BUILT_SQL)[0] != (0, boards):
-            time.sleep(0.25)
+        until_built(world, boards)
         run(at_a_rate(served.port, requests, rate=100, seconds=1))
         left_s = (boundary - datetime.now(UTC)).total_seconds()
         assert left_s > 2, f"the boards were built {2 - left_s:.0f} s too late"

@@ -10,14 +10,14 @@ from __future__ import annotations
 import itertools
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache, wraps
 from random import Random
-from types import ModuleType
 from typing import Any, NamedTuple, cast
+from unittest.mock import patch
 
 from django.db import InternalError, OperationalError, connection, connections
 from redis import Redis
@@ -599,18 +599,11 @@ def stepped(step: Callable[[], bool]) -> bool:
 @contextmanager
 def small() -> Iterator[None]:
     """Slices, scripts and portions so small that they are cut everywhere."""
-    before = {module: {name: getattr(module, name) for name in values} for module, values in SMALL.items()}
-    try:
-        _set(SMALL)
+    with ExitStack() as stack:
+        for module, values in SMALL.items():
+            for name, value in values.items():
+                stack.enter_context(patch.object(module, name, value))
         yield
-    finally:
-        _set(before)
-
-
-def _set(values: Mapping[ModuleType, Mapping[str, int]]) -> None:
-    for module, of_module in values.items():
-        for name, value in of_module.items():
-            setattr(module, name, value)
 
 
 @contextmanager

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-import time
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from scores.log.head import log
+from tests.polling import until
 
 
 def test_a_head_that_is_deleted_again_and_again_begins_anew(rival: BaseDatabaseWrapper) -> None:
@@ -20,14 +20,16 @@ def test_a_head_that_is_deleted_again_and_again_begins_anew(rival: BaseDatabaseW
                 cursor.execute("DELETE FROM leaderboards")
         rival.close()
 
+    def began_anew() -> bool:
+        heads.append(log.head())
+        return len({head.origin for head in heads}) > 1
+
     rival.inc_thread_sharing()
     deleting = threading.Thread(target=delete)
     deleting.start()
     try:
         heads = [log.head() for _ in range(40)]
-        deadline = time.monotonic() + 30
-        while len({head.origin for head in heads}) == 1 and time.monotonic() < deadline:  # it had no turn so far
-            heads.append(log.head())
+        until(began_anew)  # it may have had no turn so far
     finally:
         ended.set()
         deleting.join()
