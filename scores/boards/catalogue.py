@@ -108,13 +108,19 @@ class Catalogue:
         self._calendar: tuple[object, ...] | None = None  # epoch and number of changes; None: never read
         self._known: dict[str, Known] = {}
         self._looked_at = float("-inf")
+        self._looked_in: str | None = None  # the log, by its origin, as this process knew it then
         self._is_read = False  # by the last look
         self._lock = threading.Lock()
 
     @property
     def is_due(self) -> bool:
-        """Whether it is time for another look."""
-        return time.monotonic() - self._looked_at >= LOOK_EVERY_S
+        """Whether it is time for another look: at once in a log that began anew, whose boards may have the same names."""
+        return self._origin != self._looked_in or time.monotonic() - self._looked_at >= LOOK_EVERY_S
+
+    @property
+    def _origin(self) -> str | None:
+        seen = self._log.seen()
+        return None if seen is None else seen.origin
 
     def look(self, *, now: bool = False) -> bool:
         """Read the boards again if they have changed; with `now`, also if they were looked at just before.
@@ -124,7 +130,7 @@ class Catalogue:
         if not (now or self.is_due):
             return self._is_read
         with self._lock:
-            self._looked_at = time.monotonic()
+            self._looked_at, self._looked_in = time.monotonic(), self._origin
             try:
                 self._log.drop_dead_connection()
                 self._read()

@@ -40,6 +40,18 @@ def test_a_log_that_begins_anew_has_other_boards(catalogue: Catalogue) -> None:
     assert before != after == catalogue.board("weekly").board.id
 
 
+def test_its_boards_are_looked_at_as_soon_as_the_process_knows_of_it(catalogue: Catalogue) -> None:
+    """Not a quarter of a second later: until then, answers were about a board of the earlier log."""
+    make("weekly")
+    before = catalogue.board("weekly").board.id
+    empty_board()
+    after = make("weekly")
+
+    log.head()
+
+    assert before != after == catalogue.board("weekly").board.id
+
+
 def test_a_silent_database_is_not_waited_for(catalogue: Catalogue, rival: BaseDatabaseWrapper) -> None:
     board = make("weekly")
     catalogue.look()
