@@ -18,9 +18,8 @@ from rich.console import Console
 from .world import environment, make_tables, stores
 
 SECONDS = 60
-TABLES = (
-    "standings, board_positions, periods, boards, followers, blocks, score_events, user_scores, actions, leaderboards"
-)
+# With those that refer to them.
+TABLES = "standings, boards, followers, blocks, score_events, user_scores, actions, leaderboards"
 
 
 def main() -> int:
@@ -49,7 +48,7 @@ def compare(redis: Redis, seconds: float, seed: int, steps: int) -> int:
     histories = events = periods = 0
     while time.monotonic() < until:
         with connection.cursor() as cursor:
-            cursor.execute(f"TRUNCATE {TABLES} RESTART IDENTITY")
+            cursor.execute(f"TRUNCATE {TABLES} RESTART IDENTITY CASCADE")
         redis.flushall()
         run = Run(seed + histories, redis)
         try:
