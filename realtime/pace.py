@@ -7,6 +7,7 @@ import asyncio
 from django.conf import settings
 
 STRETCH = 1.25  # the shortest interval between two rounds of sending, in durations of the round before
+LONGEST_ROUND_S = 2.0  # that is believed: one that took longer stood still, as all of a suspended machine does
 EARLY = 0.2  # of the interval: by up to this much, a round comes earlier to make up for a late one
 
 
@@ -22,7 +23,8 @@ class Pace:
 
         Then for `changed`, which is cleared, or for `look_every_s` seconds if nobody sets it.
         """
-        interval_s = max(settings.FRAME_INTERVAL_MS / 1000, STRETCH * (self._loop.time() - started))
+        took_s = min(self._loop.time() - started, LONGEST_ROUND_S)
+        interval_s = max(settings.FRAME_INTERVAL_MS / 1000, STRETCH * took_s)
         # The next round counts from when this one was due, not from when it started: with a change every 50 ms, all
         # rounds would otherwise be late once one was.
         self._due = max(self._due + interval_s, started + (1 - EARLY) * interval_s)
