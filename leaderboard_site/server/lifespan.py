@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 
@@ -26,6 +25,7 @@ from scores.log.writer import writer
 from scores.projection.tail import tail
 
 from . import affinity
+from .garbage import calm_collection
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 def start() -> None:
     """Starts what is not running. Cheap to call for each request, as a server without a lifespan (daphne) needs it."""
     if not hub.running:
-        calm_garbage_collection()
+        calm_collection()
         logger.info("CPU affinity: %s", affinity.apply(wanted=settings.CPU_AFFINITY))
         tail.start()
         hub.start()
@@ -41,17 +41,6 @@ def start() -> None:
         runners.start(is_dedicated=False)
         processes.reporter.start()
         cleaner.start()
-
-
-def calm_garbage_collection() -> None:
-    """Excludes imported objects, which live as long as the process, and collects later objects less often.
-
-    With Python's default thresholds, a full collection of Django's 300,000 objects stops all requests for 50 to 100 ms.
-    Many collections happen while thousands of sockets open, because each socket keeps a few hundred objects.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
 
 
 async def stop() -> None:

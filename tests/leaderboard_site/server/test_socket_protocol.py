@@ -21,7 +21,7 @@ def protocols_left() -> int:
 
 
 async def test_a_socket_that_is_gone_needs_no_garbage_collection() -> None:
-    """Full collections are rare (`lifespan.calm_garbage_collection`); what needs one would pile up to gigabytes."""
+    """Full collections are rare (`garbage.calm_collection`); what needs one would pile up to gigabytes."""
     options = uvicorn_server.config()
     options.app, options.port, options.lifespan = asgi.protocols, free_port(), "off"
     serving = uvicorn.Server(options)

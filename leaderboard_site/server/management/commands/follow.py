@@ -13,6 +13,7 @@ from typing import Any
 from django.core.management.base import BaseCommand
 
 from leaderboard_site.operations.pending_migrations import has_none_pending
+from leaderboard_site.server.garbage import calm_collection
 from scores.followers import runners
 
 logger = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ class Command(BaseCommand):
             threading.Thread(target=await_end_of_input, args=[ended], daemon=True).start()
         await_database(ended)
         if not ended.is_set():
+            calm_collection()
             runners.start(is_dedicated=True)
             logger.info("Process %d follows the log", os.getpid())
             ended.wait()
