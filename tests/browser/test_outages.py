@@ -9,19 +9,23 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from leaderboard_site.local import DataDirectory
 from tests.conftest import TokenFor
+from tests.polling import until
 from tools.servers import ROOT, Server
 from tools.stores import PostgreSQL, Redis
 
 from .conftest import OpenPage, players, wait_for_state
 
 pytestmark = pytest.mark.slow
+
+REFUSED = "performance.getEntriesByType('resource').some(e => e.name.endsWith('/boards') && e.responseStatus === 503)"
 
 
 @dataclass
@@ -125,7 +129,7 @@ def test_without_the_database_the_board_is_stale_and_says_since_when(
     service.postgresql.freeze()
     try:
         said = wait_for_state(page, "stale")
-        late = open_page(f"{service.server.url}/")
+        late = open_page(f"{service.server.url}/", outage=True)  # it asks which boards there are
         late_said = wait_for_state(late, "stale")
     finally:
         service.postgresql.thaw()
@@ -136,6 +140,28 @@ def test_without_the_database_the_board_is_stale_and_says_since_when(
     assert wait_for_state(page, "live") == wait_for_state(late, "live") == "Live"
     service.score(token_for("fay"), 200_000)
     page.locator("tr[data-user=fay]").wait_for()
+
+
+def test_a_page_that_opens_without_the_database_has_its_tabs_afterwards(
+    service: Service, open_page: OpenPage, tmp_path: Path
+) -> None:
+    boards = tmp_path / "boards.toml"
+    boards.write_text('[boards.weekly]\ntitle = "This week"\nfold = "sum"\nperiod = "weekly"\n')
+    apply = [sys.executable, "manage.py", "boards", "apply", str(boards)]
+    subprocess.run(apply, cwd=ROOT, env=os.environ | service.server.env, check=True, stdout=subprocess.DEVNULL)
+    listed = f"{service.server.url}/api/v1/boards"
+    until(lambda: "weekly" in httpx.get(listed).text)
+
+    service.postgresql.freeze()
+    try:
+        until(lambda: httpx.get(listed).status_code == 503)  # it keeps the list for a second
+        page = open_page(f"{service.server.url}/", outage=True)
+        until(lambda: page.evaluate(REFUSED))
+        assert page.get_by_role("tab").count() == 0
+    finally:
+        service.postgresql.thaw()
+
+    expect(page.get_by_role("tab")).to_have_text(["Leaderboard", "This week"], timeout=40_000)
 
 
 def test_a_lost_network_is_noticed_at_once(service: Service, open_page: OpenPage) -> None:

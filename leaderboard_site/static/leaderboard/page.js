@@ -7,6 +7,7 @@ import { Problem, Session } from "./session.js";
 const STANDING_EVERY_MS = 2_000;
 const STANDING_LOOK_MS = 15_000; // changes below the top 10 cause no frame
 const PLAY_MS = 60_000;
+const BOARDS_AGAIN_MS = 10_000;
 
 const board = part(document, "live-leaderboard", LiveLeaderboard);
 const play = document.querySelector(".play");
@@ -28,16 +29,17 @@ if (dialog) {
 
 // The boards
 
-/** Asks once which boards there are. What shows them is loaded only if there are any beside the default one. */
+/** Asks which boards there are, until it knows. What shows them is loaded only if there are any beside the default one. */
 async function offerBoards() {
   try {
     const answer = await fetch(new URL("api/v1/boards", service), { credentials: "omit" });
-    const { boards } = await answer.json();
+    const { boards } = await answer.json(); // an error has none
     if (boards.length < 2) return;
     const { offer } = await import("./boards.js");
     offer(boards, board, service);
   } catch {
-    // The state above the table says that the service is away; the default board needs no tab.
+    // The state above the table says that the service is away; the default board needs no tab meanwhile.
+    setTimeout(offerBoards, BOARDS_AGAIN_MS);
   }
 }
 
