@@ -10,8 +10,8 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -188,10 +188,18 @@ def redis(board: None) -> Iterator[Redis]:
 
 @pytest.fixture(scope="session")
 def _server(_stores: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The test database is named in settings by now; the server has to be told."""
-    server = Server(
-        log=tmp_path_factory.mktemp("server") / "log", env={"DATABASE_URL": database_url(), "PGAPPNAME": SHARED}
-    ).start()
+    with standing_still(tmp_path_factory.mktemp("server")) as server:
+        yield server
+
+
+@contextmanager
+def standing_still(folder: Path, **env: str) -> Generator[Server, None, None]:
+    """A server on the tests' stores that stands still until a test resumes it.
+
+    The test database is named in settings by now; the server has to be told.
+    """
+    env = {"DATABASE_URL": database_url(), "PGAPPNAME": SHARED} | env
+    server = Server(log=folder / "log", env=env).start()
     wait_until_noticed(server)
     pause(server)
     yield server
@@ -260,17 +268,12 @@ def wait_until_noticed(server: Server) -> None:
 @pytest.fixture(scope="session")
 def _below_a_path(_stores: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     env = {
-        "DATABASE_URL": database_url(),
-        "PGAPPNAME": SHARED,
         "PUBLIC_URL": PUBLIC_URL,
         "ALLOWED_HOSTS": "127.0.0.1,localhost,scores.example.org",
         "TRUSTED_PROXIES": "127.0.0.1",
     }
-    server = Server(log=tmp_path_factory.mktemp("below_a_path") / "log", env=env).start()
-    wait_until_noticed(server)
-    pause(server)
-    yield server
-    server.stop()
+    with standing_still(tmp_path_factory.mktemp("below_a_path"), **env) as server:
+        yield server
 
 
 @pytest.fixture

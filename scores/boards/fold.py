@@ -90,9 +90,8 @@ class Slice(NamedTuple):
 
         `derived` are rows of derived users, by board, which count as moves do.
         """
-        places: dict[
-            int, list[tuple[int, int]]
-        ] = {}  # by board: numbers of parts, each with that of the board's period
+        # By board: numbers of parts, each with that of the board's period.
+        places: dict[int, list[tuple[int, int]]] = {}
         for number, part in enumerate(self.parts):
             for board, period in part.boards:
                 places.setdefault(board.id, []).append((number, period))
