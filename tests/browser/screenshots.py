@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import httpx
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.polling import until
+from tools.manage import apply_boards
 from tools.servers import ROOT, Server
 
 from .conftest import players, program, wait_for_state
@@ -116,10 +116,7 @@ def take(page: Page, name: str) -> None:
 
 def add_boards(server: Server) -> None:
     """Boards beside the default one, made as an operator does it."""
-    file = server.log.parent / "boards.toml"
-    file.write_text(BOARDS)
-    command = (sys.executable, "manage.py", "boards", "apply", str(file))
-    subprocess.run(command, cwd=ROOT, env=server.env, check=True, stdout=subprocess.DEVNULL)
+    apply_boards(server.env, server.log.parent, BOARDS)
     # The server builds them from the log, and keeps its list of boards for a second.
     until(lambda: httpx.get(f"{server.url}/api/v1/boards/weekly").status_code == 200)
     until(lambda: len(httpx.get(f"{server.url}/api/v1/boards").json()["boards"]) == 4)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +15,8 @@ from playwright.sync_api import Browser, Page, expect
 from leaderboard_site.local import DataDirectory
 from tests.conftest import TokenFor
 from tests.polling import until
-from tools.servers import ROOT, Server
+from tools.manage import apply_boards, make_tables
+from tools.servers import Server
 from tools.stores import PostgreSQL, Redis
 
 from .conftest import OpenPage, players, wait_for_state
@@ -52,8 +50,7 @@ def service(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Itera
     try:
         postgresql.boot()
         redis.boot()
-        migrate = [sys.executable, "manage.py", "migrate", "--noinput", "-v0"]
-        subprocess.run(migrate, cwd=ROOT, env=os.environ | env, check=True)
+        make_tables(env)
         server.start()
         yield Service(server, postgresql, redis)
         server.stop()
@@ -145,10 +142,8 @@ def test_without_the_database_the_board_is_stale_and_says_since_when(
 def test_a_page_that_opens_without_the_database_has_its_tabs_afterwards(
     service: Service, open_page: OpenPage, tmp_path: Path
 ) -> None:
-    boards = tmp_path / "boards.toml"
-    boards.write_text('[boards.weekly]\ntitle = "This week"\nfold = "sum"\nperiod = "weekly"\n')
-    apply = [sys.executable, "manage.py", "boards", "apply", str(boards)]
-    subprocess.run(apply, cwd=ROOT, env=os.environ | service.server.env, check=True, stdout=subprocess.DEVNULL)
+    weekly = '[boards.weekly]\ntitle = "This week"\nfold = "sum"\nperiod = "weekly"\n'
+    apply_boards(service.server.env, tmp_path, weekly)
     listed = f"{service.server.url}/api/v1/boards"
     until(lambda: "weekly" in httpx.get(listed).text)
 

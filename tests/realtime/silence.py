@@ -17,7 +17,8 @@ from websockets.sync.client import connect
 
 from tests.polling import until
 from tools.chaos.load import token
-from tools.chaos.world import environment, make_tables, stores
+from tools.chaos.world import environment, stores
+from tools.manage import make_tables
 from tools.servers import Server
 
 SILENT_S = 62

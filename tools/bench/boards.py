@@ -163,9 +163,7 @@ def history(world: World, events: int) -> Iterator[Row]:
             database.execute("VACUUM (ANALYZE) score_events")
         world.redis.client.flushall()
         requests = in_turn([served.increment(f"user{number}") for number in range(1_000)])
-        file = world.folder / "boards.toml"
-        file.write_text('[boards.ever]\nfold = "sum"\n')
-        world.manage("boards", "apply", str(file))
+        world.make('[boards.ever]\nfold = "sum"\n')
         started = time.perf_counter()
         while world.ask(BUILT_SQL)[0][0] < events:
             answers = run(at_a_rate(served.port, requests, rate=100, seconds=0.25))

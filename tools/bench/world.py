@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from tools.chaos.load import token
-from tools.chaos.world import environment, make_tables, stores
-from tools.servers import ROOT, UVICORN, Server
+from tools.chaos.world import environment, stores
+from tools.manage import apply_boards, make_tables
+from tools.servers import UVICORN, Server
 from tools.stores import PostgreSQL, Redis
 
 from .clients import PROBE, request
@@ -41,18 +39,16 @@ class World:
         """A server on a board of `users`, with more `boards`, as a TOML file has them."""
         self._fill(users)
         if boards:
-            file = self.folder / "boards.toml"
-            file.write_text(boards)
-            self.manage("boards", "apply", str(file))
+            self.make(boards)
         server = Server(log=self.folder / "server.log", env=self.env | {"WORKERS": str(workers)}, command=command)
         try:
             yield Served(self, server.start())
         finally:
             server.stop()
 
-    def manage(self, *words: str) -> None:
-        command = [sys.executable, "manage.py", *words]
-        subprocess.run(command, cwd=ROOT, env=os.environ | self.env, check=True, capture_output=True)
+    def make(self, boards: str) -> None:
+        """More boards, as a TOML file has them."""
+        apply_boards(self.env, self.folder, boards)
 
     def ask(self, sql: str) -> list[Any]:
         with self.postgresql.open() as database:

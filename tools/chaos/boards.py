@@ -15,7 +15,9 @@ from django.db import connection
 from redis import Redis
 from rich.console import Console
 
-from .world import environment, make_tables, stores
+from tools.manage import make_tables
+
+from .world import environment, stores
 
 SECONDS = 60
 # With those that refer to them.

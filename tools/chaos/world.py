@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import secrets
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from leaderboard_site.local import DataDirectory
-from tools.servers import ROOT, Server, free_port
+from tools.manage import make_tables
+from tools.servers import Server, free_port
 from tools.stores import PostgreSQL, Redis, WatchedRedis
 
 from .load import Load
@@ -62,11 +60,6 @@ def stores(folder: Path, redis_class: type[Redis] = Redis) -> Iterator[tuple[Pos
     finally:
         redis.end()
         postgresql.stop()
-
-
-def make_tables(env: dict[str, str]) -> None:
-    command = [sys.executable, "manage.py", "migrate", "--noinput", "-v0"]
-    subprocess.run(command, cwd=ROOT, env=os.environ | env, check=True)
 
 
 def environment(postgresql: PostgreSQL, redis_port: int, **more: str) -> dict[str, str]:

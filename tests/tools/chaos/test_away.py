@@ -9,8 +9,6 @@ import http.client
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -24,7 +22,7 @@ from tests.polling import until
 from tools.chaos.load import token
 from tools.chaos.proxy import Mood
 from tools.chaos.world import Service, service
-from tools.servers import ROOT
+from tools.manage import apply_boards
 
 pytestmark = pytest.mark.slow
 
@@ -144,10 +142,7 @@ def kill_all(hurt: Service) -> None:
 
 
 def make_board(hurt: Service, folder: Path) -> None:
-    file = folder / "boards.toml"
-    file.write_text('[boards.ever]\nfold = "sum"\nperiod = "daily"\n')
-    apply = [sys.executable, "manage.py", "boards", "apply", str(file)]
-    subprocess.run(apply, cwd=ROOT, env=os.environ | hurt.server.env, check=True)
+    apply_boards(hurt.server.env, folder, '[boards.ever]\nfold = "sum"\nperiod = "daily"\n')
 
 
 def of_board(hurt: Service, rest: str = "") -> httpx.Response:

@@ -14,7 +14,8 @@ from leaderboard_site.local import DataDirectory
 from leaderboard_site.local.postgresql import DATABASE, PORT
 from tests.polling import until
 from tools.chaos.load import token
-from tools.chaos.world import environment, make_tables
+from tools.chaos.world import environment
+from tools.manage import make_tables
 from tools.servers import Server
 from tools.stores import PostgreSQL, Redis
 
