@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.utils import timezone
 from redis import Redis
 
 from scores import board_selectors
@@ -295,3 +297,28 @@ def test_a_board_that_another_hand_brings_holds_up_no_other(follower: BoardFollo
     assert BoardFollower(log, Raced(LEADERBOARD)).tend()
     assert BoardCopies(LEADERBOARD).state(log.head().origin).boards.keys() == {second.id}
     assert not BoardFollower(log, Raced(LEADERBOARD)).tend()
+
+
+def test_a_board_that_nobody_reads_leaves_redis_and_comes_back_on_demand(
+    follower: BoardFollower, reader: Any, redis: Redis
+) -> None:
+    board = make("ever")
+    long_ago = timezone.now() - timedelta(seconds=2 * follower_module.KEPT_FOR_S)
+    Board.objects.update(created_at=long_ago)
+    add("ann", 5)
+    keys = LEADERBOARD.period_keys(board.id, 1)
+    BoardCopies(LEADERBOARD).mark_read([board.id])
+    settle(follower)
+    assert page(reader, "ever") == [(1, 1, "ann", 5)]
+    assert redis.exists(*keys) == 2
+
+    redis.hset(LEADERBOARD.boards_read_key, str(board.id), int(long_ago.timestamp()))
+    settle(follower)
+    assert redis.exists(*keys) == 0
+    add("bob", 6)
+    settle(follower)
+    assert page(reader, "ever", Source.DATABASE) == [(1, 1, "bob", 6), (2, 2, "ann", 5)]
+
+    BoardCopies(LEADERBOARD).mark_read([board.id])
+    settle(follower)
+    assert page(reader, "ever") == [(1, 1, "bob", 6), (2, 2, "ann", 5)]
