@@ -312,7 +312,7 @@ def test_a_board_that_nobody_reads_leaves_redis_and_comes_back_on_demand(
     assert page(reader, "ever") == [(1, 1, "ann", 5)]
     assert redis.exists(*keys) == 2
 
-    redis.hset(LEADERBOARD.boards_read_key, str(board.id), int(long_ago.timestamp()))
+    redis.hset(LEADERBOARD.boards_read_key, str(board.id), str(int(long_ago.timestamp())))
     settle(follower)
     assert redis.exists(*keys) == 0
     add("bob", 6)
