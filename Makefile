@@ -102,7 +102,8 @@ compile = $(in_venv) uv pip compile --quiet --universal --python-version 3.11 --
 lock: .venv/.dev  ## renew requirements*.txt from pyproject.toml (ARGS=--upgrade for newer releases)
 	@$(in_venv) pip install --quiet uv
 	@$(compile) pyproject.toml -o requirements.txt
-	@$(compile) --group dev -c requirements.txt pyproject.toml -o requirements-dev.txt
+	@$(compile) --extra analytics -c requirements.txt pyproject.toml -o requirements-analytics.txt
+	@$(compile) --extra analytics --group dev -c requirements-analytics.txt pyproject.toml -o requirements-dev.txt
 	@$(compile) --group local --no-deps -o requirements-local.txt
 
 # The environment
