@@ -29,6 +29,7 @@ from leaderboard_site.edge.upgrades import is_socket, upgrade_required  # noqa: 
 from leaderboard_site.observability.tracing import Tracing  # noqa: E402
 from realtime.origins import OriginCheck  # noqa: E402
 from realtime.routing import websocket_urlpatterns  # noqa: E402
+from scores import entries  # noqa: E402
 
 from .asgi_types import Application, Receive, Scope, Send  # noqa: E402
 from .observability import exposition  # noqa: E402
@@ -37,6 +38,7 @@ from .server import hashing, lifespan  # noqa: E402
 
 API = f"{settings.URL_PREFIX}/api/"
 TOKENS = f"{API}v1/auth/"
+BATCH = f"{API}v1/scores/batch"
 HASHING = (f"{TOKENS}token", f"{TOKENS}register")
 # Plain pages, which the lean handler does not serve.
 REFERENCE = tuple(f"{API}{page}" for page in ("docs", "docs/", "schema", "schema/"))
@@ -60,7 +62,9 @@ def token_application(deadline: Deadline) -> Application:
     return ForwardingCheck(BodyLimit(TokenLimit(deadline)))
 
 
-scores_application = BoardFastPath(BodyLimit(LeanHandler()))
+lean_handler = LeanHandler()
+scores_application = BoardFastPath(BodyLimit(lean_handler))
+batch_application = BodyLimit(lean_handler, max_bytes=entries.MAX_BYTES)
 tokens_application = token_application(Deadline(django_application))
 # Who would find no place to hash is refused without a thread: dozens of threads would fight over the interpreter.
 hashing_application = token_application(Deadline(django_application, max_waiting=hashing.slots.room))
@@ -83,6 +87,8 @@ async def http(scope: Scope, receive: Receive, send: Send) -> None:
             application = hashing_application
         elif path.startswith(TOKENS):
             application = tokens_application
+        elif path == BATCH:
+            application = batch_application
         else:
             application = scores_application
     elif path.startswith(settings.STATIC_URL):

@@ -1,6 +1,7 @@
 """What can go wrong with a score.
 
 ScoreError
+├── Malformed               what was sent cannot be understood
 ├── Refused                 the service decided against the change; nothing happened, and a retry gets the same answer
 │   ├── TotalTooLarge
 │   ├── TotalOutOfRange
@@ -75,6 +76,15 @@ class ScoreError(Exception):
 
     def __init__(self, message: str = "") -> None:
         super().__init__(message or self.message)
+
+
+class Malformed(ScoreError):  # noqa: N818  names what happened
+    """What was sent cannot be read as a change, or not in one way only. `of` is the field that it is about, if any."""
+
+    def __init__(self, code: str, message: str, *, of: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.of = of
 
 
 class Refused(ScoreError):  # noqa: N818  names what happened, as in `except Refused`

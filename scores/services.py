@@ -52,6 +52,14 @@ async def submit(
     return await writer.batcher.submit(change)
 
 
+async def record_each(changes: Sequence[Change]) -> list[Recorded | Exception]:
+    """Record changes of many users, as `increment` and `submit` do: the record of each, or its error in its place.
+
+    In transactions of at most 512 changes, in order. Raises `Overloaded`: nothing happened.
+    """
+    return await writer.batcher.submit_all(changes)
+
+
 async def void(*, seq: int, actor: str, reason: str = "", token: str = "") -> Recorded:
     """Take back an increment or a score, in the total and on every board, in the period that it counted in.
 

@@ -16,8 +16,9 @@ from rest_framework import exceptions as drf
 from rest_framework import serializers as fields
 from rest_framework_simplejwt import serializers as simplejwt
 
-from scores.api import award, problems, serializers, urls
-from scores.exceptions import ScoreError
+from scores import award
+from scores.api import problems, serializers, urls
+from scores.exceptions import Malformed, ScoreError
 from tools.servers import ROOT, UVICORN
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / ".github").rglob("*.md")])
@@ -154,6 +155,8 @@ def written_codes() -> dict[str, int]:
                 found[code] = status
             case ast.Call(func=ast.Name("ParseError"), args=[_, ast.Constant(str(code))]):
                 found[code] = 400
+            case ast.Call(func=ast.Name("Malformed"), args=[ast.Constant(str(code)), _]):
+                found[code] = 400
             case ast.Call(
                 func=ast.Name("ValidationError") | ast.Attribute(attr="ValidationError"),
                 args=[ast.Dict(keys=[ast.Constant(str(field))]), ast.Constant(str(code))],
@@ -166,6 +169,8 @@ def codes() -> dict[str, int]:
     """Every code that an error may have, with its status."""
     found = dict.fromkeys(field_codes(), 400) | written_codes()
     for kind in below(ScoreError):
+        if kind is Malformed:  # has its codes where it is raised
+            continue
         found[kind.code] = next(status for base, status in problems.STATUS.items() if issubclass(kind, base)).value
     for kind in below(drf.APIException):
         if kind.__module__.startswith("scores."):

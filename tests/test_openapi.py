@@ -25,8 +25,9 @@ from .test_docs import addresses, codes
 
 FILE = ROOT / "docs" / "openapi.yaml"
 DOCUMENT: dict[str, Any] = yaml.safe_load(FILE.read_text())
-# From `scores.services` only, or of addresses and methods that no operation has.
+# From `scores.services` only, of addresses and methods that no operation has, or of one entry of a batch.
 OF_NO_OPERATION = {"already_blocked", "not_blocked", "method_not_allowed"}
+OF_NO_OPERATION |= {"board_required", "points_and_score", "unknown_field"}
 PASSWORD = "notes on the engine"
 
 

@@ -87,6 +87,14 @@ class PlayerThrottle(IncrementThrottle):
         return f"{super().subject(request)}\n{request.parser_context['kwargs']['user_id']}"
 
 
+class Unlimited(Throttle):
+    """For a service that sends what happened to all of its players, whom their own limits concern."""
+
+    @property
+    def rate(self) -> None:
+        return None
+
+
 class AddressThrottle(Throttle):
     """Per client address, to which the server has applied TRUSTED_PROXIES; reads no header."""
 

@@ -24,16 +24,17 @@ class UnsupportedCoding(UnsupportedMediaType):
 
 
 def parser_of(request: Request, parsers: Sequence[BaseParser]) -> BaseParser | None:
-    """The one parser, if the body is what it parses. DRF's own choice would take a body of the type `*/*`."""
+    """The parser of the body's type. DRF's own choice would take a body of the type `*/*`."""
     coding = request.META.get("HTTP_CONTENT_ENCODING")
     if coding is not None and coding.strip().lower() not in UNCODED:
         raise UnsupportedCoding
     kind, _, _ = request.content_type.partition(";")
-    return parsers[0] if kind.strip().lower() == parsers[0].media_type else None
+    kind = kind.strip().lower()
+    return next((parser for parser in parsers if parser.media_type == kind), None)
 
 
 class OnlyJSON(BaseContentNegotiation):
-    """One parser and one renderer: there is nothing to negotiate, and a 406 helps no client."""
+    """One renderer: there is nothing to negotiate, and a 406 helps no client."""
 
     def select_parser(self, request: Request, parsers: Sequence[BaseParser]) -> BaseParser | None:  # type: ignore[override]
         return parser_of(request, parsers)

@@ -27,6 +27,7 @@ from scores.boards.documents import (
     SECRET_LENGTHS,
     WEEKDAYS,
 )
+from scores.entries import MAX_ENTRIES
 from scores.models import BOARD_NAME, MAX_TOTAL
 from scores.user_id import MAX_LENGTH
 
@@ -207,6 +208,50 @@ SHAPES: dict[str, Schema] = {
         },
     ),
     "Incremented": shape(success={"type": "boolean", "const": True}, newScore=TOTAL) | {"additionalProperties": False},
+    "BatchResults": shape(
+        recorded=COUNT,
+        refused=COUNT,
+        results={
+            "type": "array",
+            "description": "One for each entry, in order.",
+            "items": {
+                "oneOf": [
+                    {
+                        "type": "object",
+                        "properties": {
+                            "success": {"type": "boolean", "const": True},
+                            "newScore": SCORE | {"description": "The new total; of a score, the score."},
+                            "seq": {"type": "integer", "minimum": 1},
+                            "replayed": {
+                                "type": "boolean",
+                                "const": True,
+                                "description": "Present if an earlier request with the same key made this change.",
+                            },
+                        },
+                        "required": ["success", "newScore", "seq"],
+                    },
+                    {
+                        "type": "object",
+                        "properties": {
+                            "success": {"type": "boolean", "const": False},
+                            "status": {
+                                "type": "integer",
+                                "description": "That a request for this change alone would get.",
+                            },
+                            "code": {"type": "string"},
+                            "detail": {"type": "string"},
+                            "retryAfter": {
+                                "type": "integer",
+                                "minimum": 1,
+                                "description": "Seconds, with a cooldown or cap.",
+                            },
+                        },
+                        "required": ["success", "status", "code", "detail"],
+                    },
+                ]
+            },
+        },
+    ),
     "Submitted": shape(
         success={"type": "boolean", "const": True},
         eventId=EVENT_ID,
@@ -474,6 +519,50 @@ increment_operation(
     summary="Add points to the score of a player, for a game server",
     description="As `POST /api/v1/scores/increment`, for a token with the scope `scores:write:any`.",
     parameters=[USER_IN_PATH],
+)
+
+ENTRY: Schema = {
+    "type": "object",
+    "properties": {
+        "userId": USER_ID,
+        "points": POINTS,
+        "action": ACTION,
+        "board": BOARD["name"],
+        "score": SCORE,
+        "metadata": {"description": "Any JSON of at most 1,024 bytes."},
+        "key": {"type": "string", "pattern": "^[!-~]{1,255}$"},
+    },
+    "required": ["userId"],
+    "oneOf": [{"required": ["points"]}, {"required": ["action"]}, {"required": ["board", "score"]}],
+}
+operation(
+    "scores.api.batch.BatchView",
+    "post",
+    operation_id="batch",
+    tags=["scores"],
+    summary="Make up to 1,000 changes of many players, for a game server",
+    description="For a token with the scope `scores:batch`. Entries succeed or fail alone. A retry of the whole request counts "
+    "each entry with a `key` once. As NDJSON, an entry is a line, and a line that is no JSON fails alone, too.",
+    request={
+        "application/json": {"type": "array", "minItems": 1, "maxItems": MAX_ENTRIES, "items": ENTRY},
+        "application/x-ndjson": {"type": "string"},
+    },
+    parameters=[
+        header("X-Leaderboard-Position", POSITION, {"type": "string"}, 200, required=False),
+        CHALLENGE,
+        RETRY_AFTER,
+    ],
+    responses={200: OpenApiResponse(ref("BatchResults"), description="An answer for each entry")}
+    | refusals(
+        ANY,
+        WITH_BODY,
+        {
+            400: ["entries_out_of_range"],
+            401: [*NO_TOKEN, "token_revoked"],
+            403: ["insufficient_scope"],
+            503: UNANSWERED,
+        },
+    ),
 )
 
 BOARD_IN_PATH = OpenApiParameter("board", {"type": "string"}, OpenApiParameter.PATH, description="Name of the board.")

@@ -27,6 +27,7 @@ from scores.exceptions import (
     BoardInvalid,
     BoardUnknown,
     KeyReused,
+    Malformed,
     NoStoreAnswers,
     NotYet,
     OnlyServices,
@@ -53,6 +54,7 @@ RETRY_AFTER_S = 1
 INTERNAL_ERROR = "Something went wrong on the server. The error has been logged."
 
 STATUS: dict[type[ScoreError], HTTPStatus] = {
+    Malformed: HTTPStatus.BAD_REQUEST,
     TokenRevoked: HTTPStatus.UNAUTHORIZED,
     ServiceHasNoScore: HTTPStatus.FORBIDDEN,
     UserBlocked: HTTPStatus.FORBIDDEN,
@@ -93,6 +95,22 @@ def problem_response(status: int, code: str, detail: str, *, headers: Mapping[st
     return HttpResponse(body, status=status, content_type=CONTENT_TYPE, headers=headers)
 
 
+def short_problem(error: ScoreError) -> dict[str, Any]:
+    """What a problem says of one change among many."""
+    short: dict[str, Any] = {"status": int(status_of(error)), "code": error.code, "detail": str(error)}
+    return short | {"retryAfter": error.retry_after_s} if isinstance(error, NotYet) else short
+
+
+def outage_response(error: Unavailable, **members: Any) -> HttpResponse:
+    """The 503 of a request for many changes."""
+    body = json.dumps(problem(503, error.code, str(error), **members), ensure_ascii=False)
+    return HttpResponse(body, status=503, content_type=CONTENT_TYPE, headers={"Retry-After": str(RETRY_AFTER_S)})
+
+
+def status_of(error: ScoreError) -> HTTPStatus:
+    return next(status for kind, status in STATUS.items() if isinstance(error, kind))
+
+
 async def send_response(
     response: HttpResponse, send: Callable[[Mapping[str, Any]], Awaitable[None]], *, kind: str = "http.response"
 ) -> None:
@@ -113,7 +131,7 @@ def handle_exception(exc: Exception, context: dict[str, Any]) -> Response | None
             logger.warning("The database refuses a request: %s", type(exc.__cause__ or exc).__name__)
         exc = NoStoreAnswers()
     if isinstance(exc, ScoreError):
-        status = next(status for kind, status in STATUS.items() if isinstance(exc, kind))
+        status = status_of(exc)
         headers = {}
         if isinstance(exc, Unavailable):
             headers["Retry-After"] = str(RETRY_AFTER_S)
@@ -148,6 +166,8 @@ def _problem_of(exc: exceptions.APIException) -> dict[str, Any]:
 
 def _members(exc: ScoreError) -> dict[str, Any]:
     """What a problem says of the fields that it is about."""
+    if isinstance(exc, Malformed):
+        return {"errors": {exc.of: [str(exc)]}} if exc.of else {}
     if isinstance(exc, BoardFixed):
         return {"errors": {field: ["This cannot be changed any more."] for field in exc.fields}}
     if not isinstance(exc, BoardInvalid):

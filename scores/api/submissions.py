@@ -12,6 +12,7 @@ from rest_framework.request import Request
 from scores import services
 from scores.access.authentication import AuthenticatedRequest, InsufficientScope
 from scores.access.throttling import IncrementThrottle, PlayerThrottle, Throttle
+from scores.award import metadata_of, score_of
 from scores.exceptions import BoardUnknown, ServiceHasNoScore
 from scores.log.token_uses import token_uses
 from scores.models import BOARD_NAME
@@ -19,7 +20,6 @@ from scores.scopes import Scope
 from scores.user_id import is_player_id
 
 from .async_view import AsyncView, json_response
-from .award import metadata_of, score_of
 from .board_reads import BoardUserView, respond_with_place
 from .raw_path import segment_after
 from .views import idempotency_key, record_headers

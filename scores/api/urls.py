@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.urls import path, re_path, register_converter
 from django.urls.converters import StringConverter
 
+from .batch import BatchView
 from .board_reads import BoardPeriodsView, BoardUserView
 from .boards import BoardsView, BoardView
 from .results import BoardResultsView
@@ -24,6 +25,7 @@ register_converter(AnyTextConverter, "any")
 
 urlpatterns = [
     path("v1/scores/increment", IncrementView.as_view()),
+    path("v1/scores/batch", BatchView.as_view()),
     path("v1/leaderboard", LeaderboardView.as_view()),
     path("v1/users/<any:user_id>/scores/increment", UserIncrementView.as_view()),
     path("v1/users/<any:user_id>", UserView.as_view()),

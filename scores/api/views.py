@@ -16,8 +16,10 @@ from rest_framework.request import Request
 from scores import metrics, selectors, services
 from scores.access.authentication import AuthenticatedRequest, InsufficientScope
 from scores.access.throttling import IncrementThrottle, PlayerThrottle, Throttle
+from scores.award import award
 from scores.board import LEADERBOARD
 from scores.board_selectors import BoardPage
+from scores.entries import key_of
 from scores.exceptions import ServiceHasNoScore, Unavailable
 from scores.log import refusals
 from scores.log.ledger import Recorded
@@ -28,7 +30,6 @@ from scores.user_id import is_player_id
 
 from . import problems
 from .async_view import AsyncView, encode, json_response
-from .award import award
 from .serializers import PageSerializer
 
 MAX_PER_PAGE = 100
@@ -109,9 +110,7 @@ class PointsNotAllowed(PermissionDenied):
 def idempotency_key(request: Request) -> str | None:
     """The Idempotency-Key header: 1 to 255 visible ASCII characters, or `None`."""
     key: str | None = request.META.get("HTTP_IDEMPOTENCY_KEY")
-    if key is not None and not (1 <= len(key) <= 255 and all("!" <= c <= "~" for c in key)):
-        raise ParseError("An idempotency key has 1 to 255 visible ASCII characters.", "idempotency_key_invalid")
-    return key
+    return key if key is None else key_of(key)
 
 
 UNANSWERED = "leaderboard.unanswered"  # in a scope: the `Unavailable` that a question for this page ended with

@@ -24,13 +24,51 @@ Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
 
+class _Group:
+    """The answers to items that were submitted together; `future` has them when the last one is there."""
+
+    def __init__(self, count: int, future: asyncio.Future[Any]) -> None:
+        self.answers: list[Any] = [None] * count
+        self.future = future
+        self._left = set(range(count))
+
+    def put(self, place: int, answer: Any) -> None:
+        self.answers[place] = answer
+        self._left.discard(place)
+        if not self._left and not self.future.done():
+            self.future.set_result(self.answers)
+
+    def give_up(self, late: type[Unavailable]) -> None:
+        """Put `late` where there is no answer yet."""
+        for place in list(self._left):
+            self.put(place, late())
+
+
+class _Part:
+    """One item's share of a group: as much of a future as the batcher needs."""
+
+    __slots__ = ("_group", "_place")
+
+    def __init__(self, group: _Group, place: int) -> None:
+        self._group = group
+        self._place = place
+
+    def done(self) -> bool:
+        return self._group.future.done()
+
+    def set_result(self, answer: Any) -> None:
+        self._group.put(self._place, answer)
+
+    set_exception = set_result  # an exception is one of the answers
+
+
 class _Ticket:
     """An item, and the futures that wait for its answer: of one event loop, or of one thread."""
 
     __slots__ = ("futures", "item", "loop", "started")
 
     def __init__(
-        self, item: Any, future: asyncio.Future[Any] | ThreadFuture[Any], loop: asyncio.AbstractEventLoop | None
+        self, item: Any, future: asyncio.Future[Any] | ThreadFuture[Any] | _Part, loop: asyncio.AbstractEventLoop | None
     ) -> None:
         self.item = item
         self.futures: list[Any] = [future]
@@ -97,6 +135,7 @@ class Batcher(Generic[Item, Answer]):
             ticket.futures.append(future)
             self._share()  # type: ignore[misc]  # set, or the ticket would not be in `_shared`
         else:
+            self._look_for_room(1)
             self._put(ticket := _Ticket(item, future, loop))
             if self._share is not None:
                 self._shared[item] = ticket
@@ -109,9 +148,29 @@ class Batcher(Generic[Item, Answer]):
             if self._shared.get(item) is ticket:
                 del self._shared[item]
 
+    async def submit_all(self, items: Sequence[Item]) -> list[Answer | Exception]:
+        """`submit` for many items at once: the answer to each, or the error in its place. Raises `Overloaded`: none began.
+
+        One future for all of them; a thousand would cost the loop more than the items cost the batcher.
+        """
+        if not items:
+            return []
+        self._look_for_room(len(items))
+        loop = asyncio.get_running_loop()
+        group = _Group(len(items), loop.create_future())
+        for place, item in enumerate(items):
+            self._put(_Ticket(item, _Part(group, place), loop))
+        timer = loop.call_later(self._timeout_s, group.give_up, self._late)
+        try:
+            answers: list[Answer | Exception] = await group.future
+            return answers
+        finally:
+            timer.cancel()
+
     def submit_and_wait(self, item: Item, timeout_s: float | None = None) -> Answer:
         """`submit` for code without an event loop: commands, the admin, other threads."""
         future: ThreadFuture[Answer] = ThreadFuture()
+        self._look_for_room(1)
         self._put(_Ticket(item, future, None))
         try:
             return future.result(self._timeout_s if timeout_s is None else timeout_s)
@@ -121,6 +180,7 @@ class Batcher(Generic[Item, Answer]):
 
     def submit_all_and_wait(self, items: Sequence[Item]) -> list[Answer | Exception]:
         """`submit_and_wait` for many items at once: the answer to each, or the error in its place."""
+        self._look_for_room(len(items))
         due_at = time.monotonic() + self._timeout_s
         futures: list[ThreadFuture[Any]] = []
         for item in items:
@@ -138,9 +198,11 @@ class Batcher(Generic[Item, Answer]):
                 thread.join(timeout_s)
             self._thread, self._process = None, 0
 
-    def _put(self, ticket: _Ticket) -> None:
-        if self._waiting.qsize() >= self._max_queued:
+    def _look_for_room(self, count: int) -> None:
+        if self._waiting.qsize() + count > self._max_queued:
             raise Overloaded
+
+    def _put(self, ticket: _Ticket) -> None:
         self._waiting.put(ticket)
         if self._process != os.getpid():  # `is_alive` would cost a fiftieth of the bridge
             self._start()

@@ -309,3 +309,53 @@ def test_loops_and_threads_share_a_lane(make_batcher: MakeBatcher) -> None:
 
     assert [loop.result() for loop in loops] == [[2 * (base + n) for n in range(20)] for base in (0, 100)]
     assert [thread.result() for thread in threads] == [2 * n for n in range(200, 220)]
+
+
+async def test_many_items_at_once_have_their_answers_in_order(desk: Desk, make_batcher: MakeBatcher) -> None:
+    batcher = make_batcher(max_batch=3)
+
+    answers = await batcher.submit_all([1, -1, 2, 3, 4])
+
+    assert [answer if isinstance(answer, int) else type(answer) for answer in answers] == [2, LookupError, 4, 6, 8]
+    assert [item for piece in desk.pieces for item in piece] == [1, -1, 2, 3, 4]
+    assert await batcher.submit_all([]) == []
+
+
+async def test_of_many_items_those_in_a_broken_piece_share_its_error(make_batcher: MakeBatcher, desk: Desk) -> None:
+    batcher = make_batcher(max_batch=2)
+    first = await busy(batcher, desk)
+    rest = asyncio.create_task(batcher.submit_all([1, 2, BROKEN, 3, 4]))
+    await asyncio.sleep(0)
+    desk.open.set()
+
+    answers = await rest
+
+    assert await first == 0
+    assert [answer if isinstance(answer, int) else type(answer) for answer in answers] == [2, 4, OSError, OSError, 8]
+
+
+async def test_of_many_items_those_without_an_answer_in_time_are_told_so(desk: Desk, make_batcher: MakeBatcher) -> None:
+    batcher = make_batcher(timeout_s=0.2, max_batch=2)
+    desk.open.clear()
+
+    answers = await batcher.submit_all([1, 2, 3])
+
+    assert [type(answer) for answer in answers] == [OutcomeUnknown] * 3
+    desk.open.set()
+    assert await make_batcher().submit(4) == 8
+    batcher.close()
+    assert 3 not in [item for piece in desk.pieces for item in piece]  # nobody waited for it any more
+
+
+async def test_many_items_find_room_for_all_of_them_or_none_begins(desk: Desk, make_batcher: MakeBatcher) -> None:
+    batcher = make_batcher(max_queued=3)
+    first = await busy(batcher, desk)
+
+    with pytest.raises(Overloaded):
+        await batcher.submit_all([1, 2, 3, 4])
+    rest = asyncio.create_task(batcher.submit_all([1, 2, 3]))
+    await asyncio.sleep(0)
+    desk.open.set()
+
+    assert (await first, await rest) == (0, [2, 4, 6])
+    assert desk.pieces == [[0], [1, 2, 3]]
