@@ -17,7 +17,7 @@ def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "leaderboard_site.settings")
     try:
         local.fill_in()
-    except local.StoreError as error:
+    except (local.StoreError, ImproperlyConfigured) as error:
         sys.exit(str(error))
     try:
         execute_from_command_line(sys.argv)

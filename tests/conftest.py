@@ -30,6 +30,7 @@ from rest_framework_simplejwt.token_blacklist.models import OutstandingToken
 from rest_framework_simplejwt.tokens import AccessToken
 from websockets.sync.client import connect
 
+from leaderboard_site.local import DataDirectory, StoreError, data_dir
 from scores import board_selectors, selectors
 from scores.access import authentication, limiter
 from scores.log import rank_index, refusals
@@ -38,6 +39,7 @@ from scores.log.writer import writer
 from scores.stores.redis import breaker
 from tests.polling import until
 from tools.servers import Server
+from tools.stores import RabbitMQ
 
 from .realtime import silence
 
@@ -184,6 +186,27 @@ def redis(board: None) -> Iterator[Redis]:
     """A client of the test's own, which waits for as long as it takes."""
     with Redis.from_url(settings.REDIS_URL) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def rabbitmq() -> Iterator[RabbitMQ]:
+    """A broker that began without queues, for all tests of a process. Who hurts it boots it again.
+
+    It has a folder to itself among the tests' data, which has no user but those that tests make. Without the program a
+    test is skipped, or fails where REQUIRE_PROGRAMS is set.
+    """
+    broker = RabbitMQ(DataDirectory(data_dir() / "broker"))
+    try:
+        broker.program()
+    except StoreError as error:
+        if not os.environ.get("REQUIRE_PROGRAMS"):
+            pytest.skip(str(error))
+        raise
+    broker.stop()  # of tests that were killed
+    broker.forget()
+    broker.boot()
+    yield broker
+    broker.stop()
 
 
 @pytest.fixture(scope="session")

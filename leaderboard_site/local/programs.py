@@ -5,18 +5,25 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 FOLDER = (
     Path(__file__).resolve().parent.parent.parent / ".venv" / "stores"
 )  # `make` installs requirements-local.txt there
+# PostgreSQL's, RabbitMQ's and Erlang's. systemd's, by which a program tells that it is up, is for whoever runs us.
+MEANT_FOR_OTHERS = ("PG", "RABBITMQ_", "ERL_", "NOTIFY_SOCKET")
 
 
-def run(command: Sequence[str | Path]) -> subprocess.CompletedProcess[str]:
-    """Runs a command to its end, in a separate session, so that Ctrl-C does not reach it or its children."""
-    # PostgreSQL's programs and library would take defaults from PG* (a port, a folder), meant for another server.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")} | {"LC_ALL": "C"}
+def run(
+    command: Sequence[str | Path], *, environment: Mapping[str, str] | None = None, inherited: Sequence[int] = ()
+) -> subprocess.CompletedProcess[str]:
+    """Runs a command to its end, in a separate session, so that Ctrl-C does not reach it or its children.
+
+    `environment` is added to that of this process; of its descriptors the command gets those that are `inherited`.
+    """
+    # The programs would take defaults from these variables (a port, a folder), meant for another server.
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(MEANT_FOR_OTHERS)}
     return subprocess.run(  # noqa: S603  programs and options come from this package
         list(map(str, command)),
         stdin=subprocess.DEVNULL,
@@ -25,7 +32,8 @@ def run(command: Sequence[str | Path]) -> subprocess.CompletedProcess[str]:
         text=True,
         errors="replace",
         cwd="/",
-        env=environment,
+        env=ours | {"LC_ALL": "C"} | dict(environment or {}),
+        pass_fds=inherited,
         start_new_session=True,
         check=False,
     )

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 
 from .directory import DataDirectory, StoreError
 from .postgresql import PostgreSQL
+from .rabbitmq import RabbitMQ
 from .redis import Redis
 
 
@@ -25,17 +26,21 @@ class Stores:
         self.directory = directory
         self.postgresql = PostgreSQL(directory, postgresql)
         self.redis = Redis(directory)
+        self.rabbitmq = RabbitMQ(directory)
         self.urls: dict[str, str] = {}  # by the name of the setting; only for the stores that `join` asked for
         self._say = say
         self._share: int | None = None
         self._process = os.getpid()
 
-    def join(self, *, postgresql: bool = True, redis: bool = True) -> None:
+    def join(self, *, postgresql: bool = True, redis: bool = True, rabbitmq: bool = False) -> None:
         """Starts the stores that do not run. They run at least until `leave`, which interpreter exit calls too."""
         with self.directory.alone():
             self._share = self.directory.open("users.lock")
             fcntl.flock(self._share, fcntl.LOCK_SH)
             try:
+                if rabbitmq:  # first: it is the one that may have to be installed, and then nothing else is said
+                    self.rabbitmq.start(self._say)
+                    self.urls["BROKER_URL"] = self.rabbitmq.url
                 if postgresql:
                     self.postgresql.start(self._say)
                     self.urls["DATABASE_URL"] = self.postgresql.url
@@ -61,11 +66,12 @@ class Stores:
         share, self._share = self._share, None
         try:
             fcntl.flock(share, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self.redis.stop()
-            self.postgresql.stop()
+            for store in (self.redis, self.rabbitmq, self.postgresql):
+                try:
+                    store.stop()
+                except StoreError as error:
+                    self._say(str(error))
         except BlockingIOError:
             pass  # another process still uses them
-        except StoreError as error:
-            self._say(str(error))
         finally:
             os.close(share)
