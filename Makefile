@@ -26,7 +26,7 @@ endif
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
-run: .venv/.run $(stores)  ## start everything on this machine (PORT=8000, DATA_DIR=.data)
+run: .venv/.run $(stores)  ## start everything on this machine (PORT=8000, DATA_DIR=.data, BROKER=off)
 	@$(in_venv) leaderboard_site.local.run
 
 # All of them by three processes, each with stores of its own: on two CPUs one of them waits for an outage most of the time.

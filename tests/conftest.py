@@ -204,9 +204,11 @@ def rabbitmq() -> Iterator[RabbitMQ]:
         raise
     broker.stop()  # of tests that were killed
     broker.forget()
-    broker.boot()
-    yield broker
-    broker.stop()
+    try:
+        broker.boot()
+        yield broker
+    finally:
+        broker.stop()
 
 
 @pytest.fixture(scope="session")

@@ -106,8 +106,8 @@ class DataDirectory:
         prefix += ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
         if shutil.which("setpriv") is None or programs.run([*prefix, "true"]).returncode:
             raise StoreError(
-                "PostgreSQL does not run as root, and `setpriv` (util-linux) cannot run it as another user here. "
-                "Run as an ordinary user, or set DATABASE_URL."
+                "PostgreSQL and RabbitMQ do not run as root, and `setpriv` (util-linux) cannot run them as another user "
+                "here. Run as an ordinary user, or set DATABASE_URL, and BROKER_URL if there is BROKER=on."
             )
         return prefix
 

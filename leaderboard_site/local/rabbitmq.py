@@ -77,8 +77,9 @@ class RabbitMQ:
             self._launch(program)
         until = time.monotonic() + START_S
         while not self.answers():
-            if not self.runs() or time.monotonic() > until:
-                self.stop()
+            if not (runs := self.runs()) or time.monotonic() > until:
+                if not runs:
+                    self._end_epmd()
                 raise StoreError(f"RabbitMQ does not start. The end of {self.log}:\n{programs.end_of(self.log)}")
             time.sleep(0.05)
 
