@@ -12,6 +12,8 @@ from typing import Any
 
 from django.conf import global_settings
 
+from leaderboard_site.conf.broker import NAME as BROKER_NAME
+from leaderboard_site.conf.broker import broker_of
 from leaderboard_site.conf.database import database_of
 from leaderboard_site.conf.env import Reader, shown
 from leaderboard_site.conf.keys import algorithm_of_pair, is_confidential
@@ -127,6 +129,21 @@ if REDIS_URL:
             "BACKEND": "realtime.channel_layer.ChannelLayer",
             "CONFIG": {"hosts": [redis_server.channel_layer_host()]},
         }
+
+# A broker, where there is one
+
+BROKER_URL = read.text("BROKER_URL", "")  # amqp://… (RabbitMQ) or kafka://…
+BROKER = None
+if BROKER_URL:
+    try:
+        BROKER = broker_of(BROKER_URL)
+    except ValueError as error:
+        read.problems.append(f"BROKER_URL: {error}")
+INGEST = read.integer("INGEST", 1, least=0, most=16)  # processes of `manage.py ingest` that a server starts beside it
+INGEST_QUEUE = read.text("INGEST_QUEUE", "leaderboard.ingest")  # the queue or topic that they drain
+INGEST_BATCH = read.integer("INGEST_BATCH", 512, least=1, most=2_000)  # changes in a transaction of theirs
+if not BROKER_NAME.fullmatch(INGEST_QUEUE):
+    read.problems.append(f"INGEST_QUEUE={shown(INGEST_QUEUE)}: expected up to 200 of a-z, A-Z, 0-9 and . _ -")
 
 # The leaderboard
 

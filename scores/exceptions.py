@@ -21,6 +21,7 @@ ScoreError
 │   ├── NotYet              refused for now; says for how long
 │   │   ├── ActionCoolingDown
 │   │   └── ActionCapReached
+│   ├── RefusedBefore       with the code of then
 │   ├── AlreadyBlocked
 │   ├── NotBlocked
 │   ├── BoardUnknown
@@ -192,6 +193,15 @@ class ActionCoolingDown(NotYet):
 class ActionCapReached(NotYet):
     code = "action_cap_reached"
     message = "This action has reached its limit for today."
+
+
+class RefusedBefore(Refused):
+    """What was decided about a queued change, as it was written down."""
+
+    def __init__(self, code: str, message: str, retry_after_s: int | None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.retry_after_s = retry_after_s
 
 
 class AlreadyBlocked(Refused):

@@ -89,6 +89,11 @@ follower_held = Gauge(
 follower_takeovers = Counter(
     "leaderboard_follower_takeovers", "Times a process began to follow the log because it got the lease.", ["follower"]
 )
+broker_away = Gauge(
+    "leaderboard_broker_away", "1 while the broker does not answer a process of `ingest`.", multiprocess_mode="livemax"
+)
+ingested_messages = Counter("leaderboard_ingested_messages", "Messages acknowledged, by `ingest`.")
+dead_letters = Counter("leaderboard_dead_letters", "Entries sent to the dead letters, by code.", ["code"])
 
 # The newest commits of this process, newest last: (seq of the last event, `perf_counter` at the commit).
 commits: deque[tuple[int, float]] = deque(maxlen=1024)

@@ -18,7 +18,7 @@ from rest_framework_simplejwt import serializers as simplejwt
 
 from scores import award
 from scores.api import problems, serializers, urls
-from scores.exceptions import Malformed, ScoreError
+from scores.exceptions import Malformed, RefusedBefore, ScoreError
 from tools.servers import ROOT, UVICORN
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / ".github").rglob("*.md")])
@@ -169,7 +169,7 @@ def codes() -> dict[str, int]:
     """Every code that an error may have, with its status."""
     found = dict.fromkeys(field_codes(), 400) | written_codes()
     for kind in below(ScoreError):
-        if kind is Malformed:  # has its codes where it is raised
+        if kind in (Malformed, RefusedBefore):  # have no code of their own
             continue
         found[kind.code] = next(status for base, status in problems.STATUS.items() if issubclass(kind, base)).value
     for kind in below(drf.APIException):

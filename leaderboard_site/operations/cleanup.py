@@ -1,4 +1,4 @@
-"""The cleaner: removes expired refresh tokens and sessions, which nothing else does, a few at a time."""
+"""The cleaner: removes expired refresh tokens, sessions and refusals of queued changes, which nothing else does, a few at a time."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from django.db import connection, transaction
 from django.utils import timezone
 from rest_framework_simplejwt.token_blacklist.models import OutstandingToken
 
+from scores.models import QueuedRefusal
+
 logger = logging.getLogger(__name__)
 
 PORTION = 500  # rows of a table in one transaction, which takes some 20 ms
@@ -20,6 +22,7 @@ NEXT_PORTION_S = 1.0
 NEXT_ROUND_S = 600.0
 # Another host's clock may be behind, and a used token whose row is gone would be taken for one that was never used.
 GRACE = timedelta(hours=1)
+REFUSALS_KEPT = timedelta(hours=24)
 LOCK = "cleanup of expired rows"
 
 
@@ -58,7 +61,7 @@ class Cleaner:
 
 
 def clean() -> bool:
-    """Remove a portion of expired tokens and sessions, unless another process does. Returns whether there may be more."""
+    """Remove a portion of what has expired, unless another process does. Returns whether there may be more."""
     with transaction.atomic():
         with connection.cursor() as cursor:
             # Until the end of the transaction, so that a pooler between here and PostgreSQL cannot strand the lock.
@@ -74,7 +77,10 @@ def clean() -> bool:
         sessions = Session.objects.filter(expire_date__lt=latest).order_by("expire_date")[:PORTION]
         keys = list(sessions.values_list("pk", flat=True))
         Session.objects.filter(pk__in=keys).delete()
-    return PORTION in (len(tokens), len(keys))
+        refusals = QueuedRefusal.objects.filter(at__lt=timezone.now() - REFUSALS_KEPT).order_by("at")[:PORTION]
+        forgotten = list(refusals.values_list("pk", flat=True))
+        QueuedRefusal.objects.filter(pk__in=forgotten).delete()
+    return PORTION in (len(tokens), len(keys), len(forgotten))
 
 
 cleaner = Cleaner()

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack
 from ipaddress import IPv4Network
 from types import FrameType
 
@@ -28,7 +28,7 @@ from uvicorn.supervisors import Multiprocess
 
 from leaderboard_site.conf.env import Reader
 
-from . import follow_process
+from .child import Child
 
 
 def main() -> None:
@@ -96,7 +96,7 @@ def listeners(host: str, port: int) -> list[socket.socket]:
 def serve(listening: Callable[[], None] = lambda: None) -> None:
     """Serves until SIGTERM or SIGINT, then lets running requests end. Calls `listening` once it accepts connections.
 
-    Unless FOLLOW is off, a child runs the followers of the log meanwhile.
+    Unless FOLLOW is off, a child runs the followers of the log meanwhile; where there is a broker, INGEST others drain it.
     """
     allow_many_sockets()
     # After its shutdown, uvicorn raises the signal that ended it again. A clean end is status 0, without a traceback.
@@ -104,7 +104,9 @@ def serve(listening: Callable[[], None] = lambda: None) -> None:
     options = config()
     try:
         sockets = listeners(settings.HOST, settings.PORT)
-        with follow_process.FollowProcess() if settings.FOLLOW else nullcontext():
+        with ExitStack() as children:
+            for command in ["follow"] * settings.FOLLOW + ["ingest"] * (settings.INGEST if settings.BROKER else 0):
+                children.enter_context(Child(command))
             if options.workers > 1:
                 listening()
                 Supervisor(options, sockets=sockets).run()

@@ -384,14 +384,13 @@ class Writer:
         return {user: None if user in ledger.blocked else total for user, total in last.items()}
 
     def record_batch(self, changes: Sequence[Change]) -> list[Recorded | Exception]:
-        """`record` for the batcher: an error of the transaction answers each change. Counts increments by result."""
+        """`record` for the batcher: an error of the transaction answers each change."""
         outcomes: list[Recorded | Exception]
         try:
             outcomes = self.record(changes)
         except Exception as error:
             outcomes = [error] * len(changes)
-        results = [_result(o) for c, o in zip(changes, outcomes, strict=True) if c.kind is Kind.INCREMENT]
-        metrics.add_each(metrics.increments, results)
+        count(changes, outcomes)
         return outcomes
 
 
@@ -455,6 +454,12 @@ def _is_pooled(connection: BaseDatabaseWrapper) -> bool:
         cursor.execute("SELECT pg_backend_pid()")
         (pid,) = cursor.fetchone()
     return bool(pid != connection.connection.info.backend_pid)
+
+
+def count(changes: Sequence[Change], outcomes: Sequence[Recorded | Exception]) -> None:
+    """Count increments by result."""
+    results = [_result(o) for c, o in zip(changes, outcomes, strict=True) if c.kind is Kind.INCREMENT]
+    metrics.add_each(metrics.increments, results)
 
 
 def _result(outcome: Recorded | Exception) -> str:

@@ -6,6 +6,7 @@ from .accounts import EndedAccount, ServiceToken
 from .boards import BOARD_NAME, RESERVED, Board, BoardPosition, BoardResult, BoardStanding, Period, WebhookDelivery
 from .followers import Follower
 from .log import ACTION_NAME, MAX_TOTAL, Action, Block, Leaderboard, ScoreEvent, UserScore
+from .streams import QueuedRefusal
 
 __all__ = [
     "ACTION_NAME",
@@ -22,6 +23,7 @@ __all__ = [
     "Follower",
     "Leaderboard",
     "Period",
+    "QueuedRefusal",
     "ScoreEvent",
     "ServiceToken",
     "UserScore",

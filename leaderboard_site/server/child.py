@@ -1,4 +1,4 @@
-"""The child that runs `manage.py follow` beside the server, and is started again when it ends."""
+"""A child that runs a command of manage.py beside the server, and is started again when it ends."""
 
 from __future__ import annotations
 
@@ -21,20 +21,21 @@ HEALTHY_S = 30.0  # having run for so long, it is started again after the shorte
 PATIENCE_S = 6.0  # with its end; it gives its last steps five
 
 
-class FollowProcess:
+class Child:
     """A context in which the child runs. On leaving it, the child has ended.
 
     The child is in a session of its own: Ctrl-C is for the server, which ends the child after its last commit. If the
     server is killed, the child reads the end of its standard input, and ends too.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, command: str) -> None:
+        self._command = command
         self._process: subprocess.Popen[bytes] | None = None
         self._ended = threading.Event()
         self._starting = threading.Lock()  # or a child could be started just after the last one was told to end
-        self._thread = threading.Thread(target=self._run, name="follow process", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"{command} process", daemon=True)
 
-    def __enter__(self) -> FollowProcess:
+    def __enter__(self) -> Child:
         self._thread.start()
         return self
 
@@ -58,13 +59,13 @@ class FollowProcess:
             try:
                 status = self._run_once()
             except OSError as error:  # no process or no memory is left
-                logger.warning("manage.py follow cannot be started: %s", error.strerror)
+                logger.warning("manage.py %s cannot be started: %s", self._command, error.strerror)
                 status = -1
             if time.monotonic() - started > HEALTHY_S:
                 pause_s = PAUSE_S
             if self._ended.is_set():
                 return
-            logger.warning("manage.py follow ended with status %d; starts again in %.1f s", status, pause_s)
+            logger.warning("manage.py %s ended with status %d; starts again in %.1f s", self._command, status, pause_s)
             self._ended.wait(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
@@ -74,10 +75,11 @@ class FollowProcess:
             if self._ended.is_set():
                 return 0
             self._process = subprocess.Popen(  # noqa: S603  this program
-                [sys.executable, str(settings.BASE_DIR / "manage.py"), "follow", "--with-parent"],
+                [sys.executable, str(settings.BASE_DIR / "manage.py"), self._command, "--with-parent"],
                 stdin=subprocess.PIPE,
                 start_new_session=True,
-                env={"PGAPPNAME": "leaderboard follow"} | os.environ,  # tells its connections apart in pg_stat_activity
+                env={"PGAPPNAME": f"leaderboard {self._command}"}
+                | os.environ,  # tells its connections apart in pg_stat_activity
             )
         with self._process:  # which closes our end of the pipe when it has ended
             return self._process.wait()

@@ -1,0 +1,170 @@
+"""RabbitMQ, by AMQP 0.9.1. The library is for asyncio: its connection lives in a thread with a loop of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Sequence
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
+
+import aio_pika
+from aiormq import spec
+from aiormq.exceptions import AMQPError
+from pamqp.common import FieldTable
+
+from .broker import CONFIRM_S, Broker, BrokerFailed, Delivery, Message
+
+Result = TypeVar("Result")
+
+CONNECT_S = 5.0
+# Of messages that wait for their confirmation. More would only fill the broker's buffers.
+WINDOW = 500
+FAILURES = (AMQPError, OSError, TimeoutError, asyncio.CancelledError, RuntimeError)
+# A queue on several nodes, on disk. Classic ones lose what is in memory, and are not replicated.
+QUORUM: FieldTable = {"x-queue-type": "quorum"}
+
+
+class Line:
+    """A connection with a channel, made again by whoever needs it after it broke."""
+
+    def __init__(self, broker: Broker, name: str, *, confirms: bool) -> None:
+        self._broker = broker
+        self._name = name
+        self._confirms = confirms
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name=f"amqp {name}", daemon=True)
+        self._thread.start()
+        self._connection: aio_pika.abc.AbstractConnection | None = None
+        self.channel: Any = None  # of the library below, which takes batches with less work
+
+    def run(self, work: Callable[[], Coroutine[Any, Any, Result]], timeout_s: float) -> Result:
+        """Run `work` in the loop, with a channel. Raises `BrokerFailed`, and the connection is closed then."""
+        future = asyncio.run_coroutine_threadsafe(self._with_channel(work, timeout_s), self._loop)
+        try:
+            return future.result()
+        except FAILURES as error:
+            asyncio.run_coroutine_threadsafe(self._disconnect(), self._loop)
+            raise BrokerFailed(str(error) or type(error).__name__) from error
+
+    @property
+    def is_open(self) -> bool:
+        return self.channel is not None and not self.channel.is_closed
+
+    def close(self) -> None:
+        try:
+            asyncio.run_coroutine_threadsafe(self._disconnect(), self._loop).result(CONNECT_S)
+        except TimeoutError:
+            pass  # a broker that stands still says no farewell
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(CONNECT_S)
+        if not self._thread.is_alive():
+            self._loop.close()
+
+    async def _with_channel(self, work: Callable[[], Coroutine[Any, Any, Result]], timeout_s: float) -> Result:
+        if not self.is_open:
+            async with asyncio.timeout(CONNECT_S):
+                await self._connect()
+        async with asyncio.timeout(timeout_s):
+            return await work()
+
+    async def _connect(self) -> None:
+        await self._disconnect()
+        self._connection = await aio_pika.connect(self._broker.url, timeout=CONNECT_S)
+        await self._declare(self._connection)
+        channel = await self._connection.channel(publisher_confirms=self._confirms)
+        self.channel = await channel.get_underlay_channel()
+
+    async def _declare(self, connection: aio_pika.abc.AbstractConnection) -> None:
+        """Make the queue unless there is one: an operator's may have limits and policies of its own."""
+        try:
+            channel = await connection.channel()
+            await channel.declare_queue(self._name, passive=True)
+        except aio_pika.exceptions.ChannelNotFoundEntity:  # which also closes the channel
+            channel = await connection.channel()
+            await channel.declare_queue(self._name, durable=True, arguments=QUORUM)
+        await channel.close()
+
+    async def _disconnect(self) -> None:
+        connection, self._connection, self.channel = self._connection, None, None
+        if connection is not None:
+            try:
+                async with asyncio.timeout(1):
+                    await connection.close()
+            except FAILURES:
+                pass  # it is gone already
+
+
+class RabbitSource:
+    def __init__(self, broker: Broker, name: str, *, prefetch: int) -> None:
+        self._name = name
+        self._prefetch = prefetch
+        self._line = Line(broker, name, confirms=False)
+        self._arrived: SimpleQueue[Delivery] = SimpleQueue()
+
+    def receive(self, most: int, timeout_s: float) -> list[Delivery]:
+        if not self._line.is_open:
+            self._arrived = SimpleQueue()  # the broker sends again what was not acknowledged
+            self._line.run(self._consume, CONNECT_S)
+        deliveries: list[Delivery] = []
+        try:
+            deliveries.append(self._arrived.get(timeout=timeout_s))
+            while len(deliveries) < most:
+                deliveries.append(self._arrived.get_nowait())
+        except Empty:
+            pass
+        return deliveries
+
+    def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
+        channel, tag = deliveries[-1].handle
+        if channel is self._line.channel:  # or the broker has them back already
+
+            async def acknowledge() -> None:
+                await channel.basic_ack(tag, multiple=True)
+
+            self._line.run(acknowledge, CONFIRM_S)
+
+    def close(self) -> None:
+        self._line.close()
+
+    async def _consume(self) -> None:
+        channel, arrived = self._line.channel, self._arrived
+
+        async def take(message: Any) -> None:
+            delivery = message.delivery
+            arrived.put(Delivery(message.body, "", not delivery.redelivered, (channel, delivery.delivery_tag)))
+
+        await channel.basic_qos(prefetch_count=self._prefetch)
+        await channel.basic_consume(self._name, take)
+
+
+class RabbitSink:
+    def __init__(self, broker: Broker, name: str) -> None:
+        self._name = name
+        self._line = Line(broker, name, confirms=True)
+
+    def send(self, messages: Sequence[Message]) -> None:
+        for start in range(0, len(messages), WINDOW):
+            window = messages[start : start + WINDOW]
+            self._line.run(lambda window=window: self._publish(window), CONFIRM_S)  # type: ignore[misc]
+
+    def close(self) -> None:
+        self._line.close()
+
+    async def _publish(self, messages: Sequence[Message]) -> None:
+        channel = self._line.channel
+        await asyncio.gather(*(self._publish_one(channel, message) for message in messages))
+
+    async def _publish_one(self, channel: Any, message: Message) -> None:
+        properties = spec.Basic.Properties(
+            content_type=message.content_type,
+            delivery_mode=2,  # on disk
+            headers=dict(message.headers),
+            timestamp=None,
+        )
+        # Mandatory: without it the broker confirms what it could not put anywhere.
+        confirmation = await channel.basic_publish(
+            message.body, routing_key=self._name, properties=properties, mandatory=True
+        )
+        if not isinstance(confirmation, spec.Basic.Ack):
+            raise BrokerFailed(f"RabbitMQ has not taken a message: {type(confirmation).__name__}")
