@@ -263,6 +263,14 @@ METRICS_TOKEN = read.text("METRICS_TOKEN", "")  # the bearer token for /metrics;
 if METRICS_TOKEN and len(METRICS_TOKEN) < 16:
     read.problems.append(f"METRICS_TOKEN has {len(METRICS_TOKEN)} characters; it needs at least 16. {RANDOM_HINT}")
 
+# Files for a warehouse
+
+EXPORT_KEY = read.text(
+    "EXPORT_KEY", ""
+)  # hashes the user ids in the files; if empty, a key that follows from SECRET_KEY
+if EXPORT_KEY and len(EXPORT_KEY.encode()) < 32:
+    read.problems.append(f"EXPORT_KEY has {len(EXPORT_KEY.encode())} bytes; it needs at least 32. {RANDOM_HINT}")
+
 # Serving
 
 HOST = read.text("HOST", "127.0.0.1")  # the address to listen on; a container needs 0.0.0.0

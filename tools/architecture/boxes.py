@@ -52,6 +52,7 @@ BOXES = (
     Box("services", "writes", SCORES, 5, 4, ("scores.services", "scores.service_tokens")),
     Box("projection", "the copy in Redis", SCORES, 6, 2, ("scores.projection",)),
     Box("boards", "calendar, definitions", SCORES, 6, 3, ("scores.boards",)),
+    Box("warehouse", "Parquet files", SCORES, 6, 0, ("scores.warehouse",)),
     Box("log", "the truth in PostgreSQL", SCORES, 7, 3, ("scores.log",)),
     Box("stores", "how a store is asked", SCORES, 8, 2, ("scores.stores",)),
     Box(

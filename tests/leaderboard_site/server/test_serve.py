@@ -45,6 +45,7 @@ def test_every_missing_variable_is_named_at_once() -> None:
     ("wrong", "told"),
     [
         ({"JWT_SIGNING_KEY": "short"}, "JWT_SIGNING_KEY has 5 bytes; it needs at least 32."),
+        ({"EXPORT_KEY": "short"}, "EXPORT_KEY has 5 bytes; it needs at least 32."),
         ({"PORT": "http"}, "PORT='http': expected a whole number from 1 to 65535."),
         ({"TRUSTED_PROXIES": "10.0.0.1,nginx"}, "TRUSTED_PROXIES: 'nginx' is not an address or network such as"),
         ({"PUBLIC_URL": "http://scores.example.org"}, "PUBLIC_URL begins with http://, where browsers send no cookie"),
@@ -61,7 +62,7 @@ def test_a_wrong_value_is_named_and_nothing_else(wrong: dict[str, str], told: st
     assert ended.stderr.count("\n  - ") == 1
 
 
-@pytest.mark.parametrize("unwanted", ["leaderboard_site.local", "daphne", "twisted", "autobahn"])
+@pytest.mark.parametrize("unwanted", ["leaderboard_site.local", "daphne", "twisted", "autobahn", "pyarrow"])
 def test_production_imports_nothing_local_and_no_other_server(unwanted: str) -> None:
     program = "import sys\nfrom leaderboard_site.server import uvicorn_server\nuvicorn_server.set_up()\nimport leaderboard_site.asgi\n"
     program += f"print([name for name in sys.modules if f'{{name}}.'.startswith('{unwanted}.')])"
