@@ -12,7 +12,7 @@ from typing import Any
 
 import uvloop
 
-from . import boards
+from . import boards, exports
 from .clients import Caller, Watcher, connect, watch_many
 from .figures import Row, percentile
 from .load import Answers, as_fast_as_it_goes, at_a_rate, in_turn
@@ -36,6 +36,7 @@ class Effort:
     boards: tuple[int, ...] = (1_000, 100_000, 1_000_000)
     events: int = 10_000_000  # of the log of a board that is made late
     midnight: int = 1_000  # boards that roll over at once
+    exported: int = 4_000_000  # events
 
 
 SMALL = Effort(
@@ -48,6 +49,7 @@ SMALL = Effort(
     boards=(1_000, 5_000),
     events=5_000,
     midnight=20,
+    exported=5_000,
 )
 
 Scenario = Callable[[World, Effort], Iterator[Row]]
@@ -335,6 +337,11 @@ def midnight(world: World, effort: Effort) -> Iterator[Row]:
     yield from boards.midnight(world, effort.midnight)
 
 
+def export(world: World, effort: Effort) -> Iterator[Row]:
+    """`manage.py export_events` to an empty folder: medians of the rounds."""
+    yield from exports.export(world, effort.exported, effort.rounds)
+
+
 SCENARIOS: dict[str, Scenario] = {
     "writes": writes,
     "reads": reads,
@@ -346,6 +353,7 @@ SCENARIOS: dict[str, Scenario] = {
     "history": history,
     "walls": walls,
     "midnight": midnight,
+    "export": export,
 }
 
 

@@ -37,7 +37,7 @@ class World:
         self, *, workers: int = 1, users: int = 0, boards: str = "", command: tuple[str, ...] = UVICORN
     ) -> Iterator[Served]:
         """A server on a board of `users`, with more `boards`, as a TOML file has them."""
-        self._fill(users)
+        self.fill(users)
         if boards:
             self.make(boards)
         server = Server(log=self.folder / "server.log", env=self.env | {"WORKERS": str(workers)}, command=command)
@@ -54,7 +54,7 @@ class World:
         with self.postgresql.open() as database:
             return database.execute(sql).fetchall()
 
-    def _fill(self, users: int) -> None:
+    def fill(self, users: int) -> None:
         """The totals of users who scored long ago; their events are not missed by anything measured here."""
         self.redis.client.flushall()
         with self.postgresql.open() as database:
