@@ -48,11 +48,9 @@ SELECTED = {"created_at": "CASE WHEN isfinite(created_at) THEN created_at ELSE t
 # the server works on a chunk while this process works on the one before.
 LINES_SQL = """
     SELECT lines FROM generate_series(%(first)s::bigint, %(last)s::bigint, %(chunk)s::bigint) AS chunk (first), LATERAL (
-        SELECT convert_to(string_agg(ROW(NULL, {columns}, NULL)::text, E'\\n'), 'UTF8') AS lines
-        FROM (
-            SELECT * FROM score_events
-            WHERE seq >= chunk.first AND seq < chunk.first + %(chunk)s::bigint AND seq <= %(last)s::bigint ORDER BY seq
-        ) AS e
+        SELECT convert_to(string_agg(ROW(NULL, {columns}, NULL)::text, E'\\n' ORDER BY seq), 'UTF8') AS lines
+        FROM score_events
+        WHERE seq >= chunk.first AND seq < chunk.first + %(chunk)s::bigint AND seq <= %(last)s::bigint
     ) AS portion WHERE lines IS NOT NULL
 """
 FIRST_SQL = "SELECT coalesce(min(seq), 1) FROM score_events"
