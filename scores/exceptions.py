@@ -40,6 +40,7 @@ ScoreError
     ├── OutcomeUnknown      it may have happened: the connection or the time ended before the commit was confirmed
     ├── KeyAwaited          the token cannot be verified before the keys of its issuer are fetched
     ├── BoardBuilding       the board was made a moment ago, and its history is still being read
+    ├── AnalyticsBuilding   the follower has not begun to count who plays when
     └── NoStoreAnswers      a read that neither Redis nor the database could answer
 
 CopyUnusable                the copy in Redis cannot be read or moved; reads go to the database instead
@@ -308,6 +309,11 @@ class KeyAwaited(Unavailable):
 class BoardBuilding(Unavailable):
     code = "board_building"
     message = "This board is new, and its history is still being read. Try again in a moment."
+
+
+class AnalyticsBuilding(Unavailable):
+    code = "analytics_building"
+    message = "Nothing has been counted yet: the follower begins in a moment."
 
 
 class NoStoreAnswers(Unavailable):

@@ -143,6 +143,9 @@ def tables_with_rows() -> list[str]:
 TABLES = [
     *("leaderboards", "blocks", "score_events", "user_scores", "actions", "service_tokens"),
     *("results", "webhook_deliveries", "standings", "board_positions", "periods", "boards", "followers"),
+    # The position first: whoever folds has its row, and a fold that comes later finds none.
+    *("engagement_position", "engagement_hours", "engagement_days", "engagement_weeks", "engagement_players"),
+    "engagement_sockets",
 ]
 
 

@@ -109,6 +109,16 @@ def understood(words: str) -> Process | None:
     return process if 0 < process.started_at < LAST_S else None
 
 
+def open_sockets() -> int | None:
+    """How many sockets all processes have open; `None` if no process says so, or Redis cannot be asked."""
+    try:
+        told = presence.told()
+    except RedisAway:
+        return None
+    counts = [process.sockets for words in told if (process := understood(words)) is not None]
+    return sum(counts) if counts else None
+
+
 def everyone() -> tuple[list[Process], bool]:
     """Returns all known processes, this one as it is now, and whether Redis could be asked for the others."""
     mine = reporter.here()

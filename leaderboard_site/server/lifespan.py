@@ -14,9 +14,10 @@ from leaderboard_site.operations.cleanup import cleaner
 from leaderboard_site.operations.drain import drain
 from realtime.board_hub import board_hub
 from realtime.hub import hub
-from scores import board_results, board_selectors, selectors
+from scores import board_results, board_selectors, engagement_selectors, selectors
 from scores.access import limiter
 from scores.api import boards
+from scores.engagement.sockets import sampler
 from scores.followers import runners
 from scores.log import refusals
 from scores.log.rank_index import rank_indexer
@@ -38,6 +39,7 @@ def start() -> None:
         tail.start()
         hub.start()
         board_selectors.reader.start()
+        sampler.watch(processes.open_sockets)
         runners.start(is_dedicated=False)
         processes.reporter.start()
         cleaner.start()
@@ -54,6 +56,7 @@ async def stop() -> None:
     await asyncio.to_thread(selectors.reader.batcher.close)
     await board_selectors.reader.stop()
     await asyncio.to_thread(board_results.reader.close)
+    await asyncio.to_thread(engagement_selectors.reader.close)
     await asyncio.to_thread(limiter.batcher.close)
     await asyncio.to_thread(rank_indexer.stop)
     await asyncio.to_thread(token_uses.stop)

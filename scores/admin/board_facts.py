@@ -17,8 +17,9 @@ from scores.boards.reads import BoardAnswer, BoardEntry, BoardPageQuestion
 from scores.exceptions import CopyUnusable
 from scores.log.head import log
 from scores.models import Board, BoardStanding
+from scores.spreadsheet import escape_formula
 
-from .export import chunked, escape_formula
+from .export import chunked
 from .readonly import NOTHING
 
 if TYPE_CHECKING:

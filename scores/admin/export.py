@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import unicodedata
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from datetime import datetime
@@ -19,6 +18,8 @@ from django.db.models import QuerySet
 from django.http import StreamingHttpResponse
 from django.utils import timezone
 
+from scores.spreadsheet import escape_formula
+
 if TYPE_CHECKING:
     from .standing import ShownScore
 
@@ -26,19 +27,6 @@ CHUNK_ROWS = 2_000  # bounds the memory, and the time that a thread is busy
 MEMORY_BYTES = 2**20  # of a file; a longer one goes to the disk
 PART_CHARACTERS = 2**16
 HEADER = ["user_id", "score", "state", "updated_at"]
-# A spreadsheet may run a cell with such a beginning as a formula. OWASP, "CSV Injection".
-FORMULA_STARTS = frozenset("=+-@\N{MINUS SIGN}")
-
-
-def escape_formula(text: str) -> str:
-    """`text` as a cell that no spreadsheet runs: an apostrophe precedes the beginning of a formula.
-
-    A spreadsheet for East Asian text reads a full-width `＝` as `=`, and some skip blanks in front. Compatibility
-    forms are what NFKC maps to the plain sign, so that no list of them can miss one.
-    """
-    begins = unicodedata.normalize("NFKC", text.lstrip()[:1])
-    is_formula = begins in FORMULA_STARTS or text.startswith(("\t", "\r", "\n"))
-    return f"'{text}" if is_formula else text
 
 
 def csv_chunks(users: QuerySet[ShownScore]) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.urls import path, re_path, register_converter
 from django.urls.converters import StringConverter
 
+from .analytics import ActionsView, ActiveView, HoursView, NewPlayersView, RetentionView, SocketsView
 from .batch import BatchView
 from .board_reads import BoardPeriodsView, BoardUserView
 from .boards import BoardsView, BoardView
@@ -38,6 +39,12 @@ urlpatterns = [
     path("v1/boards/<str:board>/users/<any:user_id>/scores", UserSubmissionView.as_view()),
     path("v1/boards/<str:board>/users/<any:user_id>", BoardUserView.as_view()),
     path("v1/events/<str:event_id>/void", VoidView.as_view()),
+    path("v1/analytics/active", ActiveView.as_view()),
+    path("v1/analytics/new-players", NewPlayersView.as_view()),
+    path("v1/analytics/retention", RetentionView.as_view()),
+    path("v1/analytics/hours", HoursView.as_view()),
+    path("v1/analytics/actions", ActionsView.as_view()),
+    path("v1/analytics/sockets", SocketsView.as_view()),
     path("v1/auth/register", RegisterView.as_view()),
     path("v1/auth/token", SignInView.as_view()),
     path("v1/auth/refresh", RefreshView.as_view()),

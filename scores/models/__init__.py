@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from .accounts import EndedAccount, ServiceToken
 from .boards import BOARD_NAME, RESERVED, Board, BoardPosition, BoardResult, BoardStanding, Period, WebhookDelivery
+from .engagement import (
+    EngagementDay,
+    EngagementHour,
+    EngagementPlayer,
+    EngagementPosition,
+    EngagementSockets,
+    EngagementWeek,
+)
 from .followers import Follower
 from .log import ACTION_NAME, MAX_TOTAL, Action, Block, Leaderboard, ScoreEvent, UserScore
 from .streams import QueuedRefusal
@@ -20,6 +28,12 @@ __all__ = [
     "BoardResult",
     "BoardStanding",
     "EndedAccount",
+    "EngagementDay",
+    "EngagementHour",
+    "EngagementPlayer",
+    "EngagementPosition",
+    "EngagementSockets",
+    "EngagementWeek",
     "Follower",
     "Leaderboard",
     "Period",

@@ -21,8 +21,8 @@ from redis import Redis
 
 from scores import services
 from scores.admin.chart import HEIGHT, WIDTH, chart, positions
-from scores.admin.export import escape_formula
 from scores.models import MAX_TOTAL, ScoreEvent, UserScore
+from scores.spreadsheet import escape_formula
 from tools.servers import Server
 
 from .test_admin import USERS, cells, commands_during, logged_in, score, score_all
