@@ -31,6 +31,7 @@ from scores.entries import MAX_ENTRIES
 from scores.models import BOARD_NAME, MAX_TOTAL
 from scores.user_id import MAX_LENGTH
 
+from .analytics import MAX_DAYS, MAX_HOUR_DAYS, MAX_WEEKS
 from .problems import CONTENT_TYPE
 from .views import MAX_PER_PAGE
 
@@ -141,6 +142,14 @@ ROW: dict[str, Schema] = {
     "score": SCORE,
 }
 
+DAY: Schema = {"type": "string", "format": "date", "examples": ["2026-11-26"]}
+RANGE: dict[str, Schema] = {"from": DAY, "to": DAY | {"description": "Included."}}
+
+
+def analytics_shape(**properties: Schema) -> Schema:
+    return shape(**properties, seq=SEQ, asOf=MOMENT_OR_NONE | {"description": "Up to this moment, nothing is missing."})
+
+
 SHAPES: dict[str, Schema] = {
     "Board": {"type": "object", "properties": BOARD, "required": ["name", "fold"]},
     "Boards": shape(
@@ -205,6 +214,78 @@ SHAPES: dict[str, Schema] = {
                 },
                 "required": ["place", "userId", "score"],
             },
+        },
+    ),
+    "ActivePlayers": analytics_shape(
+        by={"type": "string", "enum": ["day", "week"]},
+        **RANGE,
+        rows={
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "day": DAY,
+                    "week": DAY | {"description": "Its Monday; with `by=week`, instead of `day`."},
+                    "players": COUNT,
+                },
+                "required": ["players"],
+            },
+        },
+    ),
+    "NewPlayers": analytics_shape(**RANGE, rows={"type": "array", "items": shape(day=DAY, players=COUNT)}),
+    "Hours": analytics_shape(
+        **RANGE,
+        rows={
+            "type": "array",
+            "items": shape(
+                hour=MOMENT | {"description": "Its beginning."},
+                increments=COUNT,
+                points=COUNT | {"description": "Of increments, whether they were taken back or not."},
+                scores=COUNT | {"description": "Of streams."},
+                voids=COUNT,
+                voided={"type": "integer", "description": "Points that voids of this hour took back."},
+            ),
+        },
+    ),
+    "TopActions": analytics_shape(
+        **RANGE,
+        rows={
+            "type": "array",
+            "maxItems": MAX_PER_PAGE,
+            "items": shape(
+                action={"type": "string"}, increments=COUNT, points=COUNT, voids=COUNT, voided={"type": "integer"}
+            ),
+        },
+    ),
+    "Retention": analytics_shape(
+        weeks={"type": "integer", "minimum": 1, "maximum": MAX_WEEKS},
+        rows={
+            "type": "array",
+            "items": shape(
+                cohort=DAY | {"description": "The Monday of the week in which these players first played."},
+                week=COUNT | {"description": "So many weeks later; 0 is that week itself."},
+                players=COUNT,
+                share={
+                    "type": ["number", "null"],
+                    "minimum": 0,
+                    "maximum": 1,
+                    "description": "Of the cohort; null if it has no player.",
+                },
+            ),
+        },
+    ),
+    "SocketPeaks": analytics_shape(
+        **RANGE,
+        rows={
+            "type": "array",
+            "items": shape(
+                hour=MOMENT | {"description": "Its beginning."},
+                peak={
+                    "type": ["integer", "null"],
+                    "minimum": 0,
+                    "description": "The most sockets that were open at once; null if nobody counted.",
+                },
+            ),
         },
     ),
     "Incremented": shape(success={"type": "boolean", "const": True}, newScore=TOTAL) | {"additionalProperties": False},
@@ -957,6 +1038,101 @@ operation(
         },
     ),
     auth=[{}, {"accessToken": []}],
+)
+
+# Analytics
+
+
+def analytics_operation(
+    target: str, shape: str, *parameters: OpenApiParameter, errors: Errors | None = None, **description: Any
+) -> None:
+    csv = {"type": "string", "description": "A header, and the keys of the rows as columns."}
+    operation(
+        f"scores.api.analytics.{target}",
+        "get",
+        tags=["analytics"],
+        description="For a token with the scope `analytics:read`. Days, weeks and hours are those of UTC.",
+        parameters=[
+            *parameters,
+            OpenApiParameter("format", {"type": "string", "enum": ["json", "csv"], "default": "json"}),
+            *freshness(200),
+            header("Cache-Control", "Not for all.", {"type": "string", "const": "private, no-cache"}, 200),
+            *limits(200, 429),
+            CHALLENGE,
+            RETRY_AFTER,
+        ],
+        responses={
+            (200, "application/json"): OpenApiResponse(ref(shape), description="As of an event"),
+            (200, "text/csv"): OpenApiResponse(csv, description="As of an event"),
+        }
+        | refusals(
+            ANY,
+            LIMITED,
+            MANAGED,
+            errors or {},
+            {400: ["format_not_a_choice"], 503: ["analytics_building"]},
+        ),
+        **description,
+    )
+
+
+def range_parameters(days: int, usual: int) -> list[OpenApiParameter]:
+    return [
+        OpenApiParameter("from", DAY, description=f"The first day; without it {usual} days up to the last."),
+        OpenApiParameter("to", DAY, description=f"The last day, included; without it today. At most {days} days."),
+    ]
+
+
+OF_RANGE: Errors = {400: [*of_field("from", "invalid", "after_to", "too_early"), "to_invalid"]}
+analytics_operation(
+    "ActiveView",
+    "ActivePlayers",
+    OpenApiParameter("by", {"type": "string", "enum": ["day", "week"], "default": "day"}),
+    *range_parameters(MAX_DAYS, 28),
+    errors=merged(OF_RANGE, {400: ["by_not_a_choice"]}),
+    operation_id="activePlayers",
+    summary="Players who played, by day or week",
+)
+analytics_operation(
+    "NewPlayersView",
+    "NewPlayers",
+    *range_parameters(MAX_DAYS, 28),
+    errors=OF_RANGE,
+    operation_id="newPlayers",
+    summary="Players who played for the first time, by day",
+)
+analytics_operation(
+    "RetentionView",
+    "Retention",
+    OpenApiParameter("weeks", {"type": "integer", "minimum": 1, "maximum": MAX_WEEKS, "default": 8}),
+    errors={400: ["weeks_out_of_range"]},
+    operation_id="retention",
+    summary="Of those who first played in a week, who played in the weeks after it",
+)
+analytics_operation(
+    "HoursView",
+    "Hours",
+    *range_parameters(MAX_HOUR_DAYS, 2),
+    errors=OF_RANGE,
+    operation_id="hours",
+    summary="Increments, points, scores and voids by hour",
+)
+analytics_operation(
+    "ActionsView",
+    "TopActions",
+    *range_parameters(MAX_HOUR_DAYS, 7),
+    *PAGE_PARAMETERS,
+    errors=merged(OF_RANGE, PAGE_ERRORS),
+    operation_id="topActions",
+    summary="The actions that were taken most",
+)
+analytics_operation(
+    "SocketsView",
+    "SocketPeaks",
+    *range_parameters(MAX_HOUR_DAYS, 2),
+    errors=OF_RANGE,
+    operation_id="socketPeaks",
+    summary="The most sockets that were open at once, by hour",
 )
 
 # Under /api/v1/auth/, which Django's own handler serves.

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db import transaction
-from django.db.backends.utils import CursorWrapper
 
 from scores.boards.fold import REWARDER_PREFIX
 from scores.log.head import EVENT_MARK_SQL, Log
@@ -42,46 +41,45 @@ ADVANCE_SQL = f"""
                            WHERE seq > %(before)s AND seq <= %(last)s AND isfinite(created_at)))
     WHERE log = %(log)s AND seq = %(before)s AND mark = %(mark)s
 """  # noqa: S608  constants
-# A void is filed under the action of what it takes back. By look-ups instead of a join, here and below: PostgreSQL plans for
-# a slice of any length, and would read the whole table.
-EVENTS_SQL = """
-    SELECT e.kind, e.points, e.stream, e.user_id,
-        CASE WHEN e.voids IS NULL THEN coalesce(e.action, '')
-             ELSE coalesce((SELECT o.action FROM score_events o WHERE o.seq = e.voids), '') END AS action,
-        greatest(%(at)s::timestamptz, max(e.created_at) FILTER (WHERE isfinite(e.created_at)) OVER (ORDER BY e.seq)) AS at,
-        e.kind IN ('increment', 'score') AND NOT starts_with(e.actor, %(rewarder)s)
-            AND NOT starts_with(e.user_id, %(service)s) AS is_play,
-        e.kind = 'void' AND NOT EXISTS (
-            SELECT FROM score_events o WHERE o.seq = e.voids AND starts_with(o.actor, %(rewarder)s) LIMIT 1
-        ) AS is_void
-    FROM score_events e WHERE e.seq > %(before)s AND e.seq <= %(last)s
-"""
-HOURS_SQL = f"""
-    INSERT INTO engagement_hours AS h (hour, action, increments, points, scores, voids, voided)
-    SELECT date_trunc('hour', at, 'UTC'), action,
-        count(*) FILTER (WHERE kind = 'increment'),
-        coalesce(sum(points) FILTER (WHERE kind = 'increment' AND stream IS NULL), 0),
-        count(*) FILTER (WHERE kind = 'score'),
-        count(*) FILTER (WHERE kind = 'void'),
-        coalesce(sum(-points) FILTER (WHERE kind = 'void' AND stream IS NULL), 0)
-    FROM ({EVENTS_SQL}) AS e WHERE (is_play OR is_void) AND at IS NOT NULL
-    GROUP BY 1, 2
-    ON CONFLICT (hour, action) DO UPDATE SET increments = h.increments + excluded.increments,
-        points = h.points + excluded.points, scores = h.scores + excluded.scores,
-        voids = h.voids + excluded.voids, voided = h.voided + excluded.voided
-"""  # noqa: S608  constants
-# All parts see the players as they were before the slice. `fresh` are the days on which somebody plays for the first time.
-PLAYERS_SQL = f"""
-    WITH played AS MATERIALIZED (
-        SELECT DISTINCT user_id, (at AT TIME ZONE 'UTC')::date AS day FROM ({EVENTS_SQL}) AS e
-        WHERE is_play AND at IS NOT NULL
-    ), bounds AS (
-        SELECT user_id, min(day) AS first_day, max(day) AS last_day FROM played GROUP BY user_id
-    ), fresh AS MATERIALIZED (
-        SELECT p.user_id, p.day, coalesce(k.first_day, b.first_day) AS first_day, k.last_day AS seen_day
-        FROM played p JOIN bounds b USING (user_id)
+# A void is filed under the action of what it takes back. By look-ups instead of joins or EXISTS, here and below: PostgreSQL
+# plans for a slice of any length, and would read whole tables. All parts see the players as they were before the slice;
+# `known` are those whom it shows on a new day, and `fresh` the days on which somebody plays for the first time.
+FOLD_SQL = """
+    WITH events AS MATERIALIZED (
+        SELECT e.kind, e.points, e.stream, e.user_id,
+            CASE WHEN e.voids IS NULL THEN coalesce(e.action, '')
+                 ELSE coalesce((SELECT o.action FROM score_events o WHERE o.seq = e.voids), '') END AS action,
+            greatest(%(at)s::timestamptz, max(CASE WHEN isfinite(e.created_at) THEN e.created_at END) OVER (ORDER BY e.seq))
+                AS at,
+            e.kind IN ('increment', 'score') AND NOT starts_with(e.actor, %(rewarder)s)
+                AND NOT starts_with(e.user_id, %(service)s) AS is_play,
+            CASE WHEN e.kind = 'void' THEN NOT starts_with(
+                coalesce((SELECT o.actor FROM score_events o WHERE o.seq = e.voids), ''), %(rewarder)s
+            ) ELSE false END AS is_void
+        FROM score_events e WHERE e.seq > %(before)s AND e.seq <= %(last)s
+    ), hours AS (
+        INSERT INTO engagement_hours AS h (hour, action, increments, points, scores, voids, voided)
+        SELECT date_bin('1 hour', at, timestamptz '2000-01-01 00:00:00+00'), action,
+            count(*) FILTER (WHERE kind = 'increment'),
+            coalesce(sum(points) FILTER (WHERE kind = 'increment'), 0),
+            count(*) FILTER (WHERE kind = 'score'),
+            count(*) FILTER (WHERE kind = 'void'),
+            coalesce(sum(-points) FILTER (WHERE kind = 'void' AND stream IS NULL), 0)
+        FROM events WHERE (is_play OR is_void) AND at IS NOT NULL
+        GROUP BY 1, 2
+        ON CONFLICT (hour, action) DO UPDATE SET increments = h.increments + excluded.increments,
+            points = h.points + excluded.points, scores = h.scores + excluded.scores,
+            voids = h.voids + excluded.voids, voided = h.voided + excluded.voided
+    ), played AS MATERIALIZED (
+        SELECT DISTINCT user_id, (at AT TIME ZONE 'UTC')::date AS day FROM events WHERE is_play AND at IS NOT NULL
+    ), known AS MATERIALIZED (
+        SELECT p.user_id, p.last_day, k.last_day AS seen_day, coalesce(k.first_day, p.first_day) AS first_day
+        FROM (SELECT user_id, min(day) AS first_day, max(day) AS last_day FROM played GROUP BY user_id) AS p
         LEFT JOIN LATERAL (SELECT * FROM engagement_players WHERE user_id = p.user_id LIMIT 1) AS k ON true
-        WHERE k.last_day IS NULL OR p.day > k.last_day
+        WHERE k.last_day IS NULL OR p.last_day > k.last_day
+    ), fresh AS MATERIALIZED (
+        SELECT user_id, day, first_day, seen_day FROM known JOIN played USING (user_id)
+        WHERE seen_day IS NULL OR day > seen_day
     ), days AS (
         INSERT INTO engagement_days AS d (day, players, new_players)
         SELECT day, count(*), count(*) FILTER (WHERE day = first_day) FROM fresh GROUP BY day
@@ -97,10 +95,9 @@ PLAYERS_SQL = f"""
         GROUP BY week, cohort
         ON CONFLICT (week, cohort) DO UPDATE SET players = w.players + excluded.players
     )
-    INSERT INTO engagement_players AS k (user_id, first_day, last_day)
-    SELECT b.user_id, b.first_day, b.last_day FROM bounds b WHERE EXISTS (SELECT FROM fresh f WHERE f.user_id = b.user_id)
+    INSERT INTO engagement_players AS k (user_id, first_day, last_day) SELECT user_id, first_day, last_day FROM known
     ON CONFLICT (user_id) DO UPDATE SET last_day = excluded.last_day
-"""  # noqa: S608  constants
+"""
 
 
 class View(NamedTuple):
@@ -201,9 +198,4 @@ class EngagementFold:
             cursor.execute(BEGIN_SQL)
             cursor.execute(ADVANCE_SQL, values)
             if cursor.rowcount and last > view.seq:
-                _fold_slice(cursor, values)
-
-
-def _fold_slice(cursor: CursorWrapper, values: dict[str, Any]) -> None:
-    cursor.execute(HOURS_SQL, values)
-    cursor.execute(PLAYERS_SQL, values)
+                cursor.execute(FOLD_SQL, values)

@@ -4,20 +4,12 @@ from typing import Any
 
 from django.db import migrations, models
 
-# As in migration 0002: with the collation "C" the key serves LIKE as well.
-DROP_PATTERN_INDEXES_SQL = """
-    DO $$
-    DECLARE name text;
-    BEGIN
-        FOR name IN
-            SELECT indexname FROM pg_indexes
-            WHERE schemaname = current_schema() AND indexdef LIKE '%varchar_pattern_ops%'
-              AND tablename IN ('engagement_players', 'engagement_position')
-        LOOP
-            EXECUTE format('DROP INDEX %I', name);
-        END LOOP;
-    END $$
-"""
+def skip_pattern_indexes(apps: Any, schema_editor: Any) -> None:
+    """As in migration 0002: with the collation "C" the key serves LIKE as well.
+
+    Django makes them at the end of the migration, so here they can be left out, and not dropped.
+    """
+    schema_editor.deferred_sql = [sql for sql in schema_editor.deferred_sql if "varchar_pattern_ops" not in str(sql)]
 
 
 def permit_groups(apps: Any, schema_editor: Any) -> None:
@@ -131,6 +123,6 @@ class Migration(migrations.Migration):
                 "default_permissions": (),
             },
         ),
-        migrations.RunSQL(DROP_PATTERN_INDEXES_SQL, migrations.RunSQL.noop),
+        migrations.RunPython(skip_pattern_indexes, migrations.RunPython.noop),
         migrations.RunPython(permit_groups, migrations.RunPython.noop),
     ]
