@@ -8,6 +8,7 @@ from leaderboard_site.operations.checkup import CheckupView
 from leaderboard_site.operations.status import rebuild, status
 from leaderboard_site.pages.board import board
 from leaderboard_site.pages.reference import docs, openapi_schema
+from scores.admin.engagement import engagement, engagement_file
 
 urlpatterns = [
     path("api/docs", RedirectView.as_view(pattern_name="docs", permanent=True)),
@@ -17,6 +18,8 @@ urlpatterns = [
     path("api/", include("scores.api.urls")),
     path("admin/status/", status, name="status"),
     path("admin/status/rebuild/", rebuild, name="rebuild"),
+    path("admin/engagement/", engagement, name="engagement"),
+    path("admin/engagement/<slug:name>.csv", engagement_file, name="engagement_file"),
     path("admin/", admin.site.urls),
     path("healthz/deep", CheckupView.as_view()),
     path("", board),

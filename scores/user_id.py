@@ -7,6 +7,8 @@ from typing import TypeGuard
 
 MAX_LENGTH = 255  # characters
 SERVICE_PREFIX = "service:"  # a namespace of its own for the actors of service tokens: no player's id begins with it
+# Of the actors that give a board's rewards. With a blank, which no name of a service has: nobody else can be such an actor.
+REWARDER_PREFIX = f"{SERVICE_PREFIX}board "
 REPLACEMENT = "\ufffd"  # stands for text that somebody could not read: two different ids may have become the same
 DOT_SEGMENTS = frozenset((".", ".."))
 

@@ -160,6 +160,7 @@ LISTED: dict[Use, str] = (
     | uses(adr(21), "scores/boards/history.py", "django.db.backends.utils", "CursorWrapper")
     | uses(adr(21), "scores/boards/reads.py", "django.db.backends.utils", "CursorWrapper")
     | uses(adr(21), "scores/boards/standings.py", "django.db.backends.utils", "CursorWrapper")
+    | uses(adr(21), "scores/engagement/reads.py", "django.db.backends.utils", "CursorWrapper")
     | uses(adr(21), "scores/selectors.py", "django.db.backends.utils", "CursorWrapper")
     # The admin
     | uses(ADMIN, "scores/admin/board_facts.py", "django.contrib.admin.views.main", "ChangeList")

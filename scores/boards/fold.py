@@ -13,13 +13,10 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from scores.models import MAX_TOTAL, Board, ScoreEvent
-from scores.user_id import SERVICE_PREFIX, is_service
+from scores.user_id import REWARDER_PREFIX, is_service
 
 Kind = ScoreEvent.Kind
 MODERATED = frozenset((Kind.VOID.value, Kind.BLOCK.value, Kind.UNBLOCK.value))
-
-# With a blank, which no name of a service has: nobody else can be such an actor.
-REWARDER_PREFIX = f"{SERVICE_PREFIX}board "
 
 
 class LogEvent(NamedTuple):

@@ -14,8 +14,9 @@ from psycopg.errors import SerializationFailure
 from scores.log.head import KNOWN_KINDS, Log
 from scores.log.periods import LIMITS_SQL
 from scores.models import MAX_TOTAL, Board, BoardStanding
+from scores.user_id import REWARDER_PREFIX
 
-from .fold import REWARDER_PREFIX, LogEvent, Part, Rules, Slice
+from .fold import LogEvent, Part, Rules, Slice
 from .history import derive, derive_in_slices
 
 INSERT_SQL = "INSERT INTO standings (board_id, period, user_id, key, tie, reached_seq, hidden) "

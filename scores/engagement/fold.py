@@ -14,10 +14,9 @@ from uuid import UUID
 
 from django.db import transaction
 
-from scores.boards.fold import REWARDER_PREFIX
 from scores.log.head import EVENT_MARK_SQL, Log
 from scores.log.periods import LIMITS_SQL
-from scores.user_id import SERVICE_PREFIX
+from scores.user_id import REWARDER_PREFIX, SERVICE_PREFIX
 
 EVENTS_PER_FOLD = 2_000
 TABLES = ("engagement_hours", "engagement_days", "engagement_weeks", "engagement_players")

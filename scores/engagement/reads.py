@@ -8,7 +8,6 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 from django.db.backends.utils import CursorWrapper
 
-from scores.boards.documents import text_of
 from scores.exceptions import AnalyticsBuilding
 from scores.log.head import Log
 
@@ -146,7 +145,7 @@ def _hours(cursor: CursorWrapper, asked: Hours) -> list[Row]:
     names = ("increments", "points", "scores", "voids", "voided")
     nothing = (0,) * len(names)
     return [
-        {"hour": text_of(hour)} | dict(zip(names, found.get(hour, nothing), strict=True))
+        {"hour": _text(hour)} | dict(zip(names, found.get(hour, nothing), strict=True))
         for hour in _steps(begin, end - HOUR, HOUR)
     ]
 
@@ -179,7 +178,7 @@ def _sockets(cursor: CursorWrapper, asked: Sockets) -> list[Row]:
     begin, end = _moments(asked.first, asked.last)
     cursor.execute(SOCKETS_SQL, [begin, end])
     found = dict(cursor.fetchall())
-    return [{"hour": text_of(hour), "peak": found.get(hour)} for hour in _steps(begin, end - HOUR, HOUR)]
+    return [{"hour": _text(hour), "peak": found.get(hour)} for hour in _steps(begin, end - HOUR, HOUR)]
 
 
 ANSWERS: dict[type[Any], Callable[[CursorWrapper, Any], list[Row]]] = {
@@ -215,3 +214,7 @@ def _moments(first: date, last: date) -> tuple[datetime, datetime]:
 
 def _steps(first: Moment, last: Moment, step: timedelta) -> list[Moment]:
     return [first + step * n for n in range((last - first) // step + 1)]
+
+
+def _text(hour: datetime) -> str:
+    return f"{hour.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"

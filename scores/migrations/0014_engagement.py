@@ -4,6 +4,7 @@ from typing import Any
 
 from django.db import migrations, models
 
+
 def skip_pattern_indexes(apps: Any, schema_editor: Any) -> None:
     """As in migration 0002: with the collation "C" the key serves LIKE as well.
 

@@ -25,6 +25,7 @@ from scores.boards import definitions
 from scores.boards.copies import BoardCopies
 from scores.boards.documents import parse
 from scores.boards.follower import BoardFollower
+from scores.engagement.fold import EngagementFold
 from scores.log.head import log
 from scores.log.ledger import Change, Kind
 from scores.log.writer import writer
@@ -159,3 +160,52 @@ def photograph(page: Page, url: str) -> None:
     page.goto(f"{url}/api/docs/")
     page.wait_for_selector(".opblock-summary")
     save("api-docs")
+
+
+# More play than a test should wait for: each week some begin, and each plays less and less; by day more than by night.
+PLAY_SQL = """
+    INSERT INTO score_events (seq, user_id, kind, points, total, action, created_at)
+    SELECT row_number() OVER (ORDER BY at, who), 'player ' || who, 'increment', 1 + (random() * 200)::int, 0,
+        (ARRAY[NULL, NULL, 'quest_complete', 'win', 'win', 'daily_login'])[1 + (random() * 5)::int], at
+    FROM (
+        SELECT who, now() - day * interval '1 day' - interval '1 day' * power(random(), 1.5) AS at
+        FROM generate_series(1, 400) who, generate_series(0, 75) day, generate_series(1, 3) round
+        WHERE day <= who * 75 / 400 AND random() < 0.7 / (1 + (who * 75 / 400 - day) / 6.0)
+    ) AS play
+"""
+SOCKETS_SQL = """
+    INSERT INTO engagement_sockets (hour, peak, samples)
+    SELECT date_trunc('hour', now()) - n * interval '1 hour', 40 + (30 * sin(n * pi() / 12))::int + (random() * 10)::int, 60
+    FROM generate_series(0, 160) n
+"""
+
+
+@pytest.fixture
+def weeks_of_play(board: None) -> User:
+    log.head()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT setseed(0.5)")  # the same picture each time
+        cursor.execute(PLAY_SQL)
+        cursor.execute("UPDATE leaderboards SET seq = (SELECT max(seq) FROM score_events)")
+        cursor.execute(SOCKETS_SQL)
+    fold = EngagementFold(log)
+    while fold.behind():
+        fold.fold()
+    return member_of("Viewers", "vera")
+
+
+def test_the_picture_of_engagement(weeks_of_play: User, server: Server) -> None:
+    session = logged_in(weeks_of_play).cookies["sessionid"].value
+    said: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        context = browser.new_context(viewport={"width": 1360, "height": 760}, color_scheme="light")
+        context.add_cookies([{"name": "sessionid", "value": session, "url": server.url}])
+        page = context.new_page()
+        page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+        page.goto(f"{server.url}/admin/engagement/")
+        page.wait_for_load_state("networkidle")
+        page.screenshot(path=IMAGES / "admin-engagement.png", full_page=True)
+        browser.close()
+
+    assert said == []

@@ -14,6 +14,8 @@ from scores import services
 from scores.boards import definitions
 from scores.boards.documents import parse
 from scores.boards.rebuilding import rebuild
+from scores.engagement.fold import EngagementFold
+from scores.log.head import log
 from scores.log.ledger import Change, Kind
 from scores.log.writer import writer
 from scores.models import Board
@@ -58,6 +60,7 @@ def test_no_page_of_the_admin_violates_its_policy(server: Server, admin: Page) -
         f"scores/board/{board.pk}/change/",
         f"scores/board/{board.pk}/delete/",
         "status/",
+        "engagement/",
         "auth/user/?is_staff__exact=1",
         f"auth/user/{user.pk}/change/",
         "auth/user/add/",
@@ -70,12 +73,18 @@ def test_no_page_of_the_admin_violates_its_policy(server: Server, admin: Page) -
         assert "default-src 'none'" in answer.headers["content-security-policy"]
 
 
-def test_the_pages_of_boards_are_accessible(server: Server, open_page: OpenPage) -> None:
+def test_the_pages_of_boards_and_of_engagement_are_accessible(server: Server, open_page: OpenPage) -> None:
     admin = signed_in(open_page(f"{server.url}/admin/", bypass_csp=True))  # axe sets styles of its own
     board = definitions.create(parse({"name": "weekly", "fold": "sum", "period": "weekly", "title": "This week"}))
 
-    for path in ("", "add/", f"{board.pk}/change/", f"{board.pk}/archive/"):
-        admin.goto(f"{server.url}/admin/scores/board/{path}", wait_until="load")
+    by_another_thread(lambda: writer.record([Change(Kind.INCREMENT, "ann", 5), Change(Kind.INCREMENT, "bob", 7)]))
+    while EngagementFold(log).behind():
+        EngagementFold(log).fold()
+
+    boards = [f"scores/board/{path}" for path in ("", "add/", f"{board.pk}/change/", f"{board.pk}/archive/")]
+    for path in (*boards, "engagement/"):
+        admin.goto(f"{server.url}/admin/{path}", wait_until="load")
+        admin.evaluate("document.querySelector('.engagement details')?.setAttribute('open', '')")
         found = Axe().run(admin, context="#content", options={"preload": False})  # of style sheets
         assert found.violations_count == 0, found.generate_report()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from django.test import Client
 from redis import Redis
 from websockets.sync.client import connect
 
-from leaderboard_site.operations.processes import BELIEVED_S, ProcessReporter, everyone
+from leaderboard_site.operations.processes import BELIEVED_S, ProcessReporter, everyone, open_sockets
 from scores import services
 from scores.projection.leaderboard import leaderboard
 from scores.stores import presence
@@ -247,3 +248,16 @@ def test_others_are_not_told(board: None) -> None:
 
 def test_the_button_is_no_link(admin: Client) -> None:
     assert admin.get(f"{STATUS}rebuild/").status_code == 405
+
+
+def test_the_sockets_of_all_processes_are_counted_if_any_says_so(redis: Redis) -> None:
+    assert open_sockets() is None
+
+    for name, sockets in (("a:1", 3), ("b:1", 4)):
+        process = ProcessReporter().here()._replace(host=name, sockets=sockets)
+        presence.tell(name, json.dumps(process), for_s=5)
+    presence.tell("c:1", "of another program", for_s=5)
+
+    assert open_sockets() == 7
+    with stopped(redis):
+        assert open_sockets() is None
