@@ -20,7 +20,7 @@ from scores.boards.copies import board_copies
 from scores.boards.follower import BoardFollower
 from scores.boards.webhooks import Sender
 from scores.engagement.fold import EngagementFold
-from scores.engagement.sockets import SAMPLE_EVERY_S, sampler
+from scores.engagement.sockets import LOOK_EVERY_S, sampler
 from scores.exceptions import CopyUnusable
 from scores.log.head import Log, log
 from scores.log.lease import RENEW_EVERY_S, Lease
@@ -266,7 +266,7 @@ def engagement_tasks(lease: Lease) -> list[Task]:
     """Who plays when. Nobody watches it by the second, so it folds many events at once."""
     return [
         Task("fold of engagement", EngagementFold(log).fold, 2.0),
-        Task("samples of sockets", sampler.sample, SAMPLE_EVERY_S),
+        Task("samples of sockets", sampler.sample, LOOK_EVERY_S),
     ]
 
 

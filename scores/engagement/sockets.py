@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable
 
 from scores.log.head import Log, log
 
 SAMPLE_EVERY_S = 60.0
+LOOK_EVERY_S = 5.0  # so that a sample is not long in coming after nobody could count
 # Two processes that sample at once do no harm: a peak that is noted twice is the same peak.
 NOTE_SQL = """
     INSERT INTO engagement_sockets AS s (hour, peak, samples)
@@ -21,18 +24,22 @@ class SocketSampler:
     def __init__(self, log: Log) -> None:
         self._log = log
         self._open_sockets: Callable[[], int | None] | None = None
+        self._sampled_at = -math.inf  # monotonic seconds
 
     def watch(self, open_sockets: Callable[[], int | None]) -> None:
         """From now on samples are what this answers: the sockets of all processes, or `None` if nobody knows."""
         self._open_sockets = open_sockets
 
     def sample(self) -> bool:
-        """Note the sockets that are open, if that is known. There is never more to do at once."""
-        count = None if self._open_sockets is None else self._open_sockets()
+        """Note the sockets that are open, if that is known, at most once a minute. There is never more to do at once."""
+        if self._open_sockets is None or time.monotonic() - self._sampled_at < SAMPLE_EVERY_S:
+            return False
+        count = self._open_sockets()
         if count is not None:
             with self._log.connection.cursor() as cursor:
                 cursor.execute(NOTE_SQL, [count])
             self._log.connection.close()  # one that is used once a minute is worth no session
+            self._sampled_at = time.monotonic()
         return False
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from scores.models import EngagementSockets
 from tests.conftest import database_url
 from tests.polling import until
 from tools.servers import ROOT, UVICORN, Server
@@ -71,6 +72,7 @@ def test_it_is_started_again_when_it_dies_and_ends_with_the_server(serving: Serv
     assert follow_processes(serving) == [second]
     assert os.sched_getaffinity(second) == os.sched_getaffinity(0)
     assert metrics_of(second)
+    until(EngagementSockets.objects.exists)  # it knows how to count them
 
     assert serving.stop() == 0
     log = serving.log.read_text()

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from django.core.management import call_command
+from django.db import connection
 
 from scores import service_tokens
 from scores.engagement.fold import EngagementFold
@@ -176,6 +177,15 @@ def test_what_is_no_range_is_told(name: str, asked: dict[str, str], expected: st
 def test_the_longest_ranges_are_answered(ask: Ask, counted: None) -> None:
     assert len(ask("active", from_="2026-01-01", to="2027-01-01").json()["rows"]) == 366
     assert len(ask("hours", from_="2099-12-01", to="2099-12-31").json()["rows"]) == 31 * 24
+
+
+def test_without_its_tables_it_is_unavailable(ask: Ask, counted: None) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE engagement_position RENAME TO away")
+        try:
+            assert code(ask("active")) == (503, "unavailable")
+        finally:
+            cursor.execute("ALTER TABLE away RENAME TO engagement_position")
 
 
 def test_the_server_counts_by_itself_and_says_so_before_it_has(api: httpx.Client, ask: Ask) -> None:

@@ -17,6 +17,7 @@ from django.test import Client
 from scores.admin.bars import bars
 from scores.admin.engagement import FILES
 from scores.engagement import fold as fold_module
+from scores.engagement import sockets
 from scores.engagement.fold import EngagementFold
 from scores.engagement.sockets import SocketSampler
 from scores.log.head import log
@@ -154,7 +155,8 @@ def test_without_a_number_the_chart_says_so() -> None:
 # Sockets
 
 
-def test_the_most_sockets_of_an_hour_are_kept(board: None) -> None:
+def test_the_most_sockets_of_an_hour_are_kept(board: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sockets, "SAMPLE_EVERY_S", 0)
     counts: list[int | None] = [3, 8, None, 5]
     sampler = SocketSampler(log)
     sampler.sample()  # nobody has said how to count
@@ -168,3 +170,15 @@ def test_the_most_sockets_of_an_hour_are_kept(board: None) -> None:
     assert sum(each.samples for each in samples) == 3
     assert samples[-1].hour.replace(minute=0, second=0, microsecond=0) == samples[-1].hour
     assert abs((datetime.now(UTC) - samples[-1].hour).total_seconds()) < 7_200
+
+
+def test_sockets_are_sampled_once_a_minute_if_anybody_can_count(board: None) -> None:
+    counts: list[int | None] = [None, 3, 8]
+    sampler = SocketSampler(log)
+    sampler.watch(lambda: counts.pop(0))
+
+    for _ in range(5):
+        sampler.sample()
+
+    assert counts == [8]
+    assert EngagementSockets.objects.get().peak == 3
