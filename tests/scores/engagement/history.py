@@ -67,6 +67,7 @@ class History:
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
         self.at = datetime(2026, 8, 1, tzinfo=UTC)
+        self.set_back = 0
         self.voidable: list[tuple[int, str, int, str | None]] = []
 
     def go_on(self, events: int) -> None:
@@ -81,7 +82,10 @@ class History:
         self.at += timedelta(minutes=self.random.expovariate(1 / 50))
         written_at: Any = self.at
         if chance < 0.02:
-            written_at = self.random.choice(["infinity", "-infinity", self.at - timedelta(hours=2)])
+            written_at = self.random.choice(["infinity", "-infinity"])
+        elif self.set_back or chance < 0.06:  # as clocks of version 0.2 were, for some events
+            self.set_back = (self.set_back or self.random.randint(1, 20)) - 1
+            written_at = self.at - timedelta(hours=self.random.randint(1, 30))
         user = self.random.choice(USERS[: 5 + seq // 40])
         kind = self.random.choices(
             ["increment", "score", "void", "correction", "block", "later"], [70, 12, 9, 5, 2, 2]
@@ -97,7 +101,7 @@ class History:
                 return self._event(seq)
             voids, user, points, stream = self.voidable.pop(self.random.randrange(len(self.voidable)))
             points, actor = -points, "service:arena"
-        elif kind == "block" and chance > 0.5:
+        if kind in ("increment", "block") and chance > 0.97:
             user = "service:arena"
         if kind in ("increment", "score"):
             self.voidable.append((seq, user, points, stream))
