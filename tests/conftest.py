@@ -131,6 +131,7 @@ def tables_with_rows() -> list[str]:
         "standings",
         "results",
         "webhook_deliveries",
+        "queued_refusals",
         OutstandingToken._meta.db_table,
     ]
     of_each = [f"(SELECT '{table}' FROM {table} LIMIT 1)" for table in tables]
@@ -145,7 +146,7 @@ TABLES = [
     *("results", "webhook_deliveries", "standings", "board_positions", "periods", "boards", "followers"),
     # The position first: whoever folds has its row, and a fold that comes later finds none.
     *("engagement_position", "engagement_hours", "engagement_days", "engagement_weeks", "engagement_players"),
-    "engagement_sockets",
+    *("engagement_sockets", "queued_refusals"),
 ]
 
 

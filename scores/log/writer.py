@@ -98,7 +98,8 @@ STREAMS_SQL = """
             SELECT FROM boards o JOIN periods p ON p.board_id = o.id WHERE o.stream = b.stream AND o.archived_at IS NULL
               AND (p.starts_at IS NULL OR p.starts_at <= now.at) AND (p.ends_at IS NULL OR p.ends_at > now.at)
         )
-    FROM boards b, (SELECT current_setting('leaderboard.at')::timestamptz AS at) AS now WHERE b.name = ANY(%s)
+    FROM boards b, (SELECT nullif(current_setting('leaderboard.at', true), '')::timestamptz AS at) AS now
+    WHERE b.name = ANY(%s)
 """
 VOIDABLE_SQL = """
     SELECT e.seq, e.user_id, e.kind, e.points, e.stream, EXISTS (SELECT FROM score_events v WHERE v.voids = e.seq),

@@ -46,7 +46,7 @@ class Delivery(NamedTuple):
     """A message that came."""
 
     body: bytes
-    place: str  # where the broker has it, a text of its own; empty if the broker does not tell
+    place: str  # what tells it apart from all others; empty if nothing does, since its sender gave it no id
     is_new: bool  # whether the broker knows that it has not come before
     handle: Any  # of the source alone
 
@@ -65,6 +65,9 @@ class Source(Protocol):
 
 class Sink(Protocol):
     """A queue, exchange or topic to write to."""
+
+    def open(self) -> None:
+        """Make it if it is not there, where the broker lets its clients do so. Raises `BrokerFailed`."""
 
     def send(self, messages: Sequence[Message]) -> None:
         """Return when the broker has confirmed all of them. Raises `BrokerFailed`: each may have arrived."""

@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 LOOK_S = 0.5  # for messages, between two looks whether to end
 PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0  # before a store is asked again
+MAX_PLACE = 300  # characters that are kept
 TRIES = 5  # of a change that cannot be recorded, alone
 
 Outcome = Recorded | Exception
@@ -78,6 +79,16 @@ class Ingest:
 
         The next portion is decoded while one commits.
         """
+        try:
+            self._insist(self._dead_letters.open)  # whoever looks for dead letters finds that there are none
+            self._drain()
+        except Ended:
+            pass
+        self._source.close()
+        self._dead_letters.close()
+        connections.close_all()
+
+    def _drain(self) -> None:
         with ThreadPoolExecutor(1, thread_name_prefix="decode") as ahead:
             upcoming: Future[list[Arrived]] = ahead.submit(self._receive)
             while not self._ended.is_set():
@@ -85,9 +96,6 @@ class Ingest:
                 upcoming = ahead.submit(self._receive)
                 if portion:
                     self._settle(portion)
-        self._source.close()
-        self._dead_letters.close()
-        connections.close_all()
 
     def _receive(self) -> list[Arrived]:
         """The entries of whole messages, about a batch of them if there are as many."""
@@ -164,7 +172,7 @@ class Ingest:
 
     def _put_aside(self, refused: Sequence[tuple[Arrived, Exception]]) -> None:
         kept = [
-            Refusal(change.user_id, change.idempotency_key or "", arrived.delivery.place, error)
+            Refusal(change.user_id, change.idempotency_key or "", arrived.delivery.place[:MAX_PLACE], error)
             for arrived, error in refused
             if isinstance(change := arrived.entry.change, Change) and isinstance(error, Refused)
         ]
@@ -223,5 +231,5 @@ def _refused_before(portion: Sequence[Arrived]) -> dict[int, ScoreError]:
     return {
         place: known[key][1]
         for place, key in asked.items()
-        if key in known and known[key][0] == portion[place].delivery.place
+        if key in known and known[key][0] == portion[place].delivery.place[:MAX_PLACE]
     }

@@ -79,6 +79,9 @@ class KafkaSink:
         self._name = name
         self._producer: Producer | None = None
 
+    def open(self) -> None:
+        """Topics are made by who knows how many partitions they need, or by the broker when it is first written to."""
+
     def send(self, messages: Sequence[Message]) -> None:
         producer = self._producer = self._producer or Producer(self._options)
         failures: list[KafkaError] = []

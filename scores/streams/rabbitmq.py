@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Coroutine, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
+from uuid import uuid4
 
 import aio_pika
 from aiormq import spec
@@ -52,14 +53,10 @@ class Line:
         return self.channel is not None and not self.channel.is_closed
 
     def close(self) -> None:
-        try:
-            asyncio.run_coroutine_threadsafe(self._disconnect(), self._loop).result(CONNECT_S)
-        except TimeoutError:
-            pass  # a broker that stands still says no farewell
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(CONNECT_S)
-        if not self._thread.is_alive():
-            self._loop.close()
+        self._thread.join()
+        self._loop.close()
 
     async def _with_channel(self, work: Callable[[], Coroutine[Any, Any, Result]], timeout_s: float) -> Result:
         if not self.is_open:
@@ -84,6 +81,14 @@ class Line:
             channel = await connection.channel()
             await channel.declare_queue(self._name, durable=True, arguments=QUORUM)
         await channel.close()
+
+    async def _end(self) -> None:
+        """Disconnect, and end what the library has begun, such as a farewell that a broker does not answer."""
+        await self._disconnect()
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _disconnect(self) -> None:
         connection, self._connection, self.channel = self._connection, None, None
@@ -132,7 +137,8 @@ class RabbitSource:
 
         async def take(message: Any) -> None:
             delivery = message.delivery
-            arrived.put(Delivery(message.body, "", not delivery.redelivered, (channel, delivery.delivery_tag)))
+            place = message.header.properties.message_id or ""
+            arrived.put(Delivery(message.body, place, not delivery.redelivered, (channel, delivery.delivery_tag)))
 
         await channel.basic_qos(prefetch_count=self._prefetch)
         await channel.basic_consume(self._name, take)
@@ -143,6 +149,9 @@ class RabbitSink:
         self._name = name
         self._line = Line(broker, name, confirms=True)
 
+    def open(self) -> None:
+        self._line.run(self._look, CONNECT_S)
+
     def send(self, messages: Sequence[Message]) -> None:
         for start in range(0, len(messages), WINDOW):
             window = messages[start : start + WINDOW]
@@ -150,6 +159,9 @@ class RabbitSink:
 
     def close(self) -> None:
         self._line.close()
+
+    async def _look(self) -> None:
+        """The queue is made with the connection."""
 
     async def _publish(self, messages: Sequence[Message]) -> None:
         channel = self._line.channel
@@ -160,7 +172,7 @@ class RabbitSink:
             content_type=message.content_type,
             delivery_mode=2,  # on disk
             headers=dict(message.headers),
-            timestamp=None,
+            message_id=uuid4().hex,
         )
         # Mandatory: without it the broker confirms what it could not put anywhere.
         confirmation = await channel.basic_publish(
