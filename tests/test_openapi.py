@@ -25,9 +25,10 @@ from .test_docs import addresses, codes
 
 FILE = ROOT / "docs" / "openapi.yaml"
 DOCUMENT: dict[str, Any] = yaml.safe_load(FILE.read_text())
-# From `scores.services` only, of addresses and methods that no operation has, or of one entry of a batch.
+# From `scores.services` only, of addresses and methods that no operation has, or of one entry of a batch or message.
 OF_NO_OPERATION = {"already_blocked", "not_blocked", "method_not_allowed"}
-OF_NO_OPERATION |= {"board_required", "points_and_score", "unknown_field"}
+OF_NO_OPERATION |= {"board_required", "points_and_score", "unknown_field", "key_required", "actor_invalid"}
+OF_NO_OPERATION |= {"message_too_large"}
 PASSWORD = "notes on the engine"
 
 

@@ -30,7 +30,7 @@ def entries_of(body: bytes) -> list[Entry]:
     """The entries of a message, which is one object or an array of 1 to 1,000."""
     try:
         if len(body) > MAX_BYTES:
-            raise Malformed("body_too_large", f"A message may have at most {MAX_BYTES} bytes.")
+            raise Malformed("message_too_large", f"A message may have at most {MAX_BYTES} bytes.")
         value = strict_json.loads(body)
         contents = value if isinstance(value, list) else [value]
         if not 1 <= len(contents) <= MAX_ENTRIES:

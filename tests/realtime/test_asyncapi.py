@@ -25,7 +25,7 @@ SCHEMAS: dict[str, Any] = DOCUMENT["components"]["schemas"]
 SCHEMA: dict[str, Any] = SCHEMAS["leaderboard_update"]
 MESSAGE: dict[str, Any] = DOCUMENT["components"]["messages"]["leaderboard_update"]
 OF_BOARD: dict[str, Any] = DOCUMENT["components"]["messages"]["board_update"]
-CHANNELS: list[dict[str, Any]] = list(DOCUMENT["channels"].values())
+CHANNELS: list[dict[str, Any]] = [channel for channel in DOCUMENT["channels"].values() if "ws" in channel["bindings"]]
 # One that is asked for as its channel says.
 ASKED = {"/ws/boards/": "/ws/boards/?board=leaderboard", "/ws/boards/{board}/": "/ws/boards/leaderboard/"}
 

@@ -46,7 +46,7 @@ BOXES = (
     Box("management", "commands", SCORES, 4, 0, ("scores.management",)),
     Box("api", "HTTP", SCORES, 4, 3, ("scores.api",)),
     Box("admin", "moderation", SCORES, 4, 4, ("scores.admin",)),
-    Box("access", "who asks, how often", SCORES, 6, 1, ("scores.access",)),
+    Box("access", "who asks, how often", SCORES, 7, 1, ("scores.access",)),
     Box(
         "selectors",
         "reads",
@@ -60,7 +60,14 @@ BOXES = (
     Box("services", "writes", SCORES, 5, 4, ("scores.services", "scores.service_tokens")),
     Box("projection", "the copy in Redis", SCORES, 6, 2, ("scores.projection",)),
     Box("boards", "calendar, definitions", SCORES, 6, 3, ("scores.boards",)),
-    Box("warehouse", "Parquet files", SCORES, 6, 0, ("scores.warehouse",)),
+    Box(
+        "streams, warehouse",
+        "brokers, Parquet files",
+        SCORES,
+        6,
+        0,
+        ("scores.streams", "scores.entries", "scores.warehouse"),
+    ),
     Box("log", "the truth in PostgreSQL", SCORES, 7, 3, ("scores.log",)),
     Box("stores", "how a store is asked", SCORES, 8, 2, ("scores.stores",)),
     Box(
@@ -78,6 +85,8 @@ BOXES = (
             "scores.user_id",
             "scores.scopes",
             "scores.spreadsheet",
+            "scores.award",
+            "scores.strict_json",
         ),
         columns=2,
     ),

@@ -84,7 +84,7 @@ BAD: list[tuple[bytes, str]] = [
     (b'{"userId":' * 400 + b"1" + b"}" * 400, "json_too_deep"),
     (b"[]", "entries_out_of_range"),
     (b"[" + b",".join([b"1"] * 1_001) + b"]", "entries_out_of_range"),
-    (b" " * (256 * 1024 + 1), "body_too_large"),
+    (b" " * (256 * 1024 + 1), "message_too_large"),
     (b"7", "invalid_body"),
     (b"null", "invalid_body"),
     (b"{}", "user_id_invalid"),

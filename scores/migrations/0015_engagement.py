@@ -28,7 +28,7 @@ def permit_groups(apps: Any, schema_editor: Any) -> None:
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("scores", "0013_results"),
+        ("scores", "0014_queued_refusals"),
     ]
 
     operations = [
