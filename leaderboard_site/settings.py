@@ -155,8 +155,9 @@ MAX_BOARDS = read.integer("MAX_BOARDS", 1000, least=0, most=100_000)  # besides 
 FRAME_INTERVAL_MS = read.integer("FRAME_INTERVAL_MS", 50, least=10, most=10_000)  # between two frames of one socket
 SOCKET_ORIGINS = read.origins("SOCKET_ORIGINS", "") + PUBLIC_ORIGINS  # besides the request's own host
 CORS_ALLOWED_ORIGINS = CORS_ORIGINS = read.origins("CORS_ORIGINS", "")
-CORS_ALLOW_HEADERS = ["Authorization", "Content-Type", "Idempotency-Key", "If-None-Match"]
-CORS_EXPOSE_HEADERS = ["ETag", "Idempotency-Replayed", "RateLimit", "RateLimit-Policy", "Retry-After"]
+CORS_ALLOW_HEADERS = ["Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Prefer"]
+CORS_EXPOSE_HEADERS = ["ETag", "Idempotency-Key", "Idempotency-Replayed", "Location", "Preference-Applied"]
+CORS_EXPOSE_HEADERS += ["RateLimit", "RateLimit-Policy", "Retry-After"]
 CORS_EXPOSE_HEADERS += ["X-Leaderboard-Age", "X-Leaderboard-Position", "X-Leaderboard-Seq"]
 CORS_EXPOSE_HEADERS += ["X-Leaderboard-Source", "X-Request-ID"]
 

@@ -38,6 +38,7 @@ ScoreError
 └── Unavailable             try again, with the same Idempotency-Key
     ├── Overloaded          nothing happened
     ├── OutcomeUnknown      it may have happened: the connection or the time ended before the commit was confirmed
+    ├── BrokerAway          what was to be queued may be in the queue
     ├── KeyAwaited          the token cannot be verified before the keys of its issuer are fetched
     ├── BoardBuilding       the board was made a moment ago, and its history is still being read
     ├── AnalyticsBuilding   the follower has not begun to count who plays when
@@ -300,6 +301,11 @@ class Overloaded(Unavailable):
 class OutcomeUnknown(Unavailable):
     code = "outcome_unknown"
     message = "No confirmation came in time. Retry with the same idempotency key, so that a change counts once."
+
+
+class BrokerAway(Unavailable):
+    code = "broker_away"
+    message = "The broker has not confirmed the change. Retry with the same idempotency key, so that it counts once."
 
 
 class KeyAwaited(Unavailable):

@@ -14,7 +14,7 @@ from leaderboard_site.operations.cleanup import cleaner
 from leaderboard_site.operations.drain import drain
 from realtime.board_hub import board_hub
 from realtime.hub import hub
-from scores import board_results, board_selectors, engagement_selectors, selectors
+from scores import board_results, board_selectors, engagement_selectors, queued, selectors
 from scores.access import limiter
 from scores.api import boards
 from scores.engagement.sockets import sampler
@@ -48,6 +48,8 @@ def start() -> None:
 async def stop() -> None:
     """Commits the waiting increments, then ends everything else. No request may be running any more."""
     await asyncio.to_thread(writer.batcher.close)
+    await asyncio.to_thread(queued.queue.stop)
+    await asyncio.to_thread(queued.outcomes.close)
     await hub.stop()
     await board_hub.stop()
     await asyncio.to_thread(boards.changes.close)

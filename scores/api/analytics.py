@@ -30,7 +30,8 @@ from scores.scopes import Scope
 from scores.spreadsheet import csv_text
 
 from .async_view import AsyncView, json_response
-from .views import page_parameters, position
+from .headers import position
+from .views import page_parameters
 
 DATE = re.compile("20[0-9]{2}-[0-9]{2}-[0-9]{2}")  # a range of them ends in the year 2099 at the latest
 MAX_DAYS, MAX_HOUR_DAYS = 366, 31  # of ranges in days and weeks, and of ranges in hours

@@ -21,8 +21,8 @@ from scores.scopes import Scope
 
 from . import problems
 from .async_view import PARSERS, AsyncView, json_response
+from .headers import position
 from .parsers import NDJSONParser
-from .views import position
 
 BATCH_PARSERS: list[BaseParser] = [*PARSERS, NDJSONParser()]
 

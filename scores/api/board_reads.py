@@ -23,8 +23,9 @@ from scores.models import RESERVED, Board
 from scores.selectors import Page
 
 from .async_view import AsyncView, encode, json_response
+from .headers import freshness, position
 from .raw_path import segment_after
-from .views import freshness, matches, page_parameters, position
+from .views import matches, page_parameters
 
 WORDS = {"1": True, "true": True, "": False, "0": False, "false": False}
 PRIVATE = {"Cache-Control": "private, no-cache"}

@@ -26,7 +26,7 @@ from scores.stores.batcher import Batcher
 
 from .async_view import AsyncView, encode, json_response
 from .board_reads import respond_with_board
-from .views import position
+from .headers import position
 
 LIST_AGE_S = 1.0  # for which a process keeps the list of boards
 DEFAULT_BOARD = {

@@ -333,6 +333,22 @@ SHAPES: dict[str, Schema] = {
             },
         },
     ),
+    "Queued": shape(
+        success={"type": "boolean", "const": True},
+        queued={"type": "boolean", "const": True},
+        key={"type": "string", "description": "Of the request, or made for it."},
+    ),
+    "Counted": {
+        "type": "object",
+        "properties": {
+            "success": {"type": "boolean", "const": True},
+            "newScore": TOTAL,
+            "board": BOARD["name"] | {"description": "In the place of `newScore`, if the key is that of a score."},
+            "score": SCORE,
+            "seq": {"type": "integer", "minimum": 1},
+        },
+        "required": ["success", "seq"],
+    },
     "Submitted": shape(
         success={"type": "boolean", "const": True},
         eventId=EVENT_ID,
@@ -572,7 +588,11 @@ INCREMENT_ERRORS: Errors = {
 
 
 def increment_operation(
-    target: str, *errors: Errors, parameters: Sequence[OpenApiParameter] = (), **description: Any
+    target: str,
+    *errors: Errors,
+    parameters: Sequence[OpenApiParameter] = (),
+    also: Responses | None = None,
+    **description: Any,
 ) -> None:
     operation(
         target,
@@ -581,13 +601,28 @@ def increment_operation(
         request={"application/json": {"oneOf": [shape(points=POINTS), shape(action=ACTION)]}},
         parameters=[*parameters, *INCREMENT_PARAMETERS],
         responses={200: OpenApiResponse(ref("Incremented"), description="The new total")}
+        | (also or {})
         | refusals(ANY, WITH_BODY, LIMITED, INCREMENT_ERRORS, *errors),
         **description,
     )
 
 
+IN_QUEUE = OpenApiResponse(ref("Queued"), description="In the queue")
 increment_operation(
     "scores.api.views.IncrementView",
+    {503: ["broker_away"]},
+    parameters=[
+        OpenApiParameter(
+            "Prefer",
+            {"type": "string", "examples": ["respond-async"]},
+            OpenApiParameter.HEADER,
+            description="`respond-async`: answer when the change is in the queue, where there is a broker (RFC 7240).",
+        ),
+        header("Location", "Where to ask what became of it.", {"type": "string"}, 202),
+        header("Preference-Applied", "The preference.", {"type": "string", "const": "respond-async"}, 202),
+        header("Idempotency-Key", "As in the body.", {"type": "string"}, 202),
+    ],
+    also={202: IN_QUEUE},
     operation_id="increment",
     summary="Add points to the score of the token's user",
     description="Either points, or an action of the catalogue, which defines its points. 200 means that the change is "
@@ -600,6 +635,37 @@ increment_operation(
     summary="Add points to the score of a player, for a game server",
     description="As `POST /api/v1/scores/increment`, for a token with the scope `scores:write:any`.",
     parameters=[USER_IN_PATH],
+)
+
+operation(
+    "scores.api.queued.QueuedView",
+    "get",
+    operation_id="queued",
+    tags=["scores"],
+    summary="What became of an increment that was queued",
+    description="If it was refused, the problem that a request would have got.",
+    parameters=[
+        OpenApiParameter("key", {"type": "string"}, OpenApiParameter.PATH, description="Percent-encoded."),
+        *EVENT_HEADERS,
+        *limits(200, 202, 429),
+        header("Retry-After", "Seconds to wait.", {"type": "integer", "minimum": 0}, 202, 429, 503),
+        CHALLENGE,
+    ],
+    responses={200: OpenApiResponse(ref("Counted"), description="In the log"), 202: IN_QUEUE}
+    | refusals(
+        ANY,
+        LIMITED,
+        {
+            400: ["idempotency_key_invalid", "unknown_action"],
+            401: NO_TOKEN,
+            403: ["service_has_no_score", "user_blocked", "user_inactive", "only_game_servers"],
+            404: ["not_found"],
+            409: ["total_too_large", "action_not_open"],
+            422: ["idempotency_key_reused"],
+            429: ["action_cooling_down", "action_cap_reached"],
+            503: UNANSWERED,
+        },
+    ),
 )
 
 ENTRY: Schema = {

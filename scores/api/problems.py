@@ -35,6 +35,7 @@ from scores.exceptions import (
     PeriodNotClosed,
     PeriodUnknown,
     Refused,
+    RefusedBefore,
     ScoreError,
     ScoreOutOfRange,
     ServiceHasNoScore,
@@ -108,7 +109,14 @@ def outage_response(error: Unavailable, **members: Any) -> HttpResponse:
 
 
 def status_of(error: ScoreError) -> HTTPStatus:
-    return next(status for kind, status in STATUS.items() if isinstance(error, kind))
+    kind = _kind_of(error.code) if isinstance(error, RefusedBefore) else type(error)
+    return next(status for base, status in STATUS.items() if issubclass(kind, base))
+
+
+def _kind_of(code: str, among: type[ScoreError] = Refused) -> type[ScoreError]:
+    """The refusal that has this code; any, if none has it any more."""
+    kinds = among.__subclasses__()
+    return next((found for kind in kinds if (found := _kind_of(code, kind)).code == code), among)
 
 
 async def send_response(
@@ -135,7 +143,7 @@ def handle_exception(exc: Exception, context: dict[str, Any]) -> Response | None
         headers = {}
         if isinstance(exc, Unavailable):
             headers["Retry-After"] = str(RETRY_AFTER_S)
-        elif isinstance(exc, NotYet):
+        elif isinstance(exc, (NotYet, RefusedBefore)) and exc.retry_after_s is not None:
             headers["Retry-After"] = str(exc.retry_after_s)
         elif isinstance(exc, TokenRevoked):
             headers["WWW-Authenticate"] = challenge_of_invalid_token(str(exc))

@@ -13,7 +13,7 @@ from scores.models import RESERVED
 
 from .async_view import json_response
 from .board_reads import OpenView, about, must_be_forever, privacy, seen_by
-from .views import position
+from .headers import position
 
 
 class BoardResultsView(OpenView):

@@ -21,8 +21,9 @@ from scores.user_id import is_player_id
 
 from .async_view import AsyncView, json_response
 from .board_reads import BoardUserView, respond_with_place
+from .headers import record_headers
 from .raw_path import segment_after
-from .views import idempotency_key, record_headers
+from .views import idempotency_key
 
 NAME = re.compile(BOARD_NAME)
 OF_A_SERVICE = (

@@ -9,6 +9,7 @@ from .analytics import ActionsView, ActiveView, HoursView, NewPlayersView, Reten
 from .batch import BatchView
 from .board_reads import BoardPeriodsView, BoardUserView
 from .boards import BoardsView, BoardView
+from .queued import QueuedView
 from .results import BoardResultsView
 from .submissions import SubmissionView, UserSubmissionView
 from .tokens import LogoutView, RefreshView, RegisterView, SignInView
@@ -27,6 +28,7 @@ register_converter(AnyTextConverter, "any")
 urlpatterns = [
     path("v1/scores/increment", IncrementView.as_view()),
     path("v1/scores/batch", BatchView.as_view()),
+    path("v1/scores/queued/<any:key>", QueuedView.as_view()),
     path("v1/leaderboard", LeaderboardView.as_view()),
     path("v1/users/<any:user_id>/scores/increment", UserIncrementView.as_view()),
     path("v1/users/<any:user_id>", UserView.as_view()),

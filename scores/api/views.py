@@ -18,18 +18,17 @@ from scores.access.authentication import AuthenticatedRequest, InsufficientScope
 from scores.access.throttling import IncrementThrottle, PlayerThrottle, Throttle
 from scores.award import award
 from scores.board import LEADERBOARD
-from scores.board_selectors import BoardPage
 from scores.entries import key_of
 from scores.exceptions import ServiceHasNoScore, Unavailable
 from scores.log import refusals
-from scores.log.ledger import Recorded
 from scores.log.token_uses import token_uses
 from scores.scopes import Scope
-from scores.selectors import Page, Place, Standing
+from scores.selectors import Page
 from scores.user_id import is_player_id
 
-from . import problems
+from . import problems, queued
 from .async_view import AsyncView, encode, json_response
+from .headers import freshness, record_headers
 from .serializers import PageSerializer
 
 MAX_PER_PAGE = 100
@@ -45,6 +44,8 @@ class IncrementView(AsyncView):
         player = request.user
         if player.is_service:
             raise ServiceHasNoScore
+        if queued.is_wanted(request):
+            return await queued.respond_when_queued(player.user_id, *award_of(request), idempotency_key(request))
         return await respond_to_increment(request, player.user_id)
 
 
@@ -80,9 +81,7 @@ class UserIncrementView(AsyncView):
 async def respond_to_increment(
     request: AuthenticatedRequest, user_id: str, actor: str = "", token: str = ""
 ) -> HttpResponse:
-    points, action = award(request.data)
-    if action is None and settings.ACTIONS_ONLY and Scope.WRITE_ANY not in request.user.scopes:
-        raise PointsNotAllowed
+    points, action = award_of(request)
     recorded = await services.increment(
         user_id=user_id,
         points=points,
@@ -94,12 +93,12 @@ async def respond_to_increment(
     return json_response({"success": True, "newScore": recorded.total}, record_headers(recorded))
 
 
-def record_headers(recorded: Recorded) -> dict[str, str]:
-    """Which event a change is, and the position from which on reads have it."""
-    headers = {"X-Leaderboard-Seq": str(recorded.seq)} | position(recorded.origin, recorded.seq)
-    if recorded.replayed:
-        headers["Idempotency-Replayed"] = "true"
-    return headers
+def award_of(request: AuthenticatedRequest) -> tuple[int, str | None]:
+    """The points and the action that are asked for. Raises `Malformed`, or `PointsNotAllowed`."""
+    points, action = award(request.data)
+    if action is None and settings.ACTIONS_ONLY and Scope.WRITE_ANY not in request.user.scopes:
+        raise PointsNotAllowed
+    return points, action
 
 
 class PointsNotAllowed(PermissionDenied):
@@ -246,18 +245,3 @@ async def respond_with_standing(user_id: str) -> HttpResponse:
         "seq": standing.seq,
     }
     return json_response(body, freshness(standing))
-
-
-def freshness(answer: Page | Standing | Place | BoardPage) -> dict[str, str]:
-    """Headers: the store that answered, the event, and for how many seconds newer events may have been missed."""
-    return {
-        "X-Leaderboard-Source": answer.source.value,
-        "X-Leaderboard-Seq": str(answer.seq),
-        **position(answer.epoch, answer.seq),
-        "X-Leaderboard-Age": f"{answer.age_s:.1f}",
-    }
-
-
-def position(origin: str, seq: int) -> dict[str, str]:
-    """The header that says where in the log an answer is."""
-    return {"X-Leaderboard-Position": f"{origin}.{seq}"}

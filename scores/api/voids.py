@@ -17,7 +17,7 @@ from scores.log.token_uses import token_uses
 from scores.scopes import Scope
 
 from .async_view import AsyncView, json_response
-from .views import record_headers
+from .headers import record_headers
 
 EVENT_ID = re.compile("[1-9][0-9]{0,17}")  # a text to clients; today the seq
 MAX_REASON = 500  # characters
