@@ -32,7 +32,10 @@ class KafkaSource:
                 "allow.auto.create.topics": True,
             }
         )
-        self._consumer = Consumer(options)
+        try:
+            self._consumer = Consumer(options)
+        except KafkaException as error:  # a property that there is not
+            raise BrokerFailed(_text(error)) from error
         self._consumer.subscribe([name])
 
     def receive(self, most: int, timeout_s: float) -> list[Delivery]:
@@ -83,7 +86,7 @@ class KafkaSink:
         """Topics are made by who knows how many partitions they need, or by the broker when it is first written to."""
 
     def send(self, messages: Sequence[Message]) -> None:
-        producer = self._producer = self._producer or Producer(self._options)
+        producer = self._producer = self._producer or self._connect()
         failures: list[KafkaError] = []
 
         def note(error: KafkaError | None, _: object) -> None:
@@ -107,6 +110,12 @@ class KafkaSink:
 
     def close(self) -> None:
         self._forget()
+
+    def _connect(self) -> Producer:
+        try:
+            return Producer(self._options)
+        except KafkaException as error:
+            raise BrokerFailed(_text(error)) from error
 
     def _forget(self) -> None:
         """A producer goes on trying by itself, and what it sends late would come after what is sent again."""
