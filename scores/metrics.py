@@ -90,7 +90,9 @@ follower_takeovers = Counter(
     "leaderboard_follower_takeovers", "Times a process began to follow the log because it got the lease.", ["follower"]
 )
 broker_away = Gauge(
-    "leaderboard_broker_away", "1 while the broker does not answer a process of `ingest`.", multiprocess_mode="livemax"
+    "leaderboard_broker_away",
+    "1 while the broker does not answer a process that needs it.",
+    multiprocess_mode="livemax",
 )
 ingested_messages = Counter("leaderboard_ingested_messages", "Messages acknowledged, by `ingest`.")
 dead_letters = Counter("leaderboard_dead_letters", "Entries sent to the dead letters, by code.", ["code"])

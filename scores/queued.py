@@ -9,6 +9,7 @@ from typing import NamedTuple
 from django.conf import settings
 from django.db import Error as DatabaseError
 
+from . import metrics
 from .exceptions import BrokerAway, NoStoreAnswers, RefusedBefore
 from .log.head import log
 from .log.ledger import Change
@@ -62,9 +63,11 @@ class Queue:
             if not self._is_away:
                 logger.warning("The broker takes nothing: %s", error)
             self._is_away = True
+            metrics.broker_away.set(1)
             raise BrokerAway from error
         if self._is_away:
             logger.info("The broker takes messages again")
+            metrics.broker_away.set(0)
         self._is_away = False
         return [True] * len(messages)
 
