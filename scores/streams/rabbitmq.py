@@ -37,16 +37,12 @@ class Line:
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"amqp {name}", daemon=True)
         self._thread.start()
         self._connection: aio_pika.abc.AbstractConnection | None = None
+        self._connecting = asyncio.Lock()
         self.channel: Any = None  # of the library below, which takes batches with less work
 
     def run(self, work: Callable[[], Coroutine[Any, Any, Result]], timeout_s: float) -> Result:
         """Run `work` in the loop, with a channel. Raises `BrokerFailed`, and the connection is closed then."""
-        future = asyncio.run_coroutine_threadsafe(self._with_channel(work, timeout_s), self._loop)
-        try:
-            return future.result()
-        except FAILURES as error:
-            asyncio.run_coroutine_threadsafe(self._disconnect(), self._loop)
-            raise BrokerFailed(str(error) or type(error).__name__) from error
+        return asyncio.run_coroutine_threadsafe(self._with_channel(work, timeout_s), self._loop).result()
 
     @property
     def is_open(self) -> bool:
@@ -59,11 +55,18 @@ class Line:
         self._loop.close()
 
     async def _with_channel(self, work: Callable[[], Coroutine[Any, Any, Result]], timeout_s: float) -> Result:
-        if not self.is_open:
-            async with asyncio.timeout(CONNECT_S):
-                await self._connect()
-        async with asyncio.timeout(timeout_s):
-            return await work()
+        channel = self.channel
+        try:
+            async with asyncio.timeout(CONNECT_S), self._connecting:  # two threads may find it closed at once
+                if not self.is_open:
+                    await self._connect()
+            channel = self.channel
+            async with asyncio.timeout(timeout_s):
+                return await work()
+        except FAILURES as error:
+            if self.channel is channel:  # and not one that another thread has opened meanwhile
+                await self._disconnect()
+            raise BrokerFailed(str(error) or type(error).__name__) from error
 
     async def _connect(self) -> None:
         await self._disconnect()
@@ -105,10 +108,11 @@ class RabbitSource:
         self._name = name
         self._prefetch = prefetch
         self._line = Line(broker, name, confirms=False)
+        self._channel: Any = None  # from which messages come
         self._arrived: SimpleQueue[Delivery] = SimpleQueue()
 
     def receive(self, most: int, timeout_s: float) -> list[Delivery]:
-        if not self._line.is_open:
+        if self._channel is None or self._channel is not self._line.channel or not self._line.is_open:
             self._arrived = SimpleQueue()  # the broker sends again what was not acknowledged
             self._line.run(self._consume, CONNECT_S)
         deliveries: list[Delivery] = []
@@ -142,6 +146,7 @@ class RabbitSource:
 
         await channel.basic_qos(prefetch_count=self._prefetch)
         await channel.basic_consume(self._name, take)
+        self._channel = channel
 
 
 class RabbitSink:
