@@ -144,6 +144,13 @@ INGEST_QUEUE = read.text("INGEST_QUEUE", "leaderboard.ingest")  # the queue or t
 INGEST_BATCH = read.integer("INGEST_BATCH", 512, least=1, most=2_000)  # changes in a transaction of theirs
 if not BROKER_NAME.fullmatch(INGEST_QUEUE):
     read.problems.append(f"INGEST_QUEUE={shown(INGEST_QUEUE)}: expected up to 200 of a-z, A-Z, 0-9 and . _ -")
+PUBLISH = read.choice("PUBLISH", "off", ("on", "off")) == "on"  # every event of the log goes to the broker
+PUBLISH_TO = read.text("PUBLISH_TO", "leaderboard.events")  # the exchange or topic that they go to
+PUBLISH_BATCH = read.integer("PUBLISH_BATCH", 1, least=1, most=1_000)  # events in a message
+if PUBLISH and not BROKER_URL:
+    read.problems.append("PUBLISH=on needs BROKER_URL: without it there is nobody to publish to.")
+if not BROKER_NAME.fullmatch(PUBLISH_TO):
+    read.problems.append(f"PUBLISH_TO={shown(PUBLISH_TO)}: expected up to 200 of a-z, A-Z, 0-9 and . _ -")
 
 # The leaderboard
 

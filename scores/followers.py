@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import connections
 
@@ -25,6 +26,8 @@ from scores.exceptions import CopyUnusable
 from scores.log.head import Log, log
 from scores.log.lease import RENEW_EVERY_S, Lease
 from scores.log.writer import writer
+from scores.streams.broker import BrokerFailed, stream
+from scores.streams.publish import Publisher
 
 logger = logging.getLogger(__name__)
 
@@ -189,7 +192,7 @@ class Work:
 
 
 class Outage:
-    """Says once that something fails because a store is away, and once that it works again."""
+    """Says once that something fails because a store or the broker is away, and once that it works again."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -200,9 +203,10 @@ class Outage:
         """What `run` returned; `False` if it failed."""
         try:
             answer = bool(run())
-        except (DatabaseError, CopyUnusable) as error:
+        except (DatabaseError, CopyUnusable, BrokerFailed) as error:
             if not self._is_told:
-                logger.warning("%s waits for a store: %s", self._name, str(error).strip() or type(error).__name__)
+                what = "the broker" if isinstance(error, BrokerFailed) else "a store"
+                logger.warning("%s waits for %s: %s", self._name, what, str(error).strip() or type(error).__name__)
             self.under_way = self._is_told = True
             if isinstance(error, DatabaseError):
                 connections.close_all()
@@ -218,7 +222,7 @@ class Outage:
 
 
 class Runners:
-    """The runners of all `followers` in this process."""
+    """The runners of all `followers` in this process, and of `publish` where the settings ask for it."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
@@ -226,7 +230,7 @@ class Runners:
 
     def start(self, *, is_dedicated: bool) -> None:
         if not self._runners:
-            for follower in followers:
+            for follower in [*followers, *([publishing] if settings.PUBLISH else [])]:
                 self._runners.append(Runner(follower, Lease(self._log, follower.name, is_dedicated=is_dedicated)))
             for runner in self._runners:
                 runner.start()
@@ -270,5 +274,12 @@ def engagement_tasks(lease: Lease) -> list[Task]:
     ]
 
 
+def publish_tasks(lease: Lease) -> list[Task]:
+    """Events to the broker, ten times a second: a message costs the broker the same however many come at once."""
+    publisher = Publisher(log, lease, stream(settings.PUBLISH_TO), batch=settings.PUBLISH_BATCH)
+    return [Task("events to the broker", publisher.publish, 0.1, publisher.end)]
+
+
+publishing = Follower("publish", publish_tasks)
 followers = [Follower("boards", board_tasks), Follower("engagement", engagement_tasks)]
 runners = Runners(log)

@@ -96,6 +96,16 @@ broker_away = Gauge(
 )
 ingested_messages = Counter("leaderboard_ingested_messages", "Messages acknowledged, by `ingest`.")
 dead_letters = Counter("leaderboard_dead_letters", "Entries sent to the dead letters, by code.", ["code"])
+published_seq = Gauge(
+    "leaderboard_published_seq",
+    "Number of the newest event that the broker has confirmed. Not there: this server publishes nothing.",
+    multiprocess_mode="livemostrecent",
+)
+publish_lag = Gauge(
+    "leaderboard_publish_lag",
+    "Events of the log that the broker has not confirmed.",
+    multiprocess_mode="livemostrecent",
+)
 
 # The newest commits of this process, newest last: (seq of the last event, `perf_counter` at the commit).
 commits: deque[tuple[int, float]] = deque(maxlen=1024)

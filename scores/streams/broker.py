@@ -34,10 +34,13 @@ class BrokerFailed(Exception):  # noqa: N818  names what happened
 
 @dataclass(frozen=True)
 class Message:
-    """`key` decides about Kafka's partition, so that messages with one key stay in order."""
+    """`key` decides about Kafka's partition, so that messages with one key stay in order; `topic` about what is bound to
+    an exchange of RabbitMQ."""
 
     body: bytes
     key: str = ""
+    topic: str = ""
+    id: str = ""  # that RabbitMQ passes on; if empty, a random one
     headers: dict[str, str] = field(default_factory=dict)
     content_type: str = JSON
 
@@ -91,6 +94,14 @@ def sink(name: str) -> Sink:
 
     broker = configured()
     return kafka.KafkaSink(broker, name) if broker.kind == "kafka" else rabbitmq.RabbitSink(broker, name)
+
+
+def stream(name: str) -> Sink:
+    """Writes to the exchange or topic of this name, which has any number of readers, or none."""
+    from . import kafka, rabbitmq
+
+    broker = configured()
+    return kafka.KafkaSink(broker, name) if broker.kind == "kafka" else rabbitmq.RabbitExchange(broker, name)
 
 
 def configured() -> Broker:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -25,13 +25,27 @@ FAILURES = (AMQPError, OSError, TimeoutError, asyncio.CancelledError, RuntimeErr
 # A queue on several nodes, on disk. Classic ones lose what is in memory, and are not replicated.
 QUORUM: FieldTable = {"x-queue-type": "quorum"}
 
+Declare = Callable[[aio_pika.abc.AbstractChannel, str, bool], Awaitable[object]]  # with `passive`: only look for it
+
+
+async def declare_queue(channel: aio_pika.abc.AbstractChannel, name: str, passive: bool) -> None:
+    await channel.declare_queue(name, passive=passive, durable=True, arguments=None if passive else QUORUM)
+
+
+async def declare_exchange(channel: aio_pika.abc.AbstractChannel, name: str, passive: bool) -> None:
+    await channel.declare_exchange(name, aio_pika.ExchangeType.TOPIC, passive=passive, durable=True)
+
 
 class Line:
-    """A connection with a channel, made again by whoever needs it after it broke."""
+    """A connection with a channel, made again by whoever needs it after it broke.
 
-    def __init__(self, broker: Broker, name: str, *, confirms: bool) -> None:
+    `declare` looks for what the name stands for, or makes it.
+    """
+
+    def __init__(self, broker: Broker, name: str, declare: Declare, *, confirms: bool) -> None:
         self._broker = broker
         self._name = name
+        self._declare_one = declare
         self._confirms = confirms
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"amqp {name}", daemon=True)
@@ -76,13 +90,13 @@ class Line:
         self.channel = await channel.get_underlay_channel()
 
     async def _declare(self, connection: aio_pika.abc.AbstractConnection) -> None:
-        """Make the queue unless there is one: an operator's may have limits and policies of its own."""
+        """Make what there is none of: an operator's may have limits and policies of its own."""
         try:
             channel = await connection.channel()
-            await channel.declare_queue(self._name, passive=True)
+            await self._declare_one(channel, self._name, True)
         except aio_pika.exceptions.ChannelNotFoundEntity:  # which also closes the channel
             channel = await connection.channel()
-            await channel.declare_queue(self._name, durable=True, arguments=QUORUM)
+            await self._declare_one(channel, self._name, False)
         await channel.close()
 
     async def _end(self) -> None:
@@ -107,7 +121,7 @@ class RabbitSource:
     def __init__(self, broker: Broker, name: str, *, prefetch: int) -> None:
         self._name = name
         self._prefetch = prefetch
-        self._line = Line(broker, name, confirms=False)
+        self._line = Line(broker, name, declare_queue, confirms=False)
         self._channel: Any = None  # from which messages come
         self._arrived: SimpleQueue[Delivery] = SimpleQueue()
 
@@ -150,9 +164,15 @@ class RabbitSource:
 
 
 class RabbitSink:
+    """Writes to a queue, by the default exchange."""
+
+    declare: Declare = staticmethod(declare_queue)
+    # Mandatory: without it the broker confirms what it could not put anywhere.
+    is_mandatory = True
+
     def __init__(self, broker: Broker, name: str) -> None:
+        self._line = Line(broker, name, self.declare, confirms=True)
         self._name = name
-        self._line = Line(broker, name, confirms=True)
 
     def open(self) -> None:
         self._line.run(self._look, CONNECT_S)
@@ -165,10 +185,15 @@ class RabbitSink:
     def close(self) -> None:
         self._line.close()
 
+    def address(self, message: Message) -> tuple[str, str]:
+        """The exchange and the routing key."""
+        return "", self._name
+
     async def _look(self) -> None:
-        """The queue is made with the connection."""
+        """What the name stands for is made with the connection."""
 
     async def _publish(self, messages: Sequence[Message]) -> None:
+        """In the order of `messages`: tasks begin in the order in which they are made, and wait for the channel in it."""
         channel = self._line.channel
         await asyncio.gather(*(self._publish_one(channel, message) for message in messages))
 
@@ -177,11 +202,26 @@ class RabbitSink:
             content_type=message.content_type,
             delivery_mode=2,  # on disk
             headers=dict(message.headers),
-            message_id=uuid4().hex,
+            message_id=message.id or uuid4().hex,
         )
-        # Mandatory: without it the broker confirms what it could not put anywhere.
+        exchange, routing_key = self.address(message)
         confirmation = await channel.basic_publish(
-            message.body, routing_key=self._name, properties=properties, mandatory=True
+            message.body,
+            exchange=exchange,
+            routing_key=routing_key,
+            properties=properties,
+            mandatory=self.is_mandatory,
+            wait=False,  # for the socket to take it: the confirmation says more
         )
         if not isinstance(confirmation, spec.Basic.Ack):
             raise BrokerFailed(f"RabbitMQ has not taken a message: {type(confirmation).__name__}")
+
+
+class RabbitExchange(RabbitSink):
+    """Writes to a topic exchange. What nobody is bound to is confirmed, and gone: whoever wants it binds a queue first."""
+
+    declare = staticmethod(declare_exchange)
+    is_mandatory = False
+
+    def address(self, message: Message) -> tuple[str, str]:
+        return self._name, message.topic

@@ -31,6 +31,7 @@ TITLES = {
     "walls": "Boards of different sizes where a tenth has the same score; reads one after the other",
     "midnight": "Many boards begin a new period at once, 200 increments a second",
     "export": "Files for a warehouse",
+    "publish": "Events to a broker",
 }
 
 

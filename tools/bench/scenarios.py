@@ -12,7 +12,7 @@ from typing import Any
 
 import uvloop
 
-from . import boards, exports
+from . import boards, exports, publishing
 from .clients import Caller, Watcher, connect, watch_many
 from .figures import Row, percentile
 from .load import Answers, as_fast_as_it_goes, at_a_rate, in_turn
@@ -37,6 +37,7 @@ class Effort:
     events: int = 10_000_000  # of the log of a board that is made late
     midnight: int = 1_000  # boards that roll over at once
     exported: int = 4_000_000  # events
+    published: int = 200_000  # events
 
 
 SMALL = Effort(
@@ -50,6 +51,7 @@ SMALL = Effort(
     events=5_000,
     midnight=20,
     exported=5_000,
+    published=2_000,
 )
 
 Scenario = Callable[[World, Effort], Iterator[Row]]
@@ -342,6 +344,11 @@ def export(world: World, effort: Effort) -> Iterator[Row]:
     yield from exports.export(world, effort.exported, effort.rounds)
 
 
+def publish(world: World, effort: Effort) -> Iterator[Row]:
+    """All events of a log to a broker, which confirms each message."""
+    yield from publishing.publish(world, effort.published)
+
+
 SCENARIOS: dict[str, Scenario] = {
     "writes": writes,
     "reads": reads,
@@ -354,6 +361,7 @@ SCENARIOS: dict[str, Scenario] = {
     "walls": walls,
     "midnight": midnight,
     "export": export,
+    "publish": publish,
 }
 
 
