@@ -113,7 +113,7 @@ class Publisher:
             return [events.Event(*row) for row in cursor.fetchall()]
 
     def _move(self, before: Position, last: int, mark: int) -> bool:
-        values = {
+        values: dict[str, str | int] = {
             "name": self._lease.name,
             "log": self._log.name,
             "before": before.seq,

@@ -102,7 +102,7 @@ class Reader:
         for message in self.consumer.consume(500, 0.2):
             assert message.error() is None, message.error()
             headers: Any = message.headers()
-            key = (message.key() or b"").decode()  # type: ignore[union-attr]
+            key = (message.key() or b"").decode()
             self._take(dict(headers)["content-type"].decode(), key, None, message.value())
         return len(self.received)
 
@@ -384,35 +384,64 @@ def test_events_that_were_archived_are_no_reason_to_begin_anew(
 # Crashes
 
 
+# For each line that it reads, it becomes two: a process that has started Django already runs `manage.py follow`.
+FOLLOW = """
+import os, signal, sys, django
+django.setup()
+import scores.followers, scores.streams.kafka, scores.streams.rabbitmq
+from django.core.management import call_command
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+while sys.stdin.readline():
+    pid = os.fork()
+    if pid == 0:
+        call_command("follow")
+        os._exit(0)
+    print(pid, flush=True)
+"""
+
+
+class Followers:
+    """Follow processes, one after the other."""
+
+    def __init__(self, **env: str) -> None:
+        env = os.environ | {"DATABASE_URL": database_url(), "DJANGO_SETTINGS_MODULE": "tests.settings"} | env
+        command = [sys.executable, "-c", FOLLOW]
+        self.parent = subprocess.Popen(
+            command, cwd=ROOT, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+        )
+
+    def start(self) -> int:
+        assert self.parent.stdin
+        assert self.parent.stdout
+        self.parent.stdin.write("\n")
+        return int(self.parent.stdout.readline())
+
+    def end(self) -> None:
+        self.parent.kill()
+        self.parent.communicate()
+
+
 @pytest.mark.slow
-def test_nothing_is_skipped_when_the_process_is_killed_again_and_again(
-    topic: str, reader: Reader, board: None, monkeypatch: Any
-) -> None:
-    env = os.environ | {"DATABASE_URL": database_url(), "DJANGO_SETTINGS_MODULE": "tests.settings"}
+def test_nothing_is_skipped_when_the_process_is_killed_again_and_again(topic: str, reader: Reader, board: None) -> None:
     url = configured().url or f"kafka://{configured().options['bootstrap.servers']}"
-    env |= {"BROKER_URL": url, "PUBLISH": "on", "PUBLISH_TO": topic}
     chance = random.Random(topic)
-
-    def start() -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "manage.py", "follow"], cwd=ROOT, env=env)
-
-    process = start()
+    followers = Followers(BROKER_URL=url, PUBLISH="on", PUBLISH_TO=topic)
+    pid = followers.start()
     try:
         for _ in range(3):
             done = Follower.objects.filter(name="publish").values_list("seq", flat=True).first() or 0
-            increment(chance.randint(100, 1_500))
+            increment(chance.randint(100, 1_000))
             until(lambda done=done: Follower.objects.filter(name="publish", seq__gt=done).exists())  # type: ignore[misc]
-            increment(100)
-            time.sleep(chance.random() / 20)  # at any moment: this is no wait for something
-            process.kill()
-            process.wait()
+            increment(300)
+            time.sleep(chance.random() / 10)  # at any moment: this is no wait for something
+            os.kill(pid, signal.SIGKILL)
             Follower.objects.update(lease_until=None)  # not two seconds later
-            process = start()
+            pid = followers.start()
         head = log.head().seq
         until(lambda: position() == head, 60)
     finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
+        os.kill(pid, signal.SIGKILL)
+        followers.end()
 
     assert firsts(reader.seqs()) == list(range(1, head + 1))
 
