@@ -57,7 +57,7 @@ BOXES = (
     ),
     Box("followers", "one process for all", SCORES, 5, 0, ("scores.followers",)),
     Box("engagement", "who plays when", SCORES, 6, 4, ("scores.engagement",)),
-    Box("services", "writes", SCORES, 5, 4, ("scores.services", "scores.service_tokens")),
+    Box("services", "writes", SCORES, 5, 4, ("scores.services", "scores.service_tokens", "scores.queued")),
     Box("projection", "the copy in Redis", SCORES, 6, 2, ("scores.projection",)),
     Box("boards", "calendar, definitions", SCORES, 6, 3, ("scores.boards",)),
     Box(
