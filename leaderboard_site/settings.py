@@ -330,6 +330,9 @@ LOGGING = {
         "uvicorn.error": {"level": "WARNING" if LOG_LEVEL == "INFO" else LOG_LEVEL},
         # It logs a line for each batch that a lost connection ended, which the writer logs once.
         "psycopg": {"level": "ERROR"},
+        # They log each attempt to reach a broker that is away, which whoever needs it logs once.
+        "aiormq": {"level": "CRITICAL"},
+        "aio_pika": {"level": "CRITICAL"},
         # It logs a traceback per second while Redis is away, which the breaker logs once.
         "channels_redis.pubsub": {"level": "CRITICAL"},
     },

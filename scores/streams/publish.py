@@ -66,9 +66,6 @@ class Publisher:
 
     def publish(self) -> bool:
         """Publish a portion of the log. Returns whether there may be more. Raises `BrokerFailed` and `DatabaseError`."""
-        if not self._is_open:
-            self._sink.open()  # whoever looks for the exchange finds it, also when there is nothing to publish
-            self._is_open = True
         head = self._log.head()
         if (head.origin, head.seq) == self._done:
             return False
@@ -83,6 +80,9 @@ class Publisher:
             mark = self._log.mark_of(last) or 0
         metrics.published_seq.set(before)
         metrics.publish_lag.set(head.seq - before)
+        if not self._is_open:
+            self._sink.open()  # whoever looks for the exchange finds it, also when there is nothing to publish
+            self._is_open = True
         if is_same and last == before:
             self._done = (head.origin, head.seq)
             return False
