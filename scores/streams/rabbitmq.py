@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from concurrent.futures import CancelledError
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -19,6 +20,7 @@ from .broker import CONFIRM_S, Broker, BrokerFailed, Delivery, Message
 Result = TypeVar("Result")
 
 CONNECT_S = 5.0
+GRACE_S = 1.0  # for the end of what has taken too long
 # Of messages that wait for their confirmation. More would only fill the broker's buffers.
 WINDOW = 500
 FAILURES = (AMQPError, OSError, TimeoutError, asyncio.CancelledError, RuntimeError)
@@ -56,7 +58,14 @@ class Line:
 
     def run(self, work: Callable[[], Coroutine[Any, Any, Result]], timeout_s: float) -> Result:
         """Run `work` in the loop, with a channel. Raises `BrokerFailed`, and the connection is closed then."""
-        return asyncio.run_coroutine_threadsafe(self._with_channel(work, timeout_s), self._loop).result()
+        future = asyncio.run_coroutine_threadsafe(self._with_channel(work, timeout_s), self._loop)
+        try:
+            return future.result(CONNECT_S + timeout_s + GRACE_S)
+        except (TimeoutError, CancelledError) as error:
+            # Work of the library that waits for a connection which is lost may not end when it is cancelled.
+            future.cancel()
+            asyncio.run_coroutine_threadsafe(self._disconnect(), self._loop)
+            raise BrokerFailed("RabbitMQ's client does not answer") from error
 
     @property
     def is_open(self) -> bool:
@@ -211,7 +220,6 @@ class RabbitSink:
             routing_key=routing_key,
             properties=properties,
             mandatory=self.is_mandatory,
-            wait=False,  # for the socket to take it: the confirmation says more
         )
         if not isinstance(confirmation, spec.Basic.Ack):
             raise BrokerFailed(f"RabbitMQ has not taken a message: {type(confirmation).__name__}")
