@@ -21,6 +21,7 @@ Result = TypeVar("Result")
 
 CONNECT_S = 5.0
 GRACE_S = 1.0  # for the end of what has taken too long
+FAREWELL_S = 1.0  # that a broker has to answer when a connection is closed
 # Of messages that wait for their confirmation. More would only fill the broker's buffers.
 WINDOW = 500
 FAILURES = (AMQPError, OSError, TimeoutError, asyncio.CancelledError, RuntimeError)
@@ -62,8 +63,10 @@ class Line:
         try:
             return future.result(CONNECT_S + timeout_s + GRACE_S)
         except (TimeoutError, CancelledError) as error:
-            # Work of the library that waits for a connection which is lost may not end when it is cancelled.
+            # Work of the library that waits for a connection which is lost may not end when it is cancelled. It may be the
+            # one that connects.
             future.cancel()
+            self._connecting = asyncio.Lock()
             asyncio.run_coroutine_threadsafe(self._disconnect(), self._loop)
             raise BrokerFailed("RabbitMQ's client does not answer") from error
 
@@ -93,7 +96,9 @@ class Line:
 
     async def _connect(self) -> None:
         await self._disconnect()
-        self._connection = await aio_pika.connect(self._broker.url, timeout=CONNECT_S)
+        # Not by the library's function: of a connection that fails it would keep nothing that can be closed, and complain.
+        self._connection = aio_pika.Connection(aio_pika.connection.make_url(self._broker.url))
+        await self._connection.connect(timeout=CONNECT_S)
         await self._declare(self._connection)
         channel = await self._connection.channel(publisher_confirms=self._confirms)
         self.channel = await channel.get_underlay_channel()
@@ -111,19 +116,26 @@ class Line:
     async def _end(self) -> None:
         """Disconnect, and end what the library has begun, such as a farewell that a broker does not answer."""
         await self._disconnect()
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for _ in range(3):  # some of its tasks say farewell when they are cancelled first
+            tasks = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in tasks:
+                task.cancel()
+            if not tasks or not (await asyncio.wait(tasks, timeout=FAREWELL_S))[1]:
+                break
 
     async def _disconnect(self) -> None:
         connection, self._connection, self.channel = self._connection, None, None
         if connection is not None:
-            try:
-                async with asyncio.timeout(1):
-                    await connection.close()
-            except FAILURES:
-                pass  # it is gone already
+            # Not awaited itself: the library waits for the broker's answer also when it is cancelled.
+            farewell = asyncio.ensure_future(connection.close())
+            farewell.add_done_callback(_forget)
+            await asyncio.wait({farewell}, timeout=FAREWELL_S)
+
+
+def _forget(task: asyncio.Future[None]) -> None:
+    """Take note of the error of a connection that was gone already, or asyncio would log it."""
+    if not task.cancelled():
+        task.exception()
 
 
 class RabbitSource:
