@@ -1,6 +1,9 @@
-"""What the faults did, as a table: on the terminal, and in docs/reliability.md."""
+"""What the faults did, as tables: on the terminal, and in docs/reliability.md."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from rich.table import Table
 
@@ -10,17 +13,31 @@ from .cycle import Line
 from .load import RATE
 
 DOCUMENT = ROOT / "docs" / "reliability.md"
-BEGIN, END = "<!-- table: make chaos ARGS=--write -->", "<!-- end of the table -->"
-HEAD = (
-    "Fault",
-    "Cycles",
-    "Operations",
-    "Lost",
-    "Doubled",
-    "Misled",
-    "Longest answer",
-    "Longest silence",
-    "Longest time to heal",
+END = "<!-- end of the table -->"
+
+
+class Form(NamedTuple):
+    """A table without its rows."""
+
+    title: str
+    begin: str  # the mark in the document
+    head: Sequence[str]
+
+
+FAULTS = Form(
+    f"{RATE} increments per second, two workers",
+    "<!-- table: make chaos ARGS=--write -->",
+    (
+        "Fault",
+        "Cycles",
+        "Operations",
+        "Lost",
+        "Doubled",
+        "Misled",
+        "Longest answer",
+        "Longest silence",
+        "Longest time to heal",
+    ),
 )
 
 
@@ -30,20 +47,20 @@ def cells(line: Line) -> tuple[str, ...]:
     return (line.fault, *(f"{number:,}" for number in numbers), *(f"{seconds:.2f} s" for seconds in times))
 
 
-def drawn(lines: list[Line]) -> Table:
-    made = Table(title=f"{RATE} increments per second, two workers")
-    for number, name in enumerate(HEAD):
+def drawn(form: Form, rows: Sequence[Sequence[str]]) -> Table:
+    made = Table(title=form.title)
+    for number, name in enumerate(form.head):
         made.add_column(name, justify="left" if number == 0 else "right")
-    for line in lines:
-        made.add_row(*cells(line))
+    for row in rows:
+        made.add_row(*row)
     return made
 
 
-def keep(lines: list[Line]) -> None:
+def keep(form: Form, rows: Sequence[Sequence[str]]) -> None:
     """Put the table between its marks in the document."""
     text = DOCUMENT.read_text()
-    rows = [HEAD, ("---", *("---:" for _ in HEAD[1:])), *map(cells, lines)]
-    made = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    before, _, rest = text.partition(BEGIN)
+    lines = [form.head, ("---", *("---:" for _ in form.head[1:])), *rows]
+    made = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    before, _, rest = text.partition(form.begin)
     _, _, after = rest.partition(END)
-    DOCUMENT.write_text(f"{before}{BEGIN}\n\n{made}\n\n{END}{after}")
+    DOCUMENT.write_text(f"{before}{form.begin}\n\n{made}\n\n{END}{after}")
