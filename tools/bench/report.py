@@ -30,6 +30,8 @@ TITLES = {
     "history": "A new board over a long log",
     "walls": "Boards of different sizes where a tenth has the same score; reads one after the other",
     "midnight": "Many boards begin a new period at once, 200 increments a second",
+    "batch": "Increments, one or many a request, each with a key",
+    "ingest": "A queue is drained",
     "export": "Files for a warehouse",
     "publish": "Events to a broker",
 }

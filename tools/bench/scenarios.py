@@ -13,6 +13,7 @@ from typing import Any
 import uvloop
 
 from . import boards, exports, publishing
+from . import batches, boards, exports
 from .clients import Caller, Watcher, connect, watch_many
 from .figures import Row, percentile
 from .load import Answers, as_fast_as_it_goes, at_a_rate, in_turn
@@ -347,6 +348,14 @@ def export(world: World, effort: Effort) -> Iterator[Row]:
 def publish(world: World, effort: Effort) -> Iterator[Row]:
     """All events of a log to a broker, which confirms each message."""
     yield from publishing.publish(world, effort.published)
+def batch(world: World, effort: Effort) -> Iterator[Row]:
+    """Requests of one increment by 64 clients, and batches of 100 and 1,000 by 8, in turn."""
+    yield from batches.batch(world, effort.seconds, effort.rounds)
+
+
+def ingest(world: World, effort: Effort) -> Iterator[Row]:
+    """`manage.py ingest` drains full queues, alone and beside requests of others."""
+    yield from batches.ingest(world, effort.seconds, effort.rounds)
 
 
 SCENARIOS: dict[str, Scenario] = {
@@ -360,6 +369,8 @@ SCENARIOS: dict[str, Scenario] = {
     "history": history,
     "walls": walls,
     "midnight": midnight,
+    "batch": batch,
+    "ingest": ingest,
     "export": export,
     "publish": publish,
 }

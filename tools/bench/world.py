@@ -77,6 +77,7 @@ class Served:
     world: World
     server: Server
     probe_total: int = 0
+    _service_token: str = ""
 
     @property
     def port(self) -> int:
@@ -97,6 +98,12 @@ class Served:
         """The request."""
         body = b'{"points":%d}' % points
         return request("POST", "/api/v1/scores/increment", self.port, token=self._token(user_id), body=body)
+
+    def batch(self, body: bytes) -> bytes:
+        """The request of a service."""
+        if not self._service_token:
+            self._service_token = token("bench", self.world.env["JWT_SIGNING_KEY"], scope="scores:batch")
+        return request("POST", "/api/v1/scores/batch", self.port, token=self._service_token, body=body)
 
     def get(self, path: str, headers: Mapping[str, str] = {}) -> bytes:
         """The request."""

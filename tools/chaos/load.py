@@ -228,6 +228,6 @@ class Client:
         return self.response.getheader(name) or ""
 
 
-def token(user_id: str, signing_key: str) -> str:
-    claims = {"token_type": "access", "user_id": user_id, "jti": user_id, "exp": int(time.time()) + 7200}
+def token(user_id: str, signing_key: str, **more: str) -> str:
+    claims = {"token_type": "access", "user_id": user_id, "jti": user_id, "exp": int(time.time()) + 7200, **more}
     return jwt.encode(claims, signing_key, "HS256")

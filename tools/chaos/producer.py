@@ -10,6 +10,7 @@ from random import Random
 from typing import Any
 
 import aio_pika
+from aio_pika.connection import make_url
 from aiormq.exceptions import AMQPError
 from pamqp.common import FieldTable
 
@@ -108,7 +109,7 @@ class Sender:
         try:
             async with asyncio.timeout(CONFIRM_S):
                 if self._connection is None:
-                    self._connection = await aio_pika.connect(self._broker.url)
+                    self._connection = await connected_to(self._broker)
                     self._channel = await self._connection.channel()
                     await self._channel.declare_queue(QUEUE, durable=True, arguments=QUORUM)
                 return True
@@ -135,6 +136,16 @@ class Sender:
                     await connection.close()
             except FAILURES:
                 pass  # with the broker
+
+
+async def connected_to(broker: RabbitMQ) -> aio_pika.abc.AbstractConnection:
+    connection = aio_pika.Connection(make_url(broker.url))
+    try:
+        await connection.connect()
+    except BaseException:
+        await connection.close()  # or it tries to when it is forgotten, which may be where there is no loop
+        raise
+    return connection
 
 
 async def ready(broker: RabbitMQ) -> int:
