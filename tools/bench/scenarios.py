@@ -349,7 +349,7 @@ def publish(world: World, effort: Effort) -> Iterator[Row]:
     """All events of a log to a broker, which confirms each message."""
     yield from publishing.publish(world, effort.published)
 def batch(world: World, effort: Effort) -> Iterator[Row]:
-    """Requests of one increment by 64 clients, and batches of 100 and 1,000 by 8, in turn."""
+    """Requests of one increment by 64 clients, batches of 100 by 8 and of 1,000 by 2, in turn."""
     yield from batches.batch(world, effort.seconds, effort.rounds)
 
 
