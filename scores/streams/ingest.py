@@ -218,12 +218,14 @@ def _count(portion: Sequence[Arrived]) -> int:
 def _refused_before(portion: Sequence[Arrived]) -> dict[int, ScoreError]:
     """By place in the portion: the refusal of an entry whose message has come before, up to there at least.
 
-    It is decided. To decide anew could record what a dead letter says was refused, since cooldowns end.
+    It is decided. To decide anew could record what a dead letter says was refused, since cooldowns end. Messages that were
+    new when they came are looked up as well: while they waited here their line may have broken, and the broker has given
+    them to another process, which was faster. Without an id only the broker's word tells a message from a later one.
     """
     asked = {
         place: (arrived.entry.change.user_id, arrived.entry.change.idempotency_key or "")
         for place, arrived in enumerate(portion)
-        if isinstance(arrived.entry.change, Change) and not arrived.delivery.is_new
+        if isinstance(arrived.entry.change, Change) and (arrived.delivery.place or not arrived.delivery.is_new)
     }
     if not asked:
         return {}

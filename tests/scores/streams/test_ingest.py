@@ -11,10 +11,12 @@ import pytest
 from django.db import connection
 
 from scores import services
-from scores.exceptions import OutcomeUnknown
+from scores.exceptions import ActionCoolingDown, OutcomeUnknown
 from scores.log.ledger import Change
 from scores.log.writer import writer
 from scores.models import Action, Board, QueuedRefusal, ScoreEvent, UserScore
+from scores.streams import refusals
+from scores.streams.refusals import Refusal
 from tests.polling import until
 
 from .conftest import Send
@@ -204,6 +206,41 @@ def test_what_was_refused_is_not_recorded_when_its_message_comes_again(
     assert totals() == {"ann": 7}
     send(quest | {"key": "b"})  # a new message with the old key is a new attempt
     until(lambda: totals() == {"ann": 14})
+
+
+def test_what_another_worker_has_refused_meanwhile_is_not_recorded(
+    send: Send, ingest: Start, dead_letters: DeadLetters
+) -> None:
+    """The line of the first broke while the message waited there, and the broker gave it to another."""
+    Action.objects.create(name="quest", points=7, cooldown_s=3_600)
+    quest = {"userId": "ann", "action": "quest"}
+    begun, go_on = threading.Event(), threading.Event()
+    places: list[str] = []
+
+    def record(changes: Sequence[Change]) -> Any:
+        begun.set()
+        assert go_on.wait(30)
+        return writer.record(changes)
+
+    first = ingest(batch=1, record=record)
+    receive = first.source.receive
+
+    def receive_and_note(most: int, timeout_s: float) -> Any:
+        deliveries = receive(most, timeout_s)
+        places.extend(delivery.place for delivery in deliveries)
+        return deliveries
+
+    first.source.receive = receive_and_note
+    send(quest | {"key": "a"}, quest | {"key": "b"})
+    assert begun.wait(30)
+    until(lambda: len(places) >= 2)  # the second waits
+
+    refusals.save([Refusal("ann", "b", places[-1], ActionCoolingDown(1))])
+    Action.objects.update(cooldown_s=0)
+    go_on.set()
+
+    assert dead_letters(1) == [(quest | {"key": "b"}, "action_cooling_down")]
+    assert totals() == {"ann": 7}
 
 
 def test_two_workers_share_a_queue(send: Send, ingest: Start) -> None:
