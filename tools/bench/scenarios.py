@@ -12,8 +12,7 @@ from typing import Any
 
 import uvloop
 
-from . import boards, exports, publishing
-from . import batches, boards, exports
+from . import batches, boards, exports, publishing
 from .clients import Caller, Watcher, connect, watch_many
 from .figures import Row, percentile
 from .load import Answers, as_fast_as_it_goes, at_a_rate, in_turn
@@ -348,6 +347,8 @@ def export(world: World, effort: Effort) -> Iterator[Row]:
 def publish(world: World, effort: Effort) -> Iterator[Row]:
     """All events of a log to a broker, which confirms each message."""
     yield from publishing.publish(world, effort.published)
+
+
 def batch(world: World, effort: Effort) -> Iterator[Row]:
     """Requests of one increment by 64 clients, batches of 100 by 8 and of 1,000 by 2, in turn."""
     yield from batches.batch(world, effort.seconds, effort.rounds)
