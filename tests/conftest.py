@@ -21,7 +21,7 @@ import httpx
 import pytest
 from django.conf import settings
 from django.contrib.auth import get_user_model
-from django.db import DatabaseError, IntegrityError, connection, transaction
+from django.db import DatabaseError, IntegrityError, OperationalError, connection, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.test.utils import setup_databases, teardown_databases
 from django_redis import get_redis_connection
@@ -159,7 +159,7 @@ def _are_rows_gone() -> bool:
             OutstandingToken.objects.all().delete()
             get_user_model().objects.all().delete()
             cursor.execute("DELETE FROM ended_accounts")  # last: it has the names of those accounts by now
-    except IntegrityError:
+    except (IntegrityError, OperationalError):  # of the second kind are deadlocks
         return False
     return True
 

@@ -13,7 +13,6 @@ from uuid import uuid4
 import aio_pika
 from aiormq import spec
 from aiormq.exceptions import AMQPError
-from pamqp.common import FieldTable
 
 from .broker import CONFIRM_S, Broker, BrokerFailed, Delivery, Message
 
@@ -26,7 +25,7 @@ FAREWELL_S = 1.0  # that a broker has to answer when a connection is closed
 WINDOW = 500
 FAILURES = (AMQPError, OSError, TimeoutError, asyncio.CancelledError, RuntimeError)
 # A queue on several nodes, on disk. Classic ones lose what is in memory, and are not replicated.
-QUORUM: FieldTable = {"x-queue-type": "quorum"}
+QUORUM: Any = {"x-queue-type": "quorum"}
 
 Declare = Callable[[aio_pika.abc.AbstractChannel, str, bool], Awaitable[object]]  # with `passive`: only look for it
 

@@ -29,6 +29,7 @@ Post = Callable[..., httpx.Response]
 
 @pytest.fixture(scope="module")
 def _queueing(_stores: None, rabbitmq: RabbitMQ, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    asyncio.run(purge(rabbitmq))
     env = {"BROKER_URL": rabbitmq.url, "INGEST": "0", "INGEST_QUEUE": QUEUE}
     with standing_still(tmp_path_factory.mktemp("queueing"), **env) as server:
         yield server
@@ -48,10 +49,10 @@ def queueing(_queueing: Server, board: None, rabbitmq: RabbitMQ, settings: Any) 
 
 
 async def purge(rabbitmq: RabbitMQ) -> None:
-    """Drop what an earlier test has left."""
+    """Drop what an earlier test has left. Not a quorum queue: see tests/leaderboard_site/local/test_rabbitmq.py."""
     async with await aio_pika.connect(rabbitmq.url) as connection:
         channel = await connection.channel()
-        queue = await channel.declare_queue(QUEUE, durable=True, arguments={"x-queue-type": "quorum"})
+        queue = await channel.declare_queue(QUEUE, durable=True)
         await queue.purge()
 
 
