@@ -18,7 +18,6 @@ import httpx
 import pytest
 
 from leaderboard_site.local import DataDirectory, Stores
-from tests.polling import until
 from tools.servers import ROOT, free_port
 
 pytestmark = pytest.mark.slow
@@ -43,9 +42,9 @@ class Run:
         return f"http://127.0.0.1:{self.port}"
 
     def paste(self) -> int:
-        """The new score that the one line to be pasted answers."""
+        """The new score that the one line to be pasted answers; again while it got no token, and so counted nothing."""
         (line,) = re.findall(r"^  (curl .*-o /dev/null; curl .*)$", self.told, re.MULTILINE)
-        answer = answered(line)
+        answer = answered(line, again_after=401)
         assert answer.keys() == {"success", "newScore"}
         assert isinstance(answer["newScore"], int)
         return answer["newScore"]
@@ -78,12 +77,12 @@ def start(data: Path, command: tuple[str, ...] = RUN) -> Run:
     raise AssertionError(f"it ended with {process.wait()}:\n{told}")
 
 
-def answered(line: str) -> dict[str, object]:
+def answered(line: str, *, again_after: int) -> dict[str, object]:
     """What a line for the shell prints. A machine without a CPU to spare hashes a password for too long: then once more."""
     for _ in range(10):
         printed = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False).stdout
         answer: dict[str, object] = json.loads(printed or "{}")
-        if answer and "status" not in answer:  # which problems have
+        if answer.get("status") != again_after:
             return answer
     raise AssertionError(printed)
 
@@ -130,23 +129,18 @@ def test_the_line_to_paste_scores_every_time(running: Run) -> None:
     first = running.paste()
     second = running.paste()
 
-    assert second > first
-    assert (second - first) % 10 == 0  # what was answered 503 may have counted
+    assert second == first + 10
 
 
 def test_the_line_to_register_answers_with_a_token(running: Run) -> None:
     (line,) = re.findall(r"^  (curl .*/register .*)$", running.told.split("In one line")[0], re.MULTILINE)
     line = line.replace('"ada"', '"grace"')
 
-    answer = answered(line)
+    answer = answered(line, again_after=503)
 
-    headers = {"Authorization": f"Bearer {answer['access']}", "Idempotency-Key": "once"}
-
-    def scored() -> object:
-        answer = httpx.post(f"{running.url}/api/v1/scores/increment", headers=headers, json={"points": 1})
-        return answer.json() if answer.status_code != 503 else None
-
-    until(lambda: scored() == {"success": True, "newScore": 1})
+    headers = {"Authorization": f"Bearer {answer['access']}"}
+    scored = httpx.post(f"{running.url}/api/v1/scores/increment", headers=headers, json={"points": 1})
+    assert scored.json() == {"success": True, "newScore": 1}
 
 
 def test_the_first_administrator_can_log_in(running: Run) -> None:
@@ -251,6 +245,5 @@ def test_after_a_kill_of_everything_the_next_run_has_the_scores(data: Path) -> N
     after = second.paste()
     second.end(signal.SIGTERM)
 
-    assert after > before
-    assert (after - before) % 10 == 0
+    assert after == before + 10
     assert "New administrator" not in second.told

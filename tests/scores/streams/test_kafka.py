@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -71,11 +70,9 @@ def test_after_a_restart_of_the_broker_messages_and_offsets_are_there(
     broker.boot()
 
     seen: list[Any] = []
-    begun = threading.Event()
 
     def record(changes: Any) -> Any:
         seen.extend(change.idempotency_key for change in changes)
-        begun.set()
         return writer.record(changes)
 
     worker = Worker("kept", 50, record)
