@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -18,8 +17,7 @@ from .stores.batcher import Batcher
 from .streams import refusals
 from .streams.broker import BrokerFailed, Message, Sink, sink
 from .streams.messages import queued
-
-logger = logging.getLogger(__name__)
+from .streams.outage import Outage
 
 CONFIRMED_WITHIN_S = 1.8  # or the request is answered 503
 
@@ -42,7 +40,7 @@ class Queue:
 
     def __init__(self) -> None:
         self._sink: Sink | None = None
-        self._is_away = False
+        self._outage = Outage("the broker", metrics.broker_away)
         self.batcher: Batcher[Change, bool] = Batcher(
             "queue", self._publish, max_batch=500, max_queued=20_000, timeout_s=CONFIRMED_WITHIN_S, late=BrokerAway
         )
@@ -60,15 +58,9 @@ class Queue:
         try:
             self._sink.send(messages)
         except BrokerFailed as error:
-            if not self._is_away:
-                logger.warning("The broker takes nothing: %s", error)
-            self._is_away = True
-            metrics.broker_away.set(1)
+            self._outage.goes_on(error)
             raise BrokerAway from error
-        if self._is_away:
-            logger.info("The broker takes messages again")
-            metrics.broker_away.set(0)
-        self._is_away = False
+        self._outage.ended()
         return [True] * len(messages)
 
 

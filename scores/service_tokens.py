@@ -14,7 +14,7 @@ from django.db.models.functions import Concat, Least, Now
 from .access.authentication import new_prefix, signed_service_token
 from .models import Block, ServiceToken
 from .scopes import Scope
-from .user_id import SERVICE_PREFIX
+from .user_id import SERVICE_NAME, SERVICE_PREFIX
 
 if TYPE_CHECKING:
     from django_stubs_ext import WithAnnotations
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     ListedToken = WithAnnotations[ServiceToken, Listed]
 
-NAME = "[A-Za-z0-9_.-]{1,64}"
 NAME_RULE = "1 to 64 of a-z, A-Z, 0-9 and _ . -"
 MAX_DAYS = 3650
 MAX_GRACE_MINUTES = 30 * 24 * 60
@@ -43,7 +42,7 @@ class Issued(NamedTuple):
 
 def issue(*, name: str, scopes: Collection[str], days: int, created_by: str) -> Issued:
     """A new token of the service `name`. Raises `TokenError`."""
-    if not re.fullmatch(NAME, name):
+    if not re.fullmatch(SERVICE_NAME, name):
         raise TokenError(f"The name of a service has {NAME_RULE}, and not {name!r}.")
     if not scopes:
         raise TokenError(f"A service token needs a scope: {', '.join(Scope)}.")

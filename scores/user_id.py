@@ -6,6 +6,7 @@ import unicodedata
 from typing import TypeGuard
 
 MAX_LENGTH = 255  # characters
+SERVICE_NAME = "[A-Za-z0-9_.-]{1,64}"
 SERVICE_PREFIX = "service:"  # a namespace of its own for the actors of service tokens: no player's id begins with it
 # Of the actors that give a board's rewards. With a blank, which no name of a service has: nobody else can be such an actor.
 REWARDER_PREFIX = f"{SERVICE_PREFIX}board "

@@ -17,8 +17,8 @@ from django.urls import path, reverse
 from scores import service_tokens
 from scores.models import ServiceToken
 from scores.scopes import Scope
-from scores.service_tokens import MAX_DAYS, MAX_GRACE_MINUTES, NAME, NAME_RULE, Issued, TokenError
-from scores.user_id import SERVICE_PREFIX, is_user_id, service_id
+from scores.service_tokens import MAX_DAYS, MAX_GRACE_MINUTES, NAME_RULE, Issued, TokenError
+from scores.user_id import SERVICE_NAME, SERVICE_PREFIX, is_user_id, service_id
 
 from .moderation import MAX_AT_ONCE, MODERATIONS, ReasonForm, moderate, named
 from .readonly import NOTHING, ReadOnly
@@ -35,7 +35,7 @@ class LifetimeForm(forms.Form):
 
 class IssueForm(LifetimeForm):
     name = forms.RegexField(
-        rf"\A{NAME}\Z",
+        rf"\A{SERVICE_NAME}\Z",
         label="Service",
         help_text=f"{NAME_RULE}. Events name it as service:NAME. It may have several tokens.",
         error_messages={"invalid": f"Expected {NAME_RULE}."},

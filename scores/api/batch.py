@@ -90,7 +90,8 @@ def respond(outcomes: Sequence[Outcome]) -> HttpResponse:
     headers = {} if newest is None else position(newest.origin, newest.seq)
     for outcome in outcomes:
         if isinstance(outcome, Unavailable):
-            return problems.outage_response(outcome, results=results)
+            wait = {"Retry-After": str(problems.RETRY_AFTER_S)}
+            return problems.problem_response(503, outcome.code, str(outcome), headers=wait, results=results)
     count = sum(isinstance(outcome, Recorded) for outcome in outcomes)
     return json_response({"recorded": count, "refused": len(outcomes) - count, "results": results}, headers)
 

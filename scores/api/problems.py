@@ -90,9 +90,11 @@ def problem(status: int, code: str, detail: str, **members: Any) -> dict[str, An
     }
 
 
-def problem_response(status: int, code: str, detail: str, *, headers: Mapping[str, str] | None = None) -> HttpResponse:
+def problem_response(
+    status: int, code: str, detail: str, *, headers: Mapping[str, str] | None = None, **members: Any
+) -> HttpResponse:
     """A problem as a Django response, outside of DRF."""
-    body = json.dumps(problem(status, code, detail), ensure_ascii=False)
+    body = json.dumps(problem(status, code, detail, **members), ensure_ascii=False)
     return HttpResponse(body, status=status, content_type=CONTENT_TYPE, headers=headers)
 
 
@@ -100,12 +102,6 @@ def short_problem(error: ScoreError) -> dict[str, Any]:
     """What a problem says of one change among many."""
     short: dict[str, Any] = {"status": int(status_of(error)), "code": error.code, "detail": str(error)}
     return short | {"retryAfter": error.retry_after_s} if isinstance(error, NotYet) else short
-
-
-def outage_response(error: Unavailable, **members: Any) -> HttpResponse:
-    """The 503 of a request for many changes."""
-    body = json.dumps(problem(503, error.code, str(error), **members), ensure_ascii=False)
-    return HttpResponse(body, status=503, content_type=CONTENT_TYPE, headers={"Retry-After": str(RETRY_AFTER_S)})
 
 
 def status_of(error: ScoreError) -> HTTPStatus:

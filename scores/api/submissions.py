@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from django.http import HttpResponse
@@ -13,9 +12,9 @@ from scores import services
 from scores.access.authentication import AuthenticatedRequest, InsufficientScope
 from scores.access.throttling import IncrementThrottle, PlayerThrottle, Throttle
 from scores.award import metadata_of, score_of
+from scores.entries import BOARD
 from scores.exceptions import BoardUnknown, ServiceHasNoScore
 from scores.log.token_uses import token_uses
-from scores.models import BOARD_NAME
 from scores.scopes import Scope
 from scores.user_id import is_player_id
 
@@ -25,7 +24,6 @@ from .headers import record_headers
 from .raw_path import segment_after
 from .views import idempotency_key
 
-NAME = re.compile(BOARD_NAME)
 OF_A_SERVICE = (
     "A service has no score of its own: it submits scores of players, at /api/v1/boards/{board}/users/{userId}/scores."
 )
@@ -77,7 +75,7 @@ class UserSubmissionView(AsyncView):
 async def respond_to_submission(
     request: AuthenticatedRequest, board: str, user_id: str, actor: str = "", token: str = ""
 ) -> HttpResponse:
-    if not NAME.fullmatch(board):
+    if not BOARD.fullmatch(board):
         raise BoardUnknown
     body: Any = request.data
     score = score_of(body)

@@ -24,6 +24,7 @@ from scores.log.ledger import Change, Recorded
 from . import refusals
 from .broker import BrokerFailed, Delivery, Sink, Source
 from .messages import Entry, dead_letter, entries_of
+from .outage import Outage
 from .refusals import Refusal
 
 logger = logging.getLogger(__name__)
@@ -72,7 +73,8 @@ class Ingest:
         self._batch = batch
         self._per_message = batch  # entries, as of late: so that a portion is about a batch
         self._ended = ended
-        self._outage = ""
+        self._broker_outage = Outage("the broker", metrics.broker_away)
+        self._database_outage = Outage("PostgreSQL")
 
     def run(self) -> None:
         """Drain the queue. At the end, what is being recorded is finished and acknowledged.
@@ -109,9 +111,9 @@ class Ingest:
                 if not deliveries:
                     break
                 self._per_message = max(len(portion) // _count(portion), 1)
-            self._note_outage("")
+            self._broker_outage.ended()
         except BrokerFailed as error:
-            self._note_outage(f"The broker does not answer: {error}")
+            self._broker_outage.goes_on(error)
             self._ended.wait(PAUSE_S)
         return portion
 
@@ -157,7 +159,7 @@ class Ingest:
                 break
             except Exception as error:
                 if isinstance(error, OutcomeUnknown) or isinstance(error.__cause__, DATABASE_AWAY):
-                    self._note_outage(f"PostgreSQL does not answer: {error.__cause__ or error}")
+                    self._database_outage.goes_on(error.__cause__ or error)
                 elif len(changes) > 1:
                     # Something in them that the database, or this code, cannot take. The others must not wait for it.
                     half = len(changes) // 2
@@ -166,7 +168,7 @@ class Ingest:
                     logger.exception("A change of %s cannot be recorded", changes[0].user_id)
                     return [error]
             self._pause(tries)
-        self._note_outage("")
+        self._database_outage.ended()
         writer.count(changes, outcomes)
         return outcomes
 
@@ -189,25 +191,15 @@ class Ingest:
                 return work()
             except DatabaseError as error:
                 connections.close_all()
-                self._note_outage(f"PostgreSQL does not answer: {error}")
+                self._database_outage.goes_on(error)
             except BrokerFailed as error:
-                self._note_outage(f"The broker does not answer: {error}")
+                self._broker_outage.goes_on(error)
             tries += 1
             self._pause(tries)
 
     def _pause(self, tries: int) -> None:
         if self._ended.wait(min(PAUSE_S * 2 ** (tries - 1), LONGEST_PAUSE_S)):
             raise Ended
-
-    def _note_outage(self, what: str) -> None:
-        """Log the beginning of an outage and its end."""
-        if what and not self._outage:
-            logger.warning("Waits: %s", " ".join(what.split()))
-        elif self._outage and not what:
-            logger.info("Goes on")
-        if bool(what) is not bool(self._outage):
-            metrics.broker_away.set(what.startswith("The broker"))
-        self._outage = what
 
 
 def _count(portion: Sequence[Arrived]) -> int:

@@ -10,11 +10,10 @@ from scores import strict_json
 from scores.entries import MAX_BYTES, MAX_ENTRIES, change_of
 from scores.exceptions import Malformed, ScoreError
 from scores.log.ledger import Change
-from scores.user_id import service_id
+from scores.user_id import SERVICE_NAME, service_id
 
 from .broker import Message
 
-SERVICE_NAME = re.compile("[A-Za-z0-9_.-]{1,64}")
 ANONYMOUS = service_id("broker")  # the actor of entries that do not say which service made them
 MAX_DETAIL = 500  # characters
 
@@ -58,7 +57,7 @@ def _read(content: Any) -> Change | ScoreError:
 def _actor_of(value: Any) -> str:
     if value is None:
         return ""
-    if not isinstance(value, str) or not SERVICE_NAME.fullmatch(value):
+    if not isinstance(value, str) or not re.fullmatch(SERVICE_NAME, value):
         raise Malformed("actor_invalid", "An actor is the name of a service, or null.", of="actor")
     return service_id(value)
 

@@ -8,7 +8,6 @@ from typing import NamedTuple
 from django.db import connection
 
 from scores.exceptions import RefusedBefore, ScoreError
-from scores.models import QueuedRefusal
 
 SAVE_SQL = """
     INSERT INTO queued_refusals (user_id, key, place, code, detail, retry_after_s)
@@ -48,9 +47,3 @@ def known(keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], tuple[str, R
     with connection.cursor() as cursor:
         cursor.execute(KNOWN_SQL, [[user for user, _ in keys], [key for _, key in keys]])
         return {(user, key): (place, RefusedBefore(*error)) for user, key, place, *error in cursor.fetchall()}
-
-
-def of(user_id: str, key: str) -> RefusedBefore | None:
-    """The refusal of one, if it was refused within a day."""
-    found = QueuedRefusal.objects.filter(user_id=user_id, key=key).first()
-    return None if found is None else RefusedBefore(found.code, found.detail, found.retry_after_s)
