@@ -16,11 +16,14 @@ from scores.exceptions import OutcomeUnknown, Overloaded
 
 ANSWER_S = 1.8
 COMMIT_S = 1.0  # more, for a commit that has begun: its outcome is worth waiting for
+LOOK_AGAIN_S = 0.05  # at least, after the clock stood still
 MAX_WAITING = 64  # each holds a thread until the database answers
 
 
 class Deadline:
     """Answers 503 if `app` has not begun its response within `answer_s`, or if `max_waiting` requests wait already.
+
+    What `app` says does not count (`Answer.not_counted`) comes on top of that.
 
     Who has begun to respond waits no longer: a client that does not read could keep a place for half a minute.
 
@@ -64,7 +67,10 @@ class Deadline:
         answer.current.reset(token)
         self._waiting.add(task)
         task.add_done_callback(self._waiting.discard)
-        await asyncio.wait({task}, timeout=self.answer_s)
+        left_s = self.answer_s
+        while not answered() and left_s > 0:
+            await asyncio.wait({task}, timeout=max(left_s, LOOK_AGAIN_S))
+            left_s = due.left_s
         if answered():
             return await task
         if due.refuse():

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from django.conf import settings
 from django.contrib.auth.hashers import PBKDF2PasswordHasher
@@ -20,7 +19,6 @@ from scores.exceptions import Overloaded
 from . import affinity
 
 PLACES_PER_SLOT = 2
-FIRST_GUESS_S = 0.3  # for a hash, before one was measured
 
 
 class Slots:
@@ -31,37 +29,31 @@ class Slots:
         self.room = running + places
         self._slots = threading.Semaphore(running)
         self._places = threading.Semaphore(places)
-        self._took_s = FIRST_GUESS_S  # a moving average
 
     @contextmanager
     def slot(self) -> Iterator[None]:
-        """A slot to hash in. Raises `Overloaded` if there is none in time for the answer to the current request."""
-        self._take()
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            self._took_s += (time.monotonic() - began - self._took_s) / 4
-            self._slots.release()
+        """A slot to hash in, for as long as that takes: it does not count in the time to the answer to the current request.
 
-    def _take(self) -> None:
+        Raises `Overloaded` if there is none before that time is over.
+        """
         due = answer.current.get()
-        if not self._slots.acquire(blocking=False):
-            if not self._places.acquire(blocking=False):
-                raise Overloaded
-            try:
-                if not self._wait(due):
-                    raise Overloaded
-            finally:
-                self._places.release()
-        if due is not None and due.refused:  # nobody waits for the answer any more
+        self._take(due)
+        try:
+            with due.not_counted() if due is not None else nullcontext():
+                yield
+        finally:
             self._slots.release()
-            raise Overloaded
 
-    def _wait(self, due: answer.Answer | None) -> bool:
-        if due is None:  # a command
-            return self._slots.acquire()
-        return self._slots.acquire(timeout=max(0.0, due.left_s - self._took_s))
+    def _take(self, due: answer.Answer | None) -> None:
+        if self._slots.acquire(blocking=False):
+            return
+        if not self._places.acquire(blocking=False):
+            raise Overloaded
+        try:
+            if not self._slots.acquire(timeout=None if due is None else max(0.0, due.left_s)):  # None is a command's
+                raise Overloaded
+        finally:
+            self._places.release()
 
 
 _per_process = max(1, (len(affinity.allowed) or os.cpu_count() or 1) // settings.WORKERS)

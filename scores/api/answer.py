@@ -18,11 +18,12 @@ from scores.exceptions import DATABASE_AWAY, OutcomeUnknown, Overloaded
 
 
 class Answer:
-    """The answer to one request, which is due at `due_at` (seconds of `time.monotonic`)."""
+    """The answer to one request, which is due at `due_at` (seconds of `time.monotonic`) and what was not `counted` later."""
 
     def __init__(self, due_at: float) -> None:
         self.due_at = due_at
         self._lock = threading.Lock()
+        self._stands_since: float | None = None
         self._view_decided = False
         self._refused = False
 
@@ -32,7 +33,25 @@ class Answer:
 
     @property
     def left_s(self) -> float:
-        return self.due_at - time.monotonic()
+        with self._lock:
+            return self.due_at - (self._stands_since or time.monotonic())
+
+    @contextmanager
+    def not_counted(self) -> Iterator[None]:
+        """Work that the request cannot be answered without, and that takes what the CPU needs: the clock stands still.
+
+        Or nobody could ever sign in where a hash takes longer than an answer may. Raises `Overloaded` if refused.
+        """
+        with self._lock:
+            if self._refused:
+                raise Overloaded
+            since = self._stands_since = time.monotonic()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.due_at += time.monotonic() - since
+                self._stands_since = None
 
     def go_on(self) -> None:
         """For the view, right before its commit: from now on, the answer is its own. Raises `Overloaded` if refused."""

@@ -1,18 +1,18 @@
-"""Who fills the queue, and who reads its dead letters: by the library alone, and none of the service's code."""
+"""Who fills the queue, and who reads its dead letters: by another library than the service's, and none of its code."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from random import Random
 from typing import Any
 
-import aio_pika
-from aio_pika.connection import make_url
-from aiormq.exceptions import AMQPError
-from pamqp.common import FieldTable
+import pika
+from pika.exceptions import AMQPError
 
 from tools.stores import RabbitMQ
 
@@ -20,14 +20,15 @@ from .orders import Composer, Key, Orders
 
 QUEUE = "leaderboard.ingest"
 DEAD_QUEUE = "leaderboard.ingest.dead"
-QUORUM: FieldTable = {"x-queue-type": "quorum"}
+QUORUM = {"x-queue-type": "quorum"}
 SENDERS = 4
 MESSAGES_PER_S = 25.0  # of all senders together, of 20 entries on average
-CONFIRM_S = 3.0
+ANSWER_S = 5.0  # for a broker that has just started
+CONFIRMED_WITHIN_S = 60.0
 SENT_TWICE = 0.03  # the share of messages whose sender has forgotten that it had sent them
-FAILURES = (AMQPError, OSError, TimeoutError, RuntimeError)
+FAILURES = (AMQPError, OSError)
 
-logging.getLogger("aiormq").addHandler(logging.NullHandler())  # it tells of each broken line
+logging.getLogger("pika").setLevel(logging.CRITICAL)  # it tells of each broken line
 
 
 class Producer:
@@ -40,61 +41,68 @@ class Producer:
         self._composer = Composer(orders, self._chance)
         self.confirmed: list[list[Key]] = []  # by message
         self.unconfirmed = 0  # sent, and nobody said whether it had arrived
+        self._composing = threading.Lock()
         self._running, self._ended = threading.Event(), threading.Event()
-        self._under_way = 0
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
+        self._paused = [threading.Event() for _ in range(SENDERS)]
+        # A daemon: the confirmation that it waits for may never come, which `pause` says.
+        self._threads = [threading.Thread(target=self._produce, args=[paused], daemon=True) for paused in self._paused]
 
     def start(self) -> None:
         """Return when the keys that are to be used are used."""
-        asyncio.run(self._begin())
+        sender = Sender(self._broker)
+        self._send(sender, *self._composer.used_keys())
+        sender.close()
         self._running.set()
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def pause(self) -> None:
         """Return when all that was sent is confirmed."""
         self._running.clear()
-        while self._under_way:
-            assert self._thread.is_alive(), "the producer has failed"
-            self._ended.wait(0.01)
+        for paused in self._paused:
+            paused.clear()
+        until = time.monotonic() + CONFIRMED_WITHIN_S
+        for paused in self._paused:
+            assert paused.wait(until - time.monotonic()), "the producer has failed, or a message was never confirmed"
 
     def resume(self) -> None:
         self._running.set()
 
     def stop(self) -> None:
         self._ended.set()
-        if self._thread.ident:
-            self._thread.join()
+        until = time.monotonic() + CONFIRMED_WITHIN_S
+        for thread in self._threads:
+            if thread.ident:
+                thread.join(until - time.monotonic())
 
-    async def _begin(self) -> None:
-        sender = Sender(self._broker)
-        await self._send(sender, *self._composer.used_keys())
-        await sender.close()
-
-    async def _run(self) -> None:
-        await asyncio.gather(*(self._produce() for _ in range(SENDERS)))
-
-    async def _produce(self) -> None:
+    def _produce(self, paused: threading.Event) -> None:
         sender = Sender(self._broker)
         while not self._ended.is_set():
-            self._under_way += 1  # before the look, or `pause` could miss it
             if self._running.is_set():
-                body, keys = self._composer.message()
-                for _ in range(2 if self._chance.random() < SENT_TWICE else 1):
-                    await self._send(sender, body, keys)
-            self._under_way -= 1
-            await asyncio.sleep(self._chance.uniform(0, 2) * SENDERS / MESSAGES_PER_S)
-        await sender.close()
+                with self._composing:
+                    body, keys = self._composer.message()
+                    times = 2 if self._chance.random() < SENT_TWICE else 1
+                    rest_s = self._chance.uniform(0, 2) * SENDERS / MESSAGES_PER_S
+                for _ in range(times):
+                    self._send(sender, body, keys)
+                self._ended.wait(rest_s)
+            else:
+                paused.set()
+                self._ended.wait(0.01)
+        sender.close()
 
-    async def _send(self, sender: Sender, body: bytes, keys: list[Key]) -> None:
-        identity = f"{self._chance.getrandbits(64):x}"
+    def _send(self, sender: Sender, body: bytes, keys: list[Key]) -> None:
+        with self._composing:
+            identity = f"{self._chance.getrandbits(64):x}"
         while not self._ended.is_set():
-            if await sender.connected():
-                self._orders.sent.update(keys)
-                if await sender.send(body, identity):
+            if sender.connected():
+                with self._composing:
+                    self._orders.sent.update(keys)
+                if sender.send(body, identity):
                     self.confirmed.append(keys)
                     return
                 self.unconfirmed += 1
-            await asyncio.sleep(0.1)
+            self._ended.wait(0.1)
 
 
 class Sender:
@@ -102,66 +110,70 @@ class Sender:
 
     def __init__(self, broker: RabbitMQ) -> None:
         self._broker = broker
-        self._connection: aio_pika.abc.AbstractConnection | None = None
+        self._connection: Any = None
 
-    async def connected(self) -> bool:
+    def connected(self) -> bool:
         """Whether it is, after a try."""
         try:
-            async with asyncio.timeout(CONFIRM_S):
-                if self._connection is None:
-                    self._connection = await connected_to(self._broker)
-                    self._channel = await self._connection.channel()
-                    await self._channel.declare_queue(QUEUE, durable=True, arguments=QUORUM)
-                return True
+            if self._connection is None:
+                self._connection = connected_to(self._broker)
+                self._channel = self._connection.channel()
+                self._channel.confirm_delivery()
+                self._channel.queue_declare(QUEUE, durable=True, arguments=QUORUM)
         except FAILURES:
-            await self.close()
+            self.close()
             return False
+        return True
 
-    async def send(self, body: bytes, identity: str) -> bool:
-        """Whether the broker has confirmed it in time."""
-        message = aio_pika.Message(body, message_id=identity, delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
+    def send(self, body: bytes, identity: str) -> bool:
+        """Whether the broker has confirmed it before the line broke."""
+        properties = pika.BasicProperties(message_id=identity, delivery_mode=pika.DeliveryMode.Persistent)
         try:
-            async with asyncio.timeout(CONFIRM_S):
-                await self._channel.default_exchange.publish(message, QUEUE)
-                return True
+            self._channel.basic_publish("", QUEUE, body, properties, mandatory=True)
         except FAILURES:
-            await self.close()
+            self.close()
             return False
+        return True
 
-    async def close(self) -> None:
+    def close(self) -> None:
         connection, self._connection = self._connection, None
-        if connection is not None:
-            try:
-                async with asyncio.timeout(1):
-                    await connection.close()
-            except FAILURES:
-                pass  # with the broker
+        try:
+            if connection is not None and connection.is_open:
+                connection.close()
+        except FAILURES:
+            pass  # with the broker
 
 
-async def connected_to(broker: RabbitMQ) -> aio_pika.abc.AbstractConnection:
-    connection = aio_pika.Connection(make_url(broker.url))
+def connected_to(broker: RabbitMQ) -> Any:
+    parameters = pika.URLParameters(broker.url)
+    parameters.heartbeat = 0  # a sender that is paused would answer none
+    parameters.socket_timeout = parameters.stack_timeout = parameters.blocked_connection_timeout = ANSWER_S
+    return pika.BlockingConnection(parameters)
+
+
+@contextmanager
+def reading(broker: RabbitMQ) -> Iterator[Any]:
+    """A channel of a connection of its own."""
+    connection = connected_to(broker)
     try:
-        await connection.connect()
-    except BaseException:
-        await connection.close()  # or it tries to when it is forgotten, which may be where there is no loop
-        raise
-    return connection
+        yield connection.channel()
+    finally:
+        connection.close()
 
 
-async def ready(broker: RabbitMQ) -> int:
+def ready(broker: RabbitMQ) -> int:
     """How many messages wait in the queue, without those that a worker has."""
-    async with await aio_pika.connect(broker.url) as connection:
-        queue = await (await connection.channel()).declare_queue(QUEUE, passive=True)
-        return queue.declaration_result.message_count or 0
+    with reading(broker) as channel:
+        count: int = channel.queue_declare(QUEUE, passive=True).method.message_count
+        return count
 
 
-async def take_dead_letters(broker: RabbitMQ) -> list[tuple[Key, str]]:
+def take_dead_letters(broker: RabbitMQ) -> list[tuple[Key, str]]:
     """All of them, with their codes; they are gone then."""
     found: list[tuple[Key, str]] = []
-    async with await aio_pika.connect(broker.url) as connection:
-        queue = await (await connection.channel()).declare_queue(DEAD_QUEUE, passive=True)
-        while (letter := await queue.get(no_ack=True, fail=False)) is not None:
-            found.append((key_of(letter.body), str(letter.headers["code"])))
+    with reading(broker) as channel:
+        while (letter := channel.basic_get(DEAD_QUEUE, auto_ack=True))[0] is not None:
+            found.append((key_of(letter[2]), str(letter[1].headers["code"])))
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import subprocess
@@ -227,7 +226,7 @@ def settle(world: World) -> None:
     """Return when the queue is empty and the fate of everything is known, or is not for so long that something is lost."""
     until = time.monotonic() + HEALS_WITHIN_S
     while time.monotonic() < until:
-        if asyncio.run(ready(world.broker)) == 0:
+        if ready(world.broker) == 0:
             look(world)
             if not judge(world.orders, world.found).lost:
                 return
@@ -235,7 +234,7 @@ def settle(world: World) -> None:
 
 
 def look(world: World) -> None:
-    world.found.letters.update(asyncio.run(take_dead_letters(world.broker)))
+    world.found.letters.update(take_dead_letters(world.broker))
     users = [user_id for user_id, _ in world.orders.asked]
     with world.postgresql.open() as database:
         for seq, user_id, key, points in database.execute(EVENTS_SQL, [world.newest]):
@@ -250,7 +249,7 @@ def end(world: World, line: Line) -> list[str]:
     wait_for_workers(world)
     for worker in world.workers:
         worker.stop()
-    left = asyncio.run(ready(world.broker))
+    left = ready(world.broker)
     look(world)
     problems = compare(before, judge(world.orders, world.found), line)
     line.wrong += left

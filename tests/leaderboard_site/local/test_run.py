@@ -78,7 +78,7 @@ def start(data: Path, command: tuple[str, ...] = RUN) -> Run:
 
 
 def answered(line: str, *, again_after: int) -> dict[str, object]:
-    """What a line for the shell prints. A machine without a CPU to spare hashes a password for too long: then once more."""
+    """What a line for the shell prints; once more where a machine without a CPU to spare had no answer in time."""
     for _ in range(10):
         printed = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False).stdout
         answer: dict[str, object] = json.loads(printed or "{}")

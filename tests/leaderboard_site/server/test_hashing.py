@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
+from leaderboard_site.asgi_types import Receive, Scope, Send
+from leaderboard_site.edge.deadline import Deadline
 from leaderboard_site.server import affinity, hashing
 from leaderboard_site.server.hashing import Slots
 from scores.api import answer
@@ -88,6 +92,43 @@ def test_a_deadline_and_a_commit_cannot_both_decide() -> None:
     assert second.refuse()
     with pytest.raises(Overloaded):
         second.go_on()
+
+
+async def statuses_of(view: Callable[[], None]) -> list[int]:
+    """What a client gets whose answer is due in 0.1 s, while `view` works in a thread of its own."""
+    sent: list[int] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.to_thread(view)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def send(message: Mapping[str, Any]) -> None:
+        if "status" in message:
+            sent.append(message["status"])
+
+    await Deadline(app, answer_s=0.1)({}, asyncio.Event().wait, send)  # type: ignore[arg-type]
+    return sent
+
+
+async def test_a_hash_may_take_longer_than_an_answer() -> None:
+    """As with a small CPU: nobody could sign in."""
+
+    def view() -> None:
+        with Slots(running=1, places=2).slot():
+            time.sleep(0.5)
+
+    assert await statuses_of(view) == [200]
+
+
+async def test_what_comes_after_a_hash_has_what_was_left_before() -> None:
+    def view() -> None:
+        with Slots(running=1, places=2).slot():
+            time.sleep(0.2)
+        due = answer.current.get()
+        assert due is not None
+        until(lambda: due.refused)
+
+    assert await statuses_of(view) == [503]
 
 
 def test_the_admin_says_that_too_many_sign_in(board: None) -> None:
