@@ -11,6 +11,7 @@ from scores.exceptions import Refused, TokenRevoked, Unavailable, UserBlocked, U
 from scores.stores.batcher import Batcher
 from scores.stores.breaker import Breaker
 
+from .arrays import texts
 from .head import log
 
 # One statement, so that the writer pays for one; `parameters` makes its parameters. The names of deactivated accounts
@@ -18,11 +19,11 @@ from .head import log
 # is refused as well, and an anti-join would cost twice the rest, since PostgreSQL would plan it anew each time. `now()`
 # is from before the wait for the writers' lock, in which a token may expire.
 REFUSED_SQL = """
-    SELECT user_id, 'blocked' FROM blocks WHERE user_id = ANY(%(names)s)
-    UNION ALL SELECT username, 'inactive' FROM auth_user WHERE username = ANY(%(users)s) AND NOT is_active
-    UNION ALL SELECT username, 'inactive' FROM ended_accounts WHERE username = ANY(%(users)s)
+    SELECT user_id, 'blocked' FROM blocks WHERE user_id = ANY(%(names)s::text[])
+    UNION ALL SELECT username, 'inactive' FROM auth_user WHERE username = ANY(%(users)s::text[]) AND NOT is_active
+    UNION ALL SELECT username, 'inactive' FROM ended_accounts WHERE username = ANY(%(users)s::text[])
     UNION ALL SELECT prefix, 'good' FROM service_tokens
-    WHERE prefix = ANY(%(tokens)s) AND revoked_at IS NULL AND expires_at > clock_timestamp()
+    WHERE prefix = ANY(%(tokens)s::text[]) AND revoked_at IS NULL AND expires_at > clock_timestamp()
 """
 
 
@@ -34,11 +35,13 @@ class Refusals(NamedTuple):
     revoked: frozenset[str]  # prefixes of service tokens
 
 
-def parameters(users: Collection[str], actors: Collection[str], tokens: Collection[str]) -> dict[str, list[str]]:
+def parameters(users: Collection[str], actors: Collection[str], tokens: Collection[str]) -> dict[str, str]:
     """The parameters of `REFUSED_SQL`: users, services that act for them, and prefixes of their tokens."""
     ordered = sorted(users)
+    accounts = texts(ordered)
     # An account says nothing about a service of the same name.
-    return {"names": sorted({*ordered, *actors}) if actors else ordered, "users": ordered, "tokens": sorted(tokens)}
+    names = texts(sorted({*ordered, *actors})) if actors else accounts
+    return {"names": names, "users": accounts, "tokens": texts(sorted(tokens))}
 
 
 def split(rows: Iterable[tuple[str, str]], tokens: Collection[str]) -> Refusals:

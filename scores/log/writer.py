@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 from weakref import WeakSet
 
@@ -21,6 +21,7 @@ from scores.models import MAX_TOTAL, ScoreEvent
 from scores.stores.batcher import Batcher
 
 from . import refusals
+from .arrays import booleans, numbers, texts
 from .head import EVENT_MARK_SQL, KNOWN_KINDS, Head, Log, continues, log
 from .ledger import Change, Keyed, Kind, Ledger, Recorded, Rule, StreamRule, Taken, Voidable
 from .periods import AT_SQL, latest, mark_at, roll_over
@@ -67,7 +68,7 @@ MARKS_SQL = f"""
 # For `TAKEN_SQL` and `STREAMS_SQL`, which are sent before this process knows when its events are written.
 AT_CONFIG_SQL = ", set_config('leaderboard.at', clock.at::text, true)"
 TRANSACTION_TIMEOUT_SINCE = 170_000  # server_version_num
-TOTALS_SQL = "SELECT user_id, score FROM user_scores WHERE user_id = ANY(%s)"
+TOTALS_SQL = "SELECT user_id, score FROM user_scores WHERE user_id = ANY(%s::text[])"
 KEYED_SQL = """
     SELECT e.user_id, e.idempotency_key, e.seq, e.points, e.total, e.action, e.stream
     FROM unnest(%s::text[], %s::text[]) AS wanted (user_id, idempotency_key)
@@ -127,6 +128,9 @@ SAVE_EVENTS_SQL = """
         %s::text[], %s::bigint[], %s::bool[], %s::text[]
     ) AS e
 """
+EVENT_COLUMNS: Sequence[Callable[[Iterable[Any]], str]] = (
+    numbers, texts, texts, numbers, numbers, texts, texts, texts, texts, texts, numbers, booleans, texts
+)  # fmt: skip
 SAVE_HEAD_SQL = "UPDATE leaderboards SET seq = %s, members = %s, at = %s WHERE name = %s"
 BLOCK_SQL = "INSERT INTO blocks (user_id, seq) VALUES (%s, %s)"
 UNBLOCK_SQL = "DELETE FROM blocks WHERE user_id = %s"
@@ -316,13 +320,13 @@ class Writer:
         bound = latest()
         marks_sql = MARKS_SQL.format(rest=AT_CONFIG_SQL if actions or streams else "")
         marks.execute(marks_sql, [seen.seq if seen else 0, bound, bound, self._log.name])
-        totals.execute(TOTALS_SQL, [users])
+        totals.execute(TOTALS_SQL, [texts(users)])
         refused.execute(refusals.REFUSED_SQL, refusals.parameters(users, actors, tokens))
         if keys:
-            keyed.execute(KEYED_SQL, [[user for user, _ in keys], [key for _, key in keys]])
+            keyed.execute(KEYED_SQL, [texts(user for user, _ in keys), texts(key for _, key in keys)])
         if actions:
             rules.execute(RULES_SQL, [sorted({action for _, action in actions})])
-            taken.execute(TAKEN_SQL, [[user for user, _ in actions], [action for _, action in actions]])
+            taken.execute(TAKEN_SQL, [texts(user for user, _ in actions), texts(action for _, action in actions)])
         if streams:
             boards.execute(STREAMS_SQL, [streams])
         if voided:
@@ -374,8 +378,9 @@ class Writer:
         last = {event.user_id: event.total for event in ledger.events if event.stream is None}
         if last:
             users = sorted(last)
-            cursor.execute(SAVE_TOTALS_SQL, [ledger.at, users, [last[user] for user in users]])
-        cursor.execute(SAVE_EVENTS_SQL, [ledger.at, *(list(column) for column in zip(*ledger.events, strict=True))])
+            cursor.execute(SAVE_TOTALS_SQL, [ledger.at, texts(users), numbers(last[user] for user in users)])
+        columns = zip(EVENT_COLUMNS, zip(*ledger.events, strict=True), strict=True)
+        cursor.execute(SAVE_EVENTS_SQL, [ledger.at, *(array(items) for array, items in columns)])
         cursor.execute(SAVE_HEAD_SQL, [ledger.seq, ledger.members, ledger.at, self._log.name])
         for event in ledger.events:
             if event.kind == ScoreEvent.Kind.BLOCK:

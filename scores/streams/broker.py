@@ -79,12 +79,12 @@ class Sink(Protocol):
 
 
 def source(name: str, *, prefetch: int) -> Source:
-    """The queue or topic of this name. At most `prefetch` messages wait here without an acknowledgement."""
+    """The queue or topic of this name. Without an acknowledgement, RabbitMQ gives at most `prefetch` messages; Kafka has offsets."""
     from . import kafka, rabbitmq  # each with a library that nobody without a broker needs in memory
 
     broker = configured()
     if broker.kind == "kafka":
-        return kafka.KafkaSource(broker, name, prefetch=prefetch)
+        return kafka.KafkaSource(broker, name)
     return rabbitmq.RabbitSource(broker, name, prefetch=prefetch)
 
 

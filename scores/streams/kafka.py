@@ -13,12 +13,15 @@ from .broker import CONFIRM_S, Broker, BrokerFailed, Delivery, Message
 logger = logging.getLogger(__name__)
 
 GROUP = "leaderboard"
-MOST_BYTES_WAITING = 16 * 1024  # KiB: of messages that librdkafka has fetched ahead
+# Of messages that librdkafka fetches ahead. It asks for up to 1 MiB of more as soon as there are fewer than that, which is
+# little for messages of one entry, and for those of a thousand much.
+FEWEST_WAITING = 100
+MOST_BYTES_WAITING = 16 * 1024  # KiB
 QUIET = {"log_level": 2}  # what is wrong is raised here, or returned in place of a message
 
 
 class KafkaSource:
-    def __init__(self, broker: Broker, name: str, *, prefetch: int) -> None:
+    def __init__(self, broker: Broker, name: str) -> None:
         self._name = name
         options: dict[str, Any] = (
             QUIET
@@ -27,7 +30,7 @@ class KafkaSource:
                 "group.id": GROUP,
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",
-                "queued.min.messages": max(prefetch, 1),
+                "queued.min.messages": FEWEST_WAITING,
                 "queued.max.messages.kbytes": MOST_BYTES_WAITING,
                 "allow.auto.create.topics": True,
             }

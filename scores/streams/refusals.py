@@ -8,6 +8,7 @@ from typing import NamedTuple
 from django.db import connection
 
 from scores.exceptions import RefusedBefore, ScoreError
+from scores.log.arrays import texts
 
 SAVE_SQL = """
     INSERT INTO queued_refusals (user_id, key, place, code, detail, retry_after_s)
@@ -45,5 +46,5 @@ def save(refusals: Sequence[Refusal]) -> None:
 def known(keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], tuple[str, RefusedBefore]]:
     """The places and refusals of those of `keys`, users and keys, that were refused within a day."""
     with connection.cursor() as cursor:
-        cursor.execute(KNOWN_SQL, [[user for user, _ in keys], [key for _, key in keys]])
+        cursor.execute(KNOWN_SQL, [texts(user for user, _ in keys), texts(key for _, key in keys)])
         return {(user, key): (place, RefusedBefore(*error)) for user, key, place, *error in cursor.fetchall()}

@@ -1,34 +1,26 @@
-"""Who fills the queue, and who reads its dead letters: by another library than the service's, and none of its code."""
+"""Who fills the queue, and who reads its dead letters."""
 
 from __future__ import annotations
 
 import json
-import logging
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from random import Random
 from typing import Any
 
 import pika
-from pika.exceptions import AMQPError
 
 from tools.stores import RabbitMQ
 
+from .amqp import FAILURES, QUORUM, channel_of, connected_to, taken
 from .orders import Composer, Key, Orders
 
 QUEUE = "leaderboard.ingest"
 DEAD_QUEUE = "leaderboard.ingest.dead"
-QUORUM = {"x-queue-type": "quorum"}
 SENDERS = 4
 MESSAGES_PER_S = 25.0  # of all senders together, of 20 entries on average
-ANSWER_S = 5.0  # for a broker that has just started
 CONFIRMED_WITHIN_S = 60.0
 SENT_TWICE = 0.03  # the share of messages whose sender has forgotten that it had sent them
-FAILURES = (AMQPError, OSError)
-
-logging.getLogger("pika").setLevel(logging.CRITICAL)  # it tells of each broken line
 
 
 class Producer:
@@ -144,37 +136,17 @@ class Sender:
             pass  # with the broker
 
 
-def connected_to(broker: RabbitMQ) -> Any:
-    parameters = pika.URLParameters(broker.url)
-    parameters.heartbeat = 0  # a sender that is paused would answer none
-    parameters.socket_timeout = parameters.stack_timeout = parameters.blocked_connection_timeout = ANSWER_S
-    return pika.BlockingConnection(parameters)
-
-
-@contextmanager
-def reading(broker: RabbitMQ) -> Iterator[Any]:
-    """A channel of a connection of its own."""
-    connection = connected_to(broker)
-    try:
-        yield connection.channel()
-    finally:
-        connection.close()
-
-
 def ready(broker: RabbitMQ) -> int:
     """How many messages wait in the queue, without those that a worker has."""
-    with reading(broker) as channel:
+    with channel_of(broker) as channel:
         count: int = channel.queue_declare(QUEUE, passive=True).method.message_count
         return count
 
 
 def take_dead_letters(broker: RabbitMQ) -> list[tuple[Key, str]]:
     """All of them, with their codes; they are gone then."""
-    found: list[tuple[Key, str]] = []
-    with reading(broker) as channel:
-        while (letter := channel.basic_get(DEAD_QUEUE, auto_ack=True))[0] is not None:
-            found.append((key_of(letter[2]), str(letter[1].headers["code"])))
-    return found
+    with channel_of(broker) as channel:
+        return [(key_of(body), str(properties.headers["code"])) for properties, body in taken(channel, DEAD_QUEUE)]
 
 
 def key_of(body: bytes) -> Key:

@@ -1,4 +1,4 @@
-"""Ingestion while its parts are killed: a queue that is filled all the time, and at rest the fate of each entry."""
+"""Streams while their parts are killed: a queue that is filled all the time, and at rest the fate of each entry and event."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from tools.manage import make_tables
 from tools.servers import ROOT
 from tools.stores import PostgreSQL, RabbitMQ, Redis
 
-from .orders import BLOCKED, QUEST, QUEST_POINTS, Found, Orders, Verdict, judge
+from .orders import BLOCKED, QUEST, QUEST_POINTS, Found, Orders, judge
 from .producer import MESSAGES_PER_S, QUEUE, Producer, ready, take_dead_letters
+from .published import EXCHANGE, Event, Published, bind, take_events
 from .table import Form
 from .world import environment, stores
 
@@ -33,12 +34,13 @@ ACTION_SQL = """
 """
 BLOCK_SQL = "INSERT INTO blocks (user_id, seq) VALUES (%s, 0)"
 EVENTS_SQL = """
-    SELECT seq, user_id, idempotency_key, points FROM score_events WHERE seq > %s AND actor = 'service:broker'
+    SELECT seq, user_id, idempotency_key, points FROM score_events WHERE seq > %s
 """
 TOTALS_SQL = "SELECT user_id, score FROM user_scores WHERE user_id = ANY(%s)"
-ONE_OF_SQL = (
-    "SELECT FROM score_events WHERE (user_id, idempotency_key) IN (SELECT * FROM unnest(%s::text[], %s::text[]))"
-)
+ONE_OF_SQL = """
+    SELECT FROM score_events WHERE (user_id, idempotency_key) IN (SELECT * FROM unnest(%s::text[], %s::text[]))
+        AND seq <= (SELECT seq FROM followers WHERE name = 'publish')
+"""
 
 
 class Command:
@@ -82,11 +84,13 @@ class World:
     postgresql: PostgreSQL
     broker: RabbitMQ
     workers: Sequence[Command]
+    follower: Command
     producer: Producer
     orders: Orders
     chance: Random
     found: Found = field(default_factory=Found)
-    newest: int = 0  # event that was found
+    log: dict[int, Event] = field(default_factory=dict)  # by seq
+    published: Published = field(default_factory=Published)
 
 
 @dataclass(frozen=True)
@@ -112,20 +116,23 @@ class Line:
     wrong: int = 0
     refused: int = 0
     letters_again: int = 0
+    published: int = 0
+    published_again: int = 0
+    published_wrongly: int = 0
     slowest_heal_s: float = 0.0
 
     @property
     def problems(self) -> int:
-        return self.lost + self.doubled + self.wrong
+        return self.lost + self.doubled + self.wrong + self.published_wrongly
 
     def cells(self) -> tuple[str, ...]:
         numbers = (self.cycles, self.messages, self.unconfirmed, self.entries, self.lost, self.doubled, self.wrong)
-        more = (self.refused, self.letters_again)
+        more = (self.refused, self.letters_again, self.published, self.published_again, self.published_wrongly)
         return (self.fault, *(f"{number:,}" for number in (*numbers, *more)), f"{self.slowest_heal_s:.2f} s")
 
 
 FORM = Form(
-    f"{MESSAGES_PER_S:.0f} messages per second, two processes that ingest",
+    f"{MESSAGES_PER_S:.0f} messages per second, two processes that ingest, one that publishes",
     "<!-- table of streams: make chaos ARGS=--write -->",
     (
         "Fault",
@@ -138,6 +145,9 @@ FORM = Form(
         "Wrong",
         "Refused",
         "Dead letters twice",
+        "Published",
+        "Published again",
+        "Published wrongly",
         "Longest time to heal",
     ),
 )
@@ -147,6 +157,11 @@ def kill_worker(world: World) -> None:
     worker = world.chance.choice(world.workers)
     worker.kill()
     worker.start()
+
+
+def kill_follower(world: World) -> None:
+    world.follower.kill()
+    world.follower.start()
 
 
 def kill_broker(world: World) -> None:
@@ -161,7 +176,7 @@ def kill_postgresql(world: World) -> None:
 
 
 def freeze(world: World) -> None:
-    parts: list[Command | RabbitMQ | PostgreSQL] = [*world.workers, world.broker, world.postgresql]
+    parts: list[Command | RabbitMQ | PostgreSQL] = [*world.workers, world.follower, world.broker, world.postgresql]
     stopped = world.chance.choice(parts)
     stopped.freeze()
     time.sleep(STANDS_STILL_S)
@@ -170,6 +185,7 @@ def freeze(world: World) -> None:
 
 FAULTS = [
     Fault("kill -9 of a process that ingests", kill_worker, 5),
+    Fault("kill -9 of the process that publishes", kill_follower, 5),
     Fault("kill -9 of RabbitMQ", kill_broker, 5),
     Fault("kill -9 of PostgreSQL", kill_postgresql, 5),
     Fault("one of them is stopped for a second (SIGSTOP)", freeze, 5),
@@ -179,10 +195,11 @@ FAULTS = [
 def run(fault: Fault, world: World, line: Line, *, cycles: int) -> list[str]:
     """Strike so often under load, wait until the queue is empty, and return what went wrong, in words."""
     messages, unconfirmed, entries = len(world.producer.confirmed), world.producer.unconfirmed, len(world.orders.asked)
-    before = judge(world.orders, world.found)
+    published, again = world.published.messages, world.published.again
+    before, mistaken = judge(world.orders, world.found), mistakes(world)
     world.producer.resume()
     for _ in range(cycles):
-        wait_for_workers(world)
+        wait_for_start(world)
         time.sleep(world.chance.uniform(0, BEFORE_S))
         fault.strike(world)
         line.slowest_heal_s = max(line.slowest_heal_s, heal(world))
@@ -195,30 +212,43 @@ def run(fault: Fault, world: World, line: Line, *, cycles: int) -> list[str]:
     line.entries += len(world.orders.asked) - entries
     line.refused += verdict.refused - before.refused
     line.letters_again += verdict.letters_again - before.letters_again
-    return compare(before, verdict, line)
+    line.published += world.published.messages - published
+    line.published_again += world.published.again - again
+    return compare(mistaken, mistakes(world), line)
 
 
-def compare(before: Verdict, verdict: Verdict, line: Line) -> list[str]:
+def mistakes(world: World) -> dict[str, set[object]]:
+    """By the column of the table that counts them."""
+    verdict = judge(world.orders, world.found)
+    return {
+        "lost": set(verdict.lost),
+        "doubled": set(verdict.doubled),
+        "wrong": set(verdict.wrong),
+        "published_wrongly": set(world.published.wrong(world.log)),
+    }
+
+
+def compare(before: dict[str, set[object]], now: dict[str, set[object]], line: Line) -> list[str]:
     problems = []
-    for what in ("lost", "doubled", "wrong"):
-        if new := set(getattr(verdict, what)) - set(getattr(before, what)):
+    for what, found in now.items():
+        if new := found - before[what]:
             setattr(line, what, getattr(line, what) + len(new))
-            problems.append(f"{len(new)} {what}: {sorted(new)[:5]}")
+            problems.append(f"{len(new)} {what}: {sorted(new, key=str)[:5]}")
     return problems
 
 
 def heal(world: World) -> float:
-    """Seconds until something is recorded that was sent after the fault had ended."""
+    """Seconds until something is recorded and published that was sent after the fault had ended."""
     started, first = time.monotonic(), len(world.producer.confirmed)
     with world.postgresql.open() as database:
 
-        def is_recorded() -> bool:
+        def is_published() -> bool:
             keys = [key for message in world.producer.confirmed[first:] for key in message]
             return bool(keys) and bool(
                 database.execute(ONE_OF_SQL, [list(part) for part in zip(*keys, strict=True)]).fetchall()
             )
 
-        wait_for(is_recorded, "nothing was recorded after the fault")
+        wait_for(is_published, "nothing was recorded and published after the fault")
     return time.monotonic() - started
 
 
@@ -228,7 +258,7 @@ def settle(world: World) -> None:
     while time.monotonic() < until:
         if ready(world.broker) == 0:
             look(world)
-            if not judge(world.orders, world.found).lost:
+            if not judge(world.orders, world.found).lost and not world.published.wrong(world.log):
                 return
         time.sleep(0.1)
 
@@ -237,27 +267,28 @@ def look(world: World) -> None:
     world.found.letters.update(take_dead_letters(world.broker))
     users = [user_id for user_id, _ in world.orders.asked]
     with world.postgresql.open() as database:
-        for seq, user_id, key, points in database.execute(EVENTS_SQL, [world.newest]):
-            world.found.events[user_id, key].append(points)
-            world.newest = max(world.newest, seq)
+        for seq, *event in database.execute(EVENTS_SQL, [max(world.log, default=0)]):
+            world.log[seq] = Event(*event)
+            world.found.events[world.log[seq].user_id, world.log[seq].key].append(world.log[seq].points)
         world.found.totals = dict(database.execute(TOTALS_SQL, [users]).fetchall())
+    take_events(world.broker, world.published)
 
 
 def end(world: World, line: Line) -> list[str]:
-    """Let the workers end, and return what is wrong then: a message that nobody acknowledged is there again."""
-    before = judge(world.orders, world.found)
-    wait_for_workers(world)
-    for worker in world.workers:
-        worker.stop()
+    """Let the processes end, and return what is wrong then: a message that nobody acknowledged is there again."""
+    before = mistakes(world)
+    wait_for_start(world)
+    for process in (*world.workers, world.follower):
+        process.stop()
     left = ready(world.broker)
     look(world)
-    problems = compare(before, judge(world.orders, world.found), line)
+    problems = compare(before, mistakes(world), line)
     line.wrong += left
     return [*problems, f"{left} messages were not acknowledged"] if left else problems
 
 
-def wait_for_workers(world: World) -> None:
-    wait_for(lambda: all(worker.works() for worker in world.workers), "a process that ingests did not start")
+def wait_for_start(world: World) -> None:
+    wait_for(lambda: all(process.works() for process in (*world.workers, world.follower)), "a process did not start")
 
 
 def wait_for(condition: Callable[[], bool], failure: str) -> None:
@@ -296,15 +327,26 @@ def streaming(folder: Path, postgresql: PostgreSQL, redis: Redis, broker: Rabbit
         database.execute(BLOCK_SQL, [BLOCKED])
     orders = Orders()
     producer = Producer(broker, orders, seed)
-    env = environment(postgresql, redis.port, BROKER_URL=broker.url, INGEST_QUEUE=QUEUE, INGEST_BATCH=str(BATCH))
+    env = environment(
+        postgresql,
+        redis.port,
+        BROKER_URL=broker.url,
+        INGEST_QUEUE=QUEUE,
+        INGEST_BATCH=str(BATCH),
+        PUBLISH="on",
+        PUBLISH_TO=EXCHANGE,
+    )
     says = f"Process {{}} drains {QUEUE}"
     workers = [Command("ingest", env, folder / f"ingest{number}.log", says) for number in range(WORKERS)]
+    follower = Command("follow", env, folder / "follow.log", "Process {} follows the log")
+    processes = [*workers, follower]
+    bind(broker)
     try:
-        for worker in workers:
-            worker.start()
+        for process in processes:
+            process.start()
         producer.start()
-        yield World(postgresql, broker, workers, producer, orders, Random(seed))
+        yield World(postgresql, broker, workers, follower, producer, orders, Random(seed))
     finally:
         producer.stop()
-        for worker in workers:
-            worker.kill()
+        for process in processes:
+            process.kill()
