@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
-from weakref import WeakSet
 
 import psycopg
 from django.conf import settings
@@ -25,28 +24,12 @@ from .arrays import booleans, numbers, texts
 from .head import EVENT_MARK_SQL, KNOWN_KINDS, Head, Log, continues, log
 from .ledger import Change, Keyed, Kind, Ledger, Recorded, Rule, StreamRule, Taken, Voidable
 from .periods import AT_SQL, latest, mark_at, roll_over
+from .session import Session, session_of
 
 logger = logging.getLogger(__name__)
 
 ACTED = frozenset((Kind.INCREMENT, Kind.SCORE, Kind.VOID))  # what a service may do, and a blocked one may not
 MAX_PER_TRANSACTION = 512
-# The lock on the log's head is held across one round trip. A worker that stops in that moment must not hold it longer
-# than the others wait for their answers: PostgreSQL ends its session. From a host that lost its network PostgreSQL
-# hears nothing at all; TCP's own probes detect that. They mean nothing on a Unix socket, where PostgreSQL ignores them.
-# Behind a pooler the limits end with the transaction, since the session is then somebody else's. A session of our own keeps
-# them, since to set them each time costs 3 % of a small batch.
-# A wait for a lock ends before its statement does, so that the error says what was waited for.
-LIMITS_SQL = """
-    SELECT set_config('idle_in_transaction_session_timeout', '1000', {local}),
-           set_config('lock_timeout', '1900', {local}),
-           set_config('statement_timeout', '2000', {local}),
-           set_config('tcp_user_timeout', '2000', {local}),
-           set_config('tcp_keepalives_idle', '1', {local}),
-           set_config('tcp_keepalives_interval', '1', {local}),
-           set_config('tcp_keepalives_count', '2', {local})
-"""
-LIMITS_OF_TRANSACTION_SQL = LIMITS_SQL.format(local="true")
-LIMITS_OF_SESSION_SQL = LIMITS_SQL.format(local="false")
 RECENT_S = 60.0
 LOCK_SQL = "SELECT {origin}, b.seq, b.members FROM leaderboards b WHERE b.name = %s FOR UPDATE OF b"
 # Since version 17, PostgreSQL can limit the whole time from the lock to the commit, also for a worker that stops
@@ -249,11 +232,12 @@ class Writer:
         atomic = transaction.atomic(using=self._log.alias)
         batch: Batch | None = None
         try:
-            raw = _connected(connection)
+            session = session_of(connection)
+            raw: psycopg.Connection[Any] = connection.connection
             # The pipeline encloses the transaction, so that COMMIT travels with the writes.
             with connection.wrap_database_errors, raw.pipeline() as pipeline:
                 with atomic:
-                    deciding = self._transact(psycopg.Cursor(raw), pipeline, changes)
+                    deciding = self._transact(session, psycopg.Cursor(raw), pipeline, changes)
                 batch = deciding  # psycopg has waited for the answer to COMMIT
         except DATABASE_AWAY as error:
             if not _is_only_locked(connection, error):
@@ -269,13 +253,15 @@ class Writer:
             self.outage.ended()
         return batch
 
-    def _transact(self, cursor: psycopg.Cursor[Any], pipeline: psycopg.Pipeline, changes: Sequence[Change]) -> Batch:
+    def _transact(
+        self, session: Session, cursor: psycopg.Cursor[Any], pipeline: psycopg.Pipeline, changes: Sequence[Change]
+    ) -> Batch:
         if any(change.voids is not None for change in changes):
             changes = _with_users_of_voided(cursor, changes)
-        if cursor.connection in _pooled:
-            cursor.execute(LIMITS_OF_TRANSACTION_SQL)  # before the lock, which it limits, and in the same round trip
+        session.begin(cursor)  # before the lock, which it limits, and in the same round trip
         locked = self._lock_and_read(cursor, pipeline, changes)
         ledger = locked.ledger
+        session.plan_anew(cursor, ledger.seq)
         if locked.is_boundary:
             roll_over(cursor, self._log.name, seq=ledger.seq, at=ledger.at)
         first = ledger.seq + 1
@@ -400,28 +386,6 @@ class Writer:
         return outcomes
 
 
-# Connections that were looked at for a pooler, and those of them that have one.
-_known: WeakSet[psycopg.Connection[Any]] = WeakSet()
-_pooled: WeakSet[psycopg.Connection[Any]] = WeakSet()
-
-
-def _connected(connection: BaseDatabaseWrapper) -> psycopg.Connection[Any]:
-    """This thread's connection, which `Log.connection` has looked at."""
-    connection.ensure_connection()
-    raw: psycopg.Connection[Any] = connection.connection
-    if raw not in _known:
-        # Django turns prepared statements off, but these few are worth planning once: without them a batch takes 15 to
-        # 45 % longer. They belong to a session, which behind a pooler is another one in the next transaction.
-        if _is_pooled(connection):
-            _pooled.add(raw)
-        else:
-            raw.prepare_threshold = 0
-            with connection.cursor() as cursor:
-                cursor.execute(LIMITS_OF_SESSION_SQL)
-        _known.add(raw)
-    return raw
-
-
 def _is_only_locked(connection: BaseDatabaseWrapper, error: DatabaseError) -> bool:
     """Whether a lock was not granted in time, and the transaction was rolled back: the connection is as good as before."""
     raw: psycopg.Connection[Any] | None = connection.connection
@@ -449,17 +413,6 @@ def _stream_rule(
     lowest, highest = (1, settings.MAX_POINTS) if is_sum else (-MAX_TOTAL, MAX_TOTAL)
     least, most = (lowest if least is None else max(least, lowest)), (highest if most is None else min(most, highest))
     return StreamRule(stream, is_archived, least, most, services_only, is_between_seasons)
-
-
-def _is_pooled(connection: BaseDatabaseWrapper) -> bool:
-    """Whether a pooler such as PgBouncer answers for the server: it tells its clients a process id of its own making.
-
-    In its session mode as well, which then only misses the prepared statements.
-    """
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_backend_pid()")
-        (pid,) = cursor.fetchone()
-    return bool(pid != connection.connection.info.backend_pid)
 
 
 def count(changes: Sequence[Change], outcomes: Sequence[Recorded | Exception]) -> None:

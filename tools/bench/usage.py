@@ -32,7 +32,7 @@ def tree_cpu_s(pid: int) -> float:
     for number in [pid, *_children(pid)]:
         try:
             fields = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
-        except FileNotFoundError:  # it has ended since, and is its parent's
+        except (FileNotFoundError, ProcessLookupError):  # it has ended since, and is its parent's
             continue
         ticks += int(fields[11]) + int(fields[12])
         if number == pid:

@@ -465,3 +465,29 @@ def test_another_default_of_the_database_isolates_no_transaction_more(board: Non
         with connection.cursor() as cursor:
             cursor.execute(set_default.format("RESET"))
         connection.close()
+
+
+# Its plans
+
+
+def test_no_statement_reads_the_whole_log_because_it_was_planned_while_that_was_empty(board: None) -> None:
+    """Or increments with keys take longer and longer until PostgreSQL analyses the log."""
+    connection.close()  # what plans there are, of a table of others
+    for number in range(60):
+        writer.record([add(f"user{n}", 1, f"{number}-{n}") for n in range(100)])
+    before = rows_read_from("score_events")
+
+    for number in range(10):
+        writer.record([add(f"user{n}", 1, f"more-{number}-{n}") for n in range(100)])
+
+    assert rows_read_from("score_events") - before < 6_000
+
+
+def rows_read_from(table: str) -> int:
+    """By scans of the whole table, in all sessions that have said so."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_stat_force_next_flush()")
+        cursor.execute("SELECT pg_stat_clear_snapshot()")
+        cursor.execute("SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = %s", [table])
+        (read,) = cursor.fetchone()
+    return int(read)
