@@ -316,23 +316,22 @@ class Ledger:
         self, change: Change, points: int, total: int, *, stream: str | None = None, hidden: bool | None = None
     ) -> Recorded:
         self.seq += 1
-        self.events.append(
-            Event(
-                seq=self.seq,
-                user_id=change.user_id,
-                kind=change.kind.value,
-                points=points,
-                total=total,
-                idempotency_key=change.idempotency_key,
-                actor=change.actor,
-                reason=change.reason,
-                action=change.action,
-                stream=stream,
-                voids=change.voids,
-                hidden=hidden,
-                metadata=change.metadata,
-            )
+        event = Event(  # by keyword it would take twice as long
+            self.seq,
+            change.user_id,
+            change.kind.value,
+            points,
+            total,
+            change.idempotency_key,
+            change.actor,
+            change.reason,
+            change.action,
+            stream,
+            change.voids,
+            hidden,
+            change.metadata,
         )
+        self.events.append(event)
         if change.idempotency_key is not None:
             self.keyed[change.user_id, change.idempotency_key] = Keyed(self.seq, points, total, change.action, stream)
         return Recorded(self.seq, points if change.kind is Kind.SCORE else total, False, self.origin)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import psycopg
@@ -111,7 +111,7 @@ SAVE_EVENTS_SQL = """
         %s::text[], %s::bigint[], %s::bool[], %s::text[]
     ) AS e
 """
-EVENT_COLUMNS: Sequence[Callable[[Iterable[Any]], str]] = (
+EVENT_COLUMNS: Sequence[Callable[[Sequence[Any]], str]] = (
     numbers, texts, texts, numbers, numbers, texts, texts, texts, texts, texts, numbers, booleans, texts
 )  # fmt: skip
 SAVE_HEAD_SQL = "UPDATE leaderboards SET seq = %s, members = %s, at = %s WHERE name = %s"
@@ -309,10 +309,10 @@ class Writer:
         totals.execute(TOTALS_SQL, [texts(users)])
         refused.execute(refusals.REFUSED_SQL, refusals.parameters(users, actors, tokens))
         if keys:
-            keyed.execute(KEYED_SQL, [texts(user for user, _ in keys), texts(key for _, key in keys)])
+            keyed.execute(KEYED_SQL, [*map(texts, zip(*keys, strict=True))])
         if actions:
             rules.execute(RULES_SQL, [sorted({action for _, action in actions})])
-            taken.execute(TAKEN_SQL, [texts(user for user, _ in actions), texts(action for _, action in actions)])
+            taken.execute(TAKEN_SQL, [*map(texts, zip(*actions, strict=True))])
         if streams:
             boards.execute(STREAMS_SQL, [streams])
         if voided:
@@ -364,7 +364,7 @@ class Writer:
         last = {event.user_id: event.total for event in ledger.events if event.stream is None}
         if last:
             users = sorted(last)
-            cursor.execute(SAVE_TOTALS_SQL, [ledger.at, texts(users), numbers(last[user] for user in users)])
+            cursor.execute(SAVE_TOTALS_SQL, [ledger.at, texts(users), numbers([last[user] for user in users])])
         columns = zip(EVENT_COLUMNS, zip(*ledger.events, strict=True), strict=True)
         cursor.execute(SAVE_EVENTS_SQL, [ledger.at, *(array(items) for array, items in columns)])
         cursor.execute(SAVE_HEAD_SQL, [ledger.seq, ledger.members, ledger.at, self._log.name])

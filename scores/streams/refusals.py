@@ -46,5 +46,5 @@ def save(refusals: Sequence[Refusal]) -> None:
 def known(keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], tuple[str, RefusedBefore]]:
     """The places and refusals of those of `keys`, users and keys, that were refused within a day."""
     with connection.cursor() as cursor:
-        cursor.execute(KNOWN_SQL, [texts(user for user, _ in keys), texts(key for _, key in keys)])
+        cursor.execute(KNOWN_SQL, [*map(texts, zip(*keys, strict=True))])
         return {(user, key): (place, RefusedBefore(*error)) for user, key, place, *error in cursor.fetchall()}
