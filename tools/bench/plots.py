@@ -24,12 +24,19 @@ STYLE: dict[Any, Any] = {
     "grid.alpha": 0.3,
     "svg.hashsalt": "leaderboard",  # the same picture is the same file
 }
+RATES = {  # by scenario
+    "batch": "One or many a request: increments a second",
+    "ingest": "Drained from a queue: increments a second",
+    "publish": "Published: events a second",
+}
 INK, ACCENT, SOFT = "#1f2937", "#0f766e", "#99c9c4"
 
 
 def draw(rows: Sequence[Row], folder: Path) -> list[Path]:
     """Draw what there are rows for; returns the files."""
-    of = {name: [row for row in rows if row.scenario == name] for name in ("writes", "fanout", "growth", "boards")}
+    of = {
+        name: [row for row in rows if row.scenario == name] for name in ("writes", "fanout", "growth", "boards", *RATES)
+    }
     drawn = []
     with plt.rc_context(STYLE):
         if of["writes"]:
@@ -40,6 +47,9 @@ def draw(rows: Sequence[Row], folder: Path) -> list[Path]:
             title = "Increments, 1,000 a second: delay in milliseconds"
             measured = [row for row in of["boards"] if row.case != RATIO]
             drawn.append(_bars(measured, folder / "bench-boards.svg", title))
+        for scenario, title in RATES.items():
+            if rated := [row for row in of[scenario] if any(figure.name == "rate" for figure in row.figures)]:
+                drawn.append(_rates(rated, folder / f"bench-{scenario}.svg", title))
         if len(of["growth"]) > 1:
             drawn.append(_growth(of["growth"], folder / "bench-growth.svg"))
     return drawn
@@ -59,6 +69,17 @@ def _bars(rows: Sequence[Row], path: Path, title: str) -> Path:
     axes.grid(axis="y", visible=False)
     axes.set_title(title, loc="left")
     axes.legend(frameon=False)
+    return _save(figure, path)
+
+
+def _rates(rows: Sequence[Row], path: Path, title: str) -> Path:
+    figure, axes = plt.subplots(figsize=(8, 0.4 * len(rows) + 1.2))
+    bars = axes.barh([row.case for row in rows], [row.value("rate") for row in rows], 0.6, color=ACCENT)
+    axes.bar_label(bars, fmt="{:,.0f}", padding=3, color=INK)
+    axes.invert_yaxis()
+    axes.grid(axis="x", alpha=0.3)
+    axes.grid(axis="y", visible=False)
+    axes.set_title(title, loc="left")
     return _save(figure, path)
 
 
