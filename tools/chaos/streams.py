@@ -238,12 +238,12 @@ def compare(before: dict[str, set[object]], now: dict[str, set[object]], line: L
 
 
 def heal(world: World) -> float:
-    """Seconds until something is recorded and published that was sent after the fault had ended."""
-    started, first = time.monotonic(), len(world.producer.confirmed)
+    """Seconds until something is recorded and published that was first sent after the fault had ended."""
+    started, first, before = time.monotonic(), len(world.producer.confirmed), set(world.orders.asked)
     with world.postgresql.open() as database:
 
         def is_published() -> bool:
-            keys = [key for message in world.producer.confirmed[first:] for key in message]
+            keys = [key for message in world.producer.confirmed[first:] for key in message if key not in before]
             return bool(keys) and bool(
                 database.execute(ONE_OF_SQL, [list(part) for part in zip(*keys, strict=True)]).fetchall()
             )
