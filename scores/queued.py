@@ -10,6 +10,7 @@ from django.db import Error as DatabaseError
 
 from . import metrics
 from .exceptions import BrokerAway, NoStoreAnswers, RefusedBefore
+from .log.arrays import texts
 from .log.head import log
 from .log.ledger import Change
 from .log.writer import KEYED_SQL
@@ -85,12 +86,11 @@ async def outcome(user_id: str, key: str) -> Outcome:
 
 def outcomes_of(asked: Sequence[Asked]) -> list[Outcome | Exception]:
     """The outcomes of several. The log decides: a refusal may be older than a second try that was recorded."""
-    users, keys = [user for user, _ in asked], [key for _, key in asked]
     connection = log.connection
     try:
         origin = log.head().origin
         with connection.cursor() as cursor:
-            cursor.execute(KEYED_SQL, [users, keys])
+            cursor.execute(KEYED_SQL, [*map(texts, zip(*asked, strict=True))])
             events = {(user, key): event for user, key, *event in cursor.fetchall()}
         refused = refusals.known([wanted for wanted in asked if wanted not in events])
     except DatabaseError:

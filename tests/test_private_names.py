@@ -155,6 +155,7 @@ LISTED: dict[Use, str] = (
     )
     | uses(adr(2), "scores/log/head.py", "django.db.backends.base.base", "BaseDatabaseWrapper")
     | uses(adr(2), "scores/log/writer.py", "django.db.backends.base.base", "BaseDatabaseWrapper")
+    | uses(adr(39), "scores/log/session.py", "django.db.backends.base.base", "BaseDatabaseWrapper")
     | uses(adr(2), "scores/log/writer.py", "django.db.backends.base.base.BaseDatabaseWrapper", "wrap_database_errors")
     | uses(adr(21), "scores/boards/follower.py", "django.db.backends.utils", "CursorWrapper")
     | uses(adr(21), "scores/boards/history.py", "django.db.backends.utils", "CursorWrapper")

@@ -45,6 +45,8 @@ def save(refusals: Sequence[Refusal]) -> None:
 
 def known(keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], tuple[str, RefusedBefore]]:
     """The places and refusals of those of `keys`, users and keys, that were refused within a day."""
+    if not keys:
+        return {}
     with connection.cursor() as cursor:
         cursor.execute(KNOWN_SQL, [*map(texts, zip(*keys, strict=True))])
         return {(user, key): (place, RefusedBefore(*error)) for user, key, place, *error in cursor.fetchall()}
