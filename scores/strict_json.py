@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import accumulate
 from typing import Any, NoReturn
 
 from .exceptions import Malformed
@@ -11,10 +12,10 @@ from .exceptions import Malformed
 MAX_DEPTH = 16  # levels of nesting
 
 # A string, also one that never ends. Without alternatives in a repetition, which would cost memory for each character.
-STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
-BRACKET = re.compile(r"[][{}]")
+STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
 NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 ONE_KIND = bytes.maketrans(b"[]", b"{}")
+(OPEN,) = b"{"
 
 
 def loads(body: bytes) -> Any:
@@ -28,7 +29,7 @@ def loads(body: bytes) -> Any:
     ):  # RFC 8259, section 8.1: senders must not add one, and parsers differ on what it means
         raise Malformed("byte_order_mark", "The body begins with a byte order mark.")
     # Before the decoder, which recurses: a thousand brackets would raise a RecursionError.
-    if text.count("[") + text.count("{") > MAX_DEPTH and not _is_flat(body) and _depth(text) > MAX_DEPTH:
+    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _is_too_deep(body):
         raise Malformed("json_too_deep", f"The JSON is nested deeper than {MAX_DEPTH} levels.")
     try:
         return _decoder.decode(text)
@@ -41,28 +42,14 @@ def loads(body: bytes) -> Any:
         raise Malformed("number_too_long", "The JSON contains a number that is too long.") from error
 
 
-def _is_flat(body: bytes) -> bool:
-    """Whether its brackets are pairs within pairs, `MAX_DEPTH` of them at most. If not, or with escapes, it may still be so.
-
-    For many small objects in an array, where `_depth` takes longer than to decode them.
-    """
-    if b"\\" in body:
-        return False
-    pairs = b"".join(body.split(b'"')[::2]).translate(ONE_KIND, NO_BRACKETS)
+def _is_too_deep(body: bytes) -> bool:
+    # Where nothing is escaped, each quote begins or ends a string; to look at each string takes longer than to decode them.
+    outside = STRING.sub(b"", body) if b"\\" in body else b"".join(body.split(b'"')[::2])
+    brackets = rest = outside.translate(ONE_KIND, NO_BRACKETS)
     for _ in range(MAX_DEPTH):
-        pairs = pairs.replace(b"{}", b"")  # the innermost level
-    return not pairs
-
-
-def _depth(text: str) -> int:
-    depth = deepest = 0
-    for bracket in BRACKET.findall(STRING.sub("", text)):
-        if bracket in "[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        else:
-            depth -= 1
-    return deepest
+        rest = rest.replace(b"{}", b"")  # the innermost level
+    # What is left is of a deeper level, or the brackets are no pairs.
+    return bool(rest) and max(accumulate(1 if bracket == OPEN else -1 for bracket in brackets)) > MAX_DEPTH
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from scores.exceptions import DATABASE_AWAY, OutcomeUnknown, Overloaded
 
 
 class Answer:
-    """The answer to one request, which is due at `due_at` (seconds of `time.monotonic`) and what was not `counted` later."""
+    """The answer to one request, which is due at `due_at` (seconds of `time.monotonic`): work that is `not_counted` moves that."""
 
     def __init__(self, due_at: float) -> None:
         self.due_at = due_at

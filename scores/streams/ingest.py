@@ -219,8 +219,6 @@ def _refused_before(portion: Sequence[Arrived]) -> dict[int, ScoreError]:
         for place, arrived in enumerate(portion)
         if isinstance(arrived.entry.change, Change) and (arrived.delivery.place or not arrived.delivery.is_new)
     }
-    if not asked:
-        return {}
     known = refusals.known(list(asked.values()))
     return {
         place: known[key][1]

@@ -10,6 +10,7 @@ import matplotlib
 
 matplotlib.use("svg")  # no screen is needed, and a text file is what a repository likes
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .figures import RATIO, Row
@@ -64,18 +65,19 @@ def _bars(rows: Sequence[Row], path: Path, title: str) -> Path:
         )
         axes.bar_label(bars, fmt="%.1f", padding=3, color=INK)
     axes.set_yticks(list(places), [row.case for row in rows])
-    axes.invert_yaxis()
-    axes.grid(axis="x", alpha=0.3)
-    axes.grid(axis="y", visible=False)
-    axes.set_title(title, loc="left")
     axes.legend(frameon=False)
-    return _save(figure, path)
+    return _lying(figure, axes, path, title)
 
 
 def _rates(rows: Sequence[Row], path: Path, title: str) -> Path:
     figure, axes = plt.subplots(figsize=(8, 0.4 * len(rows) + 1.2))
     bars = axes.barh([row.case for row in rows], [row.value("rate") for row in rows], 0.6, color=ACCENT)
     axes.bar_label(bars, fmt="{:,.0f}", padding=3, color=INK)
+    return _lying(figure, axes, path, title)
+
+
+def _lying(figure: Figure, axes: Axes, path: Path, title: str) -> Path:
+    """Of bars that lie, the first one above."""
     axes.invert_yaxis()
     axes.grid(axis="x", alpha=0.3)
     axes.grid(axis="y", visible=False)

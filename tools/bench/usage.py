@@ -44,5 +44,5 @@ def cpu_s(pid: int) -> float:
     """Of one process, to the nanosecond; 0 if it has ended."""
     try:
         return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return 0.0
