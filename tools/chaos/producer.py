@@ -39,11 +39,15 @@ class Producer:
         # A daemon: the confirmation that it waits for may never come, which `pause` says.
         self._threads = [threading.Thread(target=self._produce, args=[paused], daemon=True) for paused in self._paused]
 
-    def start(self) -> None:
-        """Return when the keys that are to be used are used."""
+    def use_keys(self) -> list[Key]:
+        """Send those that later entries use again, which may only be sent when these are in the log: whoever is first wins."""
         sender = Sender(self._broker)
-        self._send(sender, *self._composer.used_keys())
+        body, keys = self._composer.used_keys()
+        self._send(sender, body, keys)
         sender.close()
+        return keys
+
+    def start(self) -> None:
         self._running.set()
         for thread in self._threads:
             thread.start()

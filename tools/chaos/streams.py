@@ -18,7 +18,7 @@ from tools.manage import make_tables
 from tools.servers import ROOT
 from tools.stores import PostgreSQL, RabbitMQ, Redis
 
-from .orders import BLOCKED, QUEST, QUEST_POINTS, Found, Orders, judge
+from .orders import BLOCKED, QUEST, QUEST_POINTS, Found, Key, Orders, judge
 from .producer import MESSAGES_PER_S, QUEUE, Producer, ready, take_dead_letters
 from .published import EXCHANGE, Event, Published, bind, take_events
 from .table import Form
@@ -37,10 +37,10 @@ EVENTS_SQL = """
     SELECT seq, user_id, idempotency_key, points FROM score_events WHERE seq > %s
 """
 TOTALS_SQL = "SELECT user_id, score FROM user_scores WHERE user_id = ANY(%s)"
-ONE_OF_SQL = """
+RECORDED_SQL = """
     SELECT FROM score_events WHERE (user_id, idempotency_key) IN (SELECT * FROM unnest(%s::text[], %s::text[]))
-        AND seq <= (SELECT seq FROM followers WHERE name = 'publish')
 """
+PUBLISHED_SQL = f"{RECORDED_SQL} AND seq <= (SELECT seq FROM followers WHERE name = 'publish')"
 
 
 class Command:
@@ -245,11 +245,17 @@ def heal(world: World) -> float:
         def is_published() -> bool:
             keys = [key for message in world.producer.confirmed[first:] for key in message if key not in before]
             return bool(keys) and bool(
-                database.execute(ONE_OF_SQL, [list(part) for part in zip(*keys, strict=True)]).fetchall()
+                database.execute(PUBLISHED_SQL, [list(part) for part in zip(*keys, strict=True)]).fetchall()
             )
 
         wait_for(is_published, "nothing was recorded and published after the fault")
     return time.monotonic() - started
+
+
+def are_recorded(postgresql: PostgreSQL, keys: Sequence[Key]) -> bool:
+    with postgresql.open() as database:
+        found = database.execute(RECORDED_SQL, [list(part) for part in zip(*keys, strict=True)]).fetchall()
+    return len(found) == len(keys)
 
 
 def settle(world: World) -> None:
@@ -344,6 +350,8 @@ def streaming(folder: Path, postgresql: PostgreSQL, redis: Redis, broker: Rabbit
     try:
         for process in processes:
             process.start()
+        used = producer.use_keys()
+        wait_for(lambda: are_recorded(postgresql, used), "the keys to be used again were not recorded")
         producer.start()
         yield World(postgresql, broker, workers, follower, producer, orders, Random(seed))
     finally:

@@ -239,7 +239,7 @@ def test_a_connection_that_the_database_ended_is_mended(
     listed(api)
     with rival.cursor() as cursor:
         cursor.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
             "WHERE datname = current_database() AND pid <> pg_backend_pid() AND query LIKE '%boards%'"
         )
 
