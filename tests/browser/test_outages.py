@@ -119,14 +119,14 @@ def test_without_the_database_the_board_is_stale_and_says_since_when(
     service: Service, open_page: OpenPage, token_for: TokenFor
 ) -> None:
     service.score(token_for("eve"), 100_000)
-    page = open_page(f"{service.server.url}/")
+    page = open_page(f"{service.server.url}/", outage=True)  # it may be asking which boards there are
     wait_for_state(page, "live")
     page.locator("tr[data-user=eve]").wait_for()
 
     service.postgresql.freeze()
     try:
         said = wait_for_state(page, "stale")
-        late = open_page(f"{service.server.url}/", outage=True)  # it asks which boards there are
+        late = open_page(f"{service.server.url}/", outage=True)
         late_said = wait_for_state(late, "stale")
     finally:
         service.postgresql.thaw()
