@@ -149,7 +149,7 @@ class Ledger:
     members: int
     totals: dict[str, int]
     blocked: set[str]
-    keyed: dict[tuple[str, str], Keyed]
+    keyed: dict[tuple[str, str], Keyed | Event]
     inactive: frozenset[str] = frozenset()  # users whose accounts are deactivated
     revoked: frozenset[str] = frozenset()  # prefixes of service tokens
     origin: str = ""  # of the log
@@ -333,5 +333,5 @@ class Ledger:
         )
         self.events.append(event)
         if change.idempotency_key is not None:
-            self.keyed[change.user_id, change.idempotency_key] = Keyed(self.seq, points, total, change.action, stream)
+            self.keyed[change.user_id, change.idempotency_key] = event
         return Recorded(self.seq, points if change.kind is Kind.SCORE else total, False, self.origin)

@@ -78,14 +78,14 @@ class Sink(Protocol):
     def close(self) -> None: ...
 
 
-def source(name: str, *, prefetch: int) -> Source:
-    """The queue or topic of this name. Without an acknowledgement, RabbitMQ gives at most `prefetch` messages; Kafka has offsets."""
+def source(name: str) -> Source:
+    """Reads the queue or topic of this name."""
     from . import kafka, rabbitmq  # each with a library that nobody without a broker needs in memory
 
     broker = configured()
     if broker.kind == "kafka":
         return kafka.KafkaSource(broker, name)
-    return rabbitmq.RabbitSource(broker, name, prefetch=prefetch)
+    return rabbitmq.RabbitSource(broker, name)
 
 
 def sink(name: str) -> Sink:

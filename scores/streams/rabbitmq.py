@@ -138,9 +138,14 @@ def _forget(task: asyncio.Future[None]) -> None:
 
 
 class RabbitSource:
-    def __init__(self, broker: Broker, name: str, *, prefetch: int) -> None:
+    """Without an acknowledgement there are at most twice as many messages here as were ever asked for at once.
+
+    The others of a long queue are for other processes, also where each message has hundreds of entries.
+    """
+
+    def __init__(self, broker: Broker, name: str) -> None:
         self._name = name
-        self._prefetch = prefetch
+        self._prefetch = 0  # of all consumers together
         self._line = Line(broker, name, declare_queue, confirms=False)
         self._channel: Any = None  # from which messages come
         self._arrived: SimpleQueue[Delivery] = SimpleQueue()
@@ -148,7 +153,12 @@ class RabbitSource:
     def receive(self, most: int, timeout_s: float) -> list[Delivery]:
         if self._channel is None or self._channel is not self._line.channel or not self._line.is_open:
             self._arrived = SimpleQueue()  # the broker sends again what was not acknowledged
-            self._line.run(self._consume, CONNECT_S)
+            self._prefetch = max(self._prefetch, 2 * most)
+            self._line.run(lambda: self._consume(self._prefetch), CONNECT_S)
+        elif self._prefetch < 2 * most:
+            more = max(2 * most - self._prefetch, self._prefetch)  # it doubles, so there are few consumers
+            self._line.run(lambda: self._consume(more), CONNECT_S)
+            self._prefetch += more
         deliveries: list[Delivery] = []
         try:
             deliveries.append(self._arrived.get(timeout=timeout_s))
@@ -170,7 +180,9 @@ class RabbitSource:
     def close(self) -> None:
         self._line.close()
 
-    async def _consume(self) -> None:
+    async def _consume(self, prefetch: int) -> None:
+        """Add a consumer. One that is there already keeps its number, and may not end: messages could be on their way to it,
+        which nobody would see, and the next acknowledgement would include."""
         channel, arrived = self._line.channel, self._arrived
 
         async def take(message: Any) -> None:
@@ -178,7 +190,7 @@ class RabbitSource:
             place = message.header.properties.message_id or ""
             arrived.put(Delivery(message.body, place, not delivery.redelivered, (channel, delivery.delivery_tag)))
 
-        await channel.basic_qos(prefetch_count=self._prefetch)
+        await channel.basic_qos(prefetch_count=prefetch)
         await channel.basic_consume(self._name, take)
         self._channel = channel
 

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import psycopg
 import uvloop
 
 from leaderboard_site.conf.broker import broker_of
@@ -83,10 +84,11 @@ def _requests(served: Served, size: int, seconds: float) -> Row:
             return served.batch(entries(size))
 
     before, postgresql = served.usage().cpu_s, tree_cpu_s(served.world.postgresql.postmaster)
-    first = _seq(served.world)
-    answers = uvloop.run(as_fast_as_it_goes(served.port, request, clients=CLIENTS[size], seconds=seconds))
-    assert not answers.failed, answers.statuses
-    recorded = _seq(served.world) - first  # with those of the time before and after the one that counts
+    with served.world.postgresql.open() as database:
+        first = _seq(database)
+        answers = uvloop.run(as_fast_as_it_goes(served.port, request, clients=CLIENTS[size], seconds=seconds))
+        assert not answers.failed, answers.statuses
+        recorded = _seq(database) - first  # with those of the time before and after the one that counts
     assert recorded >= len(answers.delays_s) * size, "not everything was recorded"
     row = Row("batch", "one each" if size == 1 else f"{size:,} each")
     row.add("rate", answers.rate * size, "increments/s")
@@ -167,11 +169,15 @@ def _broker(world: World, broker: Filled, seconds: float, rounds: int, single: R
 def _drained(world: World, broker: Filled, size: int, number: int) -> Row:
     """From the first commit to the last."""
     world.fill(0)
-    with draining(world, broker, size, number, INGEST_BATCH=str(LARGE_BATCH)) as worker:
-        _until(lambda: _seq(world) > 0)
+    # One connection, since to open one takes PostgreSQL as long as hundreds of increments.
+    with (
+        draining(world, broker, size, number, INGEST_BATCH=str(LARGE_BATCH)) as worker,
+        world.postgresql.open() as database,
+    ):
+        _until(lambda: _seq(database) > 0)
         pids = {"worker": worker.process.pid, "PostgreSQL": world.postgresql.postmaster, "broker": broker.pid}
-        before, first = {name: tree_cpu_s(pid) for name, pid in pids.items()}, _seq(world)
-        _until(lambda: _seq(world) == number)
+        before, first = {name: tree_cpu_s(pid) for name, pid in pids.items()}, _seq(database)
+        _until(lambda: _seq(database) == number)
         row = Row("ingest", f"{broker.name}, {size} a message, INGEST_BATCH={LARGE_BATCH}")
         row.add("rate", _rate(world), "increments/s")
         for name, pid in pids.items():
@@ -231,9 +237,9 @@ def _median(rows: Sequence[Row]) -> Row:
     return median
 
 
-def _seq(world: World) -> int:
-    found = world.ask("SELECT seq FROM leaderboards")
-    return found[0][0] if found else 0
+def _seq(database: psycopg.Connection[Any]) -> int:
+    found = database.execute("SELECT seq FROM leaderboards").fetchone()
+    return found[0] if found else 0
 
 
 def _ingested(world: World) -> int:

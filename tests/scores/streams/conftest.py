@@ -67,7 +67,7 @@ class Worker:
 
     def __init__(self, name: str, batch: int, record: Any) -> None:
         self.ended = threading.Event()
-        self.source: Source = source(name, prefetch=2 * batch)
+        self.source: Source = source(name)
         self.dead_letters: Sink = sink(dead_queue(name))
         ingest = Ingest(self.source, self.dead_letters, record, self.ended, name=name, batch=batch)
         self.thread = threading.Thread(target=ingest.run, daemon=True)

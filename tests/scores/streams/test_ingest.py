@@ -253,6 +253,27 @@ def test_two_workers_share_a_queue(send: Send, ingest: Start) -> None:
     assert ScoreEvent.objects.count() == 600
 
 
+@pytest.mark.parametrize("queue", ["rabbitmq"], indirect=True)
+def test_a_worker_holds_two_batches_and_leaves_the_rest_of_the_queue_to_others(send: Send, ingest: Start) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def record(changes: Sequence[Change]) -> Any:
+        begun.set()
+        assert go_on.wait(30)
+        return writer.record(changes)
+
+    send(*[[entry(f"user-{n}", 1, f"{m}-{n}") for n in range(50)] for m in range(40)])
+    ingest(batch=100, record=record)
+    assert begun.wait(30)
+
+    ingest(batch=100)
+
+    until(lambda: sum(totals().values()) >= 36 * 50)
+    go_on.set()
+    until(lambda: sum(totals().values()) == 40 * 50)
+    assert ScoreEvent.objects.count() == 40 * 50
+
+
 def test_at_the_end_what_is_recorded_is_acknowledged(send: Send, queue: str, ingest: Start) -> None:
     begun, go_on = threading.Event(), threading.Event()
 

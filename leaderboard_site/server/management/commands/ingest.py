@@ -27,8 +27,7 @@ class Command(ProcessCommand):
         batch: int = settings.INGEST_BATCH
         name: str = settings.INGEST_QUEUE
         try:
-            # As much again as is being recorded, so that the next portion is there while one commits.
-            came, dead = source(name, prefetch=2 * batch), sink(dead_queue(name))
+            came, dead = source(name), sink(dead_queue(name))
         except BrokerFailed as error:
             raise CommandError(f"BROKER_URL: {error}") from error
         logger.info("Process %d drains %s", os.getpid(), name)
