@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import tempfile
 import time
@@ -36,7 +37,7 @@ START_S = 120
 # In one pass: of a table that has grown since it was last analysed, PostgreSQL would look for the first commit once an event.
 COMMITS_SQL = """
     SELECT count(*) FILTER (WHERE at > first), coalesce(extract(epoch FROM max(at) - min(first)), 0)::float8
-    FROM (SELECT created_at AS at, min(created_at) OVER () AS first FROM score_events WHERE actor = 'service:broker') AS e
+    FROM (SELECT created_at AS at, min(created_at) OVER () AS first FROM score_events WHERE seq > %s) AS e
 """
 
 _numbers = count()
@@ -110,6 +111,7 @@ class Filled(NamedTuple):
     url: str
     pid: int
     open: Callable[[str], Sink]
+    workers: Sequence[int]  # how many drain it, in turn
 
 
 @contextmanager
@@ -118,7 +120,7 @@ def rabbitmq(folder: Path) -> Iterator[Filled]:
     broker.program()
     try:
         broker.boot()
-        yield Filled("RabbitMQ", broker.url, broker.pid, lambda name: RabbitSink(broker_of(broker.url), name))
+        yield Filled("RabbitMQ", broker.url, broker.pid, lambda name: RabbitSink(broker_of(broker.url), name), (1, 2))
     finally:
         broker.stop()
 
@@ -133,7 +135,7 @@ def kafka(folder: Path) -> Iterator[Filled]:
         return KafkaSink(broker_of(broker.url), name)
 
     try:
-        yield Filled("Kafka's protocol", broker.url, broker.process.pid, topic)
+        yield Filled("Kafka's protocol", broker.url, broker.process.pid, topic, (1,))
     finally:
         broker.kill()
 
@@ -156,9 +158,10 @@ def ingest(world: World, seconds: float, rounds: int) -> Iterator[Row]:
 
 def _broker(world: World, broker: Filled, seconds: float, rounds: int, single: Row, alone: Row) -> Iterator[Row]:
     for size, number in ((100, int(20_000 * seconds)), (1, int(4_000 * seconds))):
-        row = _median([_drained(world, broker, size, number) for _ in range(rounds)])
-        row.add("times one each", row.value("rate") / single.value("rate"))
-        yield row
+        for workers in broker.workers:
+            row = _median([_drained(world, broker, size, number * workers, workers) for _ in range(rounds)])
+            row.add("times one each", row.value("rate") / single.value("rate"))
+            yield row
     with world.serving() as served:
         row = _median([_beside(served, seconds, broker) for _ in range(rounds)])
     for name in ("p50", "p99"):
@@ -166,23 +169,30 @@ def _broker(world: World, broker: Filled, seconds: float, rounds: int, single: R
     yield row
 
 
-def _drained(world: World, broker: Filled, size: int, number: int) -> Row:
-    """From the first commit to the last."""
+def _drained(world: World, broker: Filled, size: int, number: int, workers: int) -> Row:
+    """From the first commit to the last, since all of the `workers` drain."""
     world.fill(0)
     # One connection, since to open one takes PostgreSQL as long as hundreds of increments.
     with (
-        draining(world, broker, size, number, INGEST_BATCH=str(LARGE_BATCH)) as worker,
+        draining(world, broker, size, number, workers, INGEST_BATCH=str(LARGE_BATCH)) as processes,
         world.postgresql.open() as database,
     ):
-        _until(lambda: _seq(database) > 0)
-        pids = {"worker": worker.process.pid, "PostgreSQL": world.postgresql.postmaster, "broker": broker.pid}
-        before, first = {name: tree_cpu_s(pid) for name, pid in pids.items()}, _seq(database)
+        _until(lambda: _seq(database) > 0 and all(process.works() for process in processes))
+        pids = {"PostgreSQL": [world.postgresql.postmaster], "broker": [broker.pid]}
+        pids["workers"] = [process.process.pid for process in processes]
+        before, first = {name: _cpu_s(group) for name, group in pids.items()}, _seq(database)
         _until(lambda: _seq(database) == number)
-        row = Row("ingest", f"{broker.name}, {size} a message, INGEST_BATCH={LARGE_BATCH}")
-        row.add("rate", _rate(world), "increments/s")
-        for name, pid in pids.items():
-            row.add(f"CPU of {name}", 1e6 * (tree_cpu_s(pid) - before[name]) / (number - first), "µs each")
+        case = f"{broker.name}, {size} a message, " + ("one process" if workers == 1 else f"{workers} processes")
+        row = Row("ingest", f"{case}, INGEST_BATCH={LARGE_BATCH}")
+        recorded, took_s = _commits(database, first)
+        row.add("rate", recorded / took_s, "increments/s")
+        for name, group in pids.items():
+            row.add(f"CPU of {name}", 1e6 * (_cpu_s(group) - before[name]) / (number - first), "µs each")
     return row
+
+
+def _cpu_s(pids: Sequence[int]) -> float:
+    return sum(tree_cpu_s(pid) for pid in pids)
 
 
 def _beside(served: Served, seconds: float, broker: Filled | None = None) -> Row:
@@ -209,21 +219,26 @@ def _beside(served: Served, seconds: float, broker: Filled | None = None) -> Row
 
 
 @contextmanager
-def draining(world: World, broker: Filled, size: int, number: int, **more: str) -> Iterator[Command]:
-    """A worker on a queue of its own that had `number` entries when it started, `size` a message."""
+def draining(
+    world: World, broker: Filled, size: int, number: int, workers: int = 1, **more: str
+) -> Iterator[list[Command]]:
+    """Workers on a queue of their own that had `number` entries when they started, `size` a message."""
     name = f"bench-{next(_numbers)}"
     sink = broker.open(name)
-    bodies = [entries(size) for _ in range(number // size)]
-    for start in range(0, len(bodies), 2_000):
-        sink.send([Message(body) for body in bodies[start : start + 2_000]])
+    messages = [Message(entries(size)) for _ in range(number // size)]
+    for start in range(0, len(messages), 2_000):
+        sink.send(messages[start : start + 2_000])
     sink.close()
     env = world.env | {"BROKER_URL": broker.url, "INGEST_QUEUE": name} | more
-    worker = Command("ingest", env, world.folder / "ingest.log", f"Process {{}} drains {name}")
-    worker.start()
+    log, says = world.folder / "ingest.log", f"Process {{}} drains {name}"
+    processes = [Command("ingest", env, log, says) for _ in range(workers)]
+    for process in processes:
+        process.start()
     try:
-        yield worker
+        yield processes
     finally:
-        worker.stop()  # and leaves its group: Kafka waits for a member that was killed
+        for process in processes:
+            process.stop()  # and leaves its group: Kafka waits for a member that was killed
 
 
 def _as_ingest(row: Row, case: str) -> Row:
@@ -246,9 +261,11 @@ def _ingested(world: World) -> int:
     return int(world.ask("SELECT count(*) FROM score_events WHERE actor = 'service:broker'")[0][0])
 
 
-def _rate(world: World) -> float:
-    ((number, took_s),) = world.ask(COMMITS_SQL)
-    return float(number / took_s) if took_s else 0.0
+def _commits(database: psycopg.Connection[Any], after: int) -> tuple[int, float]:
+    """Of the events after a seq: how many were later than the first commit, and the seconds from it to the last one."""
+    found = database.execute(COMMITS_SQL, [after]).fetchone()
+    assert found
+    return found[0], found[1] or math.inf
 
 
 def _until(condition: Callable[[], bool]) -> None:
