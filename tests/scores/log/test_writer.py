@@ -13,10 +13,10 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from redis import Redis
 
 from scores import selectors, services, signals
-from scores.exceptions import NotBlocked, OutcomeUnknown, TotalTooLarge, Unavailable, UserBlocked
+from scores.exceptions import NotBlocked, OutcomeUnknown, TotalTooLarge, Unavailable, UnknownEvent, UserBlocked
 from scores.log.head import log
 from scores.log.ledger import Change, Kind, Recorded
-from scores.log.writer import writer
+from scores.log.writer import PART, writer
 from scores.models import MAX_TOTAL, Block, Leaderboard, ScoreEvent, UserScore
 from scores.projection.leaderboard import PageQuestion, leaderboard
 from scores.stores.batcher import Batcher
@@ -140,6 +140,58 @@ def test_a_thousand_users_fit_in_one_transaction(board: None) -> None:
 
     assert writer.record(changes) == [Recorded(number, number) for number in range(1, 1_001)]
     assert log.head()[1:3] == (1_000, 1_000)
+
+
+def test_changes_of_all_kinds_are_one_transaction_over_several_parts(board: None) -> None:
+    """Events that are alike and events that are not, a key of an earlier part, and a part of which nothing is recorded."""
+    changes = [add(f"user{number:03}", 1, f"key{number}") for number in range(PART)]
+    changes += [
+        add("ann", 2),
+        Change(Kind.CORRECTION, "bob", 9, actor="mod", reason='so "it" is'),
+        Change(Kind.BLOCK, "cid"),
+    ]
+    changes += [add("cid", 1) for _ in range(2 * PART)]
+    changes += [
+        add("user000", 1, "key0"),
+        Change(Kind.UNBLOCK, "cid"),
+        add("cid", 4),
+        Change(Kind.VOID, "ann", voids=None),
+    ]
+
+    with hearing() as heard:
+        outcomes = writer.record(changes)
+
+    recorded = PART + 3
+    assert outcomes[:PART] == [Recorded(number + 1, 1) for number in range(PART)]
+    assert outcomes[PART : PART + 3] == [Recorded(PART + 1, 2), Recorded(PART + 2, 9), Recorded(PART + 3, 0)]
+    assert {type(outcome) for outcome in outcomes[recorded:-4]} == {UserBlocked}
+    assert outcomes[-4:-1] == [Recorded(1, 1, replayed=True), Recorded(PART + 4, 0), Recorded(PART + 5, 4)]
+    assert isinstance(outcomes[-1], UnknownEvent)
+    rest = ScoreEvent.objects.filter(seq__gt=PART).order_by("seq")
+    assert list(rest.values_list("kind", "user_id", "points", "total", "actor", "reason", "stream")) == [
+        ("increment", "ann", 2, 2, "", "", None),
+        ("correction", "bob", 9, 9, "mod", 'so "it" is', None),
+        ("block", "cid", 0, 0, "", "", ""),
+        ("unblock", "cid", 0, 0, "", "", ""),
+        ("increment", "cid", 4, 4, "", "", None),
+    ]
+    assert ScoreEvent.objects.values("created_at").distinct().count() == 1
+    assert [(facts["first"], facts["last"]) for facts in heard] == [(1, PART + 5)]
+
+
+def test_of_a_batch_nothing_is_kept_when_its_last_part_cannot_be_saved(board: None) -> None:
+    changes = [add(f"user{number:03}", 1) for number in range(2 * PART)]
+    with connection.cursor() as cursor:
+        cursor.execute(f"ALTER TABLE score_events ADD CONSTRAINT odd CHECK (user_id <> 'user{2 * PART - 1:03}')")
+    try:
+        with pytest.raises(Unavailable):
+            writer.record(changes)
+        assert nothing_was_written()
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE score_events DROP CONSTRAINT odd")
+
+    assert writer.record(changes)[-1] == Recorded(2 * PART, 1)
 
 
 def test_nothing_asked_is_nothing_done(board: None) -> None:
