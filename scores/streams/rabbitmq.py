@@ -23,6 +23,7 @@ GRACE_S = 1.0  # for the end of what has taken too long
 FAREWELL_S = 1.0  # that a broker has to answer when a connection is closed
 # Of messages that wait for their confirmation. More would only fill the broker's buffers.
 WINDOW = 500
+FEWEST = 10  # messages that a process has at once, however large they are
 FAILURES = (AMQPError, OSError, TimeoutError, asyncio.CancelledError, RuntimeError)
 # A queue on several nodes, on disk. Classic ones lose what is in memory, and are not replicated.
 QUORUM: Any = {"x-queue-type": "quorum"}
@@ -138,7 +139,7 @@ def _forget(task: asyncio.Future[None]) -> None:
 
 
 class RabbitSource:
-    """Without an acknowledgement there are at most twice as many messages here as were ever asked for at once.
+    """Without an acknowledgement there are at most twice as many messages here as were ever asked for at once, or `FEWEST`.
 
     The others of a long queue are for other processes, also where each message has hundreds of entries.
     """
@@ -153,10 +154,10 @@ class RabbitSource:
     def receive(self, most: int, timeout_s: float) -> list[Delivery]:
         if self._channel is None or self._channel is not self._line.channel or not self._line.is_open:
             self._arrived = SimpleQueue()  # the broker sends again what was not acknowledged
-            self._prefetch = max(self._prefetch, 2 * most)
+            self._prefetch = max(self._prefetch, 2 * most, FEWEST)
             self._line.run(lambda: self._consume(self._prefetch), CONNECT_S)
-        elif self._prefetch < 2 * most:
-            more = max(2 * most - self._prefetch, self._prefetch)  # it doubles, so there are few consumers
+        elif self._prefetch < most:  # at least twice as many then, so it needs few consumers
+            more = 2 * most - self._prefetch
             self._line.run(lambda: self._consume(more), CONNECT_S)
             self._prefetch += more
         deliveries: list[Delivery] = []
