@@ -17,6 +17,7 @@ from scores import services
 from scores.boards import definitions
 from scores.boards.documents import document, parse
 from scores.exceptions import (
+    DATABASE_AWAY,
     BoardArchived,
     BoardExists,
     BoardFixed,
@@ -134,7 +135,12 @@ def write_events(*hours_ago: float) -> datetime:
 
 
 def create(name: str = "laps", **fields: Any) -> Board:
-    return definitions.create(parse({"name": name, "fold": "sum"} | fields))
+    definition = parse({"name": name, "fold": "sum"} | fields)
+    try:
+        return definitions.create(definition)
+    except DATABASE_AWAY:  # a slow machine held the lock for longer than a session may, and nothing was done
+        connection.close()
+        return definitions.create(definition)
 
 
 def rows(board: Board) -> list[Row]:
