@@ -135,7 +135,7 @@ def save_events_sql(once: Collection[str]) -> str:
     """  # noqa: S608  constants
 
 
-SAVE_EVENTS_SQL = {True: save_events_sql(OFTEN_ALIKE), False: save_events_sql(())}  # by whether they are alike
+SAVE_EVENTS_SQL = {once: save_events_sql(once) for once in (OFTEN_ALIKE, ())}
 SAVE_HEAD_SQL = "UPDATE leaderboards SET seq = %s, members = %s, at = %s WHERE name = %s"
 BLOCK_SQL = "INSERT INTO blocks (user_id, seq) VALUES (%s, %s)"
 UNBLOCK_SQL = "DELETE FROM blocks WHERE user_id = %s"
@@ -391,10 +391,10 @@ class Writer:
             return
         columns = dict(zip(Event._fields, zip(*events, strict=True), strict=True))
         first = events[0]._asdict()
-        is_alike = all(columns[name].count(first[name]) == len(events) for name in OFTEN_ALIKE)
-        once = OFTEN_ALIKE if is_alike else ()
-        arrays = [EVENT_COLUMNS[name][1](items) for name, items in columns.items() if name not in once]
-        cursor.execute(SAVE_EVENTS_SQL[is_alike], [at, *(first[name] for name in once), *arrays])
+        are_alike = all(columns[name].count(first[name]) == len(events) for name in OFTEN_ALIKE)
+        once = OFTEN_ALIKE if are_alike else ()
+        arrays = [array(columns[name]) for name, (_, array) in EVENT_COLUMNS.items() if name not in once]
+        cursor.execute(SAVE_EVENTS_SQL[once], [at, *(first[name] for name in once), *arrays])
 
     def _save_totals(self, cursor: psycopg.Cursor[Any], ledger: Ledger) -> dict[str, int | None]:
         """Send the other writes; the commit waits for all. Returns the touched users' totals for `scores_committed`."""

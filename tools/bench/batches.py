@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 import tempfile
 import time
@@ -184,8 +183,7 @@ def _drained(world: World, broker: Filled, size: int, number: int, workers: int)
         _until(lambda: _seq(database) == number)
         case = f"{broker.name}, {size} a message, " + ("one process" if workers == 1 else f"{workers} processes")
         row = Row("ingest", f"{case}, INGEST_BATCH={LARGE_BATCH}")
-        recorded, took_s = _commits(database, first)
-        row.add("rate", recorded / took_s, "increments/s")
+        row.add("rate", _rate(database, first), "increments/s")
         for name, group in pids.items():
             row.add(f"CPU of {name}", 1e6 * (_cpu_s(group) - before[name]) / (number - first), "µs each")
     return row
@@ -261,11 +259,10 @@ def _ingested(world: World) -> int:
     return int(world.ask("SELECT count(*) FROM score_events WHERE actor = 'service:broker'")[0][0])
 
 
-def _commits(database: psycopg.Connection[Any], after: int) -> tuple[int, float]:
-    """Of the events after a seq: how many were later than the first commit, and the seconds from it to the last one."""
-    found = database.execute(COMMITS_SQL, [after]).fetchone()
-    assert found
-    return found[0], found[1] or math.inf
+def _rate(database: psycopg.Connection[Any], after: int) -> float:
+    """Of the events after a seq: those that were later than their first commit, by the seconds from it to the last one."""
+    ((number, took_s),) = database.execute(COMMITS_SQL, [after]).fetchall()
+    return float(number / took_s) if took_s else 0.0
 
 
 def _until(condition: Callable[[], bool]) -> None:

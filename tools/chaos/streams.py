@@ -12,6 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from typing import Any, LiteralString
+
+import psycopg
 
 from leaderboard_site.local import DataDirectory
 from tools.manage import make_tables
@@ -244,9 +247,7 @@ def heal(world: World) -> float:
 
         def is_published() -> bool:
             keys = [key for message in world.producer.confirmed[first:] for key in message if key not in before]
-            return bool(keys) and bool(
-                database.execute(PUBLISHED_SQL, [list(part) for part in zip(*keys, strict=True)]).fetchall()
-            )
+            return bool(keys) and count(database, PUBLISHED_SQL, keys) > 0
 
         wait_for(is_published, "nothing was recorded and published after the fault")
     return time.monotonic() - started
@@ -254,8 +255,12 @@ def heal(world: World) -> float:
 
 def are_recorded(postgresql: PostgreSQL, keys: Sequence[Key]) -> bool:
     with postgresql.open() as database:
-        found = database.execute(RECORDED_SQL, [list(part) for part in zip(*keys, strict=True)]).fetchall()
-    return len(found) == len(keys)
+        return count(database, RECORDED_SQL, keys) == len(keys)
+
+
+def count(database: psycopg.Connection[Any], sql: LiteralString, keys: Sequence[Key]) -> int:
+    """How many events of `keys` the statement finds."""
+    return len(database.execute(sql, [list(part) for part in zip(*keys, strict=True)]).fetchall())
 
 
 def settle(world: World) -> None:

@@ -34,6 +34,18 @@ def totals() -> dict[str, int]:
     return dict(UserScore.objects.values_list("user_id", "score"))
 
 
+class Held:
+    """`writer.record` that, once it has begun, waits until it may go on."""
+
+    def __init__(self) -> None:
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    def __call__(self, changes: Sequence[Change]) -> Any:
+        self.begun.set()
+        assert self.go_on.wait(30)
+        return writer.record(changes)
+
+
 def test_messages_of_one_and_of_many_entries_are_recorded(send: Send, ingest: Start) -> None:
     Board.objects.create(name="laps", fold="best", order="lower", stream="laps")
     lap = {"userId": "ann", "board": "laps", "score": 83211, "metadata": {"car": 1}, "key": "lap"}
@@ -215,14 +227,7 @@ def test_what_another_worker_has_refused_meanwhile_is_not_recorded(
     """The line of the first broke while the message waited there, and the broker gave it to another."""
     Action.objects.create(name="quest", points=7, cooldown_s=3_600)
     quest = {"userId": "ann", "action": "quest"}
-    begun, go_on = threading.Event(), threading.Event()
-    places: list[str] = []
-
-    def record(changes: Sequence[Change]) -> Any:
-        begun.set()
-        assert go_on.wait(30)
-        return writer.record(changes)
-
+    record, places = Held(), list[str]()
     first = ingest(batch=1, record=record)
     receive = first.source.receive
 
@@ -233,12 +238,12 @@ def test_what_another_worker_has_refused_meanwhile_is_not_recorded(
 
     first.source.receive = receive_and_note
     send(quest | {"key": "a"}, quest | {"key": "b"})
-    assert begun.wait(30)
+    assert record.begun.wait(30)
     until(lambda: len(places) >= 2)  # the second waits
 
     refusals.save([Refusal("ann", "b", places[-1], ActionCoolingDown(1))])
     Action.objects.update(cooldown_s=0)
-    go_on.set()
+    record.go_on.set()
 
     assert dead_letters(1) == [(quest | {"key": "b"}, "action_cooling_down")]
     assert totals() == {"ann": 7}
@@ -258,38 +263,26 @@ def test_two_workers_share_a_queue(send: Send, ingest: Start) -> None:
 def test_a_worker_holds_a_few_large_messages_and_leaves_the_rest_of_the_queue_to_others(
     send: Send, ingest: Start
 ) -> None:
-    begun, go_on = threading.Event(), threading.Event()
-
-    def record(changes: Sequence[Change]) -> Any:
-        begun.set()
-        assert go_on.wait(30)
-        return writer.record(changes)
-
+    record = Held()
     send(*[[entry(f"user-{n}", 1, f"{m}-{n}") for n in range(50)] for m in range(40)])
     ingest(batch=100, record=record)
-    assert begun.wait(30)
+    assert record.begun.wait(30)
 
     ingest(batch=100)
 
     until(lambda: sum(totals().values()) >= (40 - FEWEST) * 50)
-    go_on.set()
+    record.go_on.set()
     until(lambda: sum(totals().values()) == 40 * 50)
     assert ScoreEvent.objects.count() == 40 * 50
 
 
 def test_at_the_end_what_is_recorded_is_acknowledged(send: Send, queue: str, ingest: Start) -> None:
-    begun, go_on = threading.Event(), threading.Event()
-
-    def record(changes: Sequence[Change]) -> Any:
-        begun.set()
-        assert go_on.wait(30)
-        return writer.record(changes)
-
+    record = Held()
     send(entry("ann", 1, "a"))
     worker = ingest(record=record)
-    assert begun.wait(30)
+    assert record.begun.wait(30)
     worker.ended.set()
-    go_on.set()
+    record.go_on.set()
     worker.stop()
 
     again: list[str | None] = []
